@@ -1,0 +1,21 @@
+//! The floor on which everything stands: time, batches, contracts, and the engine that runs a graph over ticks.
+//!
+//! Read in this order: [`tick`] is the model, [`source`], [`operator`] and [`sink`] are the contracts, [`graph`] is what
+//! runs, and [`engine`] runs it on timely. [`journal`] is what the engine asks of the floor above.
+
+pub mod balance;
+pub mod batch;
+pub mod graph;
+pub mod journal;
+pub mod key;
+pub mod operator;
+pub mod schema;
+pub mod sink;
+pub mod source;
+pub mod tick;
+pub mod time;
+
+pub use batch::Batch;
+pub use graph::Graph;
+pub use tick::{StepTick, Tick, TickRecord};
+pub use time::EventTime;

@@ -1,0 +1,89 @@
+//! The contract of operators: pure functions of state, the rows of a tick, and its record.
+//!
+//! No clock, no I/O, no randomness, no dependence on the order of rows within a tick. The same calls give the same rows.
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+
+use crate::balance::Counts;
+use crate::source::BadRow;
+use crate::tick::StepTick;
+
+/// A stateless step: its rows depend on one batch alone, so it runs as soon as a batch arrives.
+pub trait Transform {
+    /// Takes one batch of input number `input` and gives what becomes of it.
+    fn apply(&mut self, input: usize, batch: RecordBatch, out: &mut Outputs) -> Result<(), StepError>;
+}
+
+/// A stateful step: it is given the rows of a tick all at once.
+pub trait Operator {
+    /// Steps one tick. `inputs[i]` are the batches of input `i`, in no particular order. Called for ticks without rows too.
+    fn step(&mut self, inputs: Vec<Vec<RecordBatch>>, tick: &StepTick, out: &mut Outputs) -> Result<(), StepError>;
+
+    /// Returns the tables in which the state is kept.
+    fn tables(&self) -> Vec<TableSpec>;
+
+    /// Returns, per table, what a checkpoint must write: the rows changed since the last call, or all rows of the shards in
+    /// `rebase`. `rebase` is parallel to `tables()`.
+    fn freeze(&mut self, rebase: &[Vec<u16>]) -> Result<Vec<FrozenTable>, StepError>;
+
+    /// Puts rows of a table back; called before the first step, oldest rows first, so that a later row of a key wins. The rows
+    /// have the table's schema after [`STATE_COLUMNS`].
+    fn restore(&mut self, table: usize, rows: &RecordBatch) -> Result<(), StepError>;
+}
+
+/// The first columns of all state rows: `shard` (UInt16) and `op` (Int8: 1 upsert, 0 delete).
+pub const STATE_COLUMNS: [&str; 2] = ["shard", "op"];
+
+/// A table of an operator's state.
+#[derive(Clone, Debug)]
+pub struct TableSpec {
+    /// Its name, unique in the step.
+    pub name: &'static str,
+    /// Columns: `shard`, `op`, then key and value columns, typed.
+    pub schema: SchemaRef,
+    /// How many columns after `shard` and `op` are the key. 0: rows are never replaced, only added and deleted by rule.
+    pub key_columns: usize,
+}
+
+/// What a checkpoint writes of one table.
+#[derive(Clone, Debug, Default)]
+pub struct FrozenTable {
+    /// Rows changed since the last freeze, of shards that are not rebased.
+    pub delta: Vec<RecordBatch>,
+    /// All rows of the rebased shards.
+    pub base: Vec<RecordBatch>,
+}
+
+/// What a step gives.
+#[derive(Debug, Default)]
+pub struct Outputs {
+    /// Rows of the step.
+    pub rows: Vec<RecordBatch>,
+    /// Late rows, in the schema of the input they came from (the first input's, for steps with several; see the step).
+    pub late: Vec<RecordBatch>,
+    /// Rows on which an expression failed.
+    pub bad: Vec<BadRow>,
+    /// What became of the rows that came in. `out` is counted by the engine.
+    pub counts: Counts,
+}
+
+/// A step cannot go on: its state is at its bound, or the code is broken.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    /// The state reached its declared bound.
+    #[error("{0}")]
+    Bound(String),
+    /// Stored state cannot be read back.
+    #[error("state does not fit: {0}")]
+    State(String),
+    /// Anything else that should not be.
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl From<arrow::error::ArrowError> for StepError {
+    fn from(error: arrow::error::ArrowError) -> Self {
+        StepError::Internal(error.to_string())
+    }
+}

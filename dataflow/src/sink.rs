@@ -1,0 +1,162 @@
+//! The contract of a sink: rows and a token become durable in one act, or not at all.
+//!
+//! ```text
+//! open(lane) -> token      fences older generations where the system can
+//! commit(b) -> commit(b') -> ...      b < b'
+//! ```
+//! A token says: every row of every tick up to `tick` is in the outside system. After a crash the lane is opened again, the
+//! ticks are derived again, and rows up to the token are compared with their digest and dropped.
+
+use arrow::record_batch::RecordBatch;
+use serde::{Deserialize, Serialize};
+
+use crate::tick::Tick;
+
+/// Encodes rows into the bytes that a sink writes. One per worker and sink.
+pub trait Encoder: Send {
+    /// Appends one encoded row per row of `rows`, which may hold hidden columns.
+    fn encode(&mut self, rows: &RecordBatch, out: &mut EncodedRows) -> Result<(), SinkError>;
+}
+
+/// Encoded rows, back to back.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EncodedRows {
+    /// Key and value of each row, one after the other.
+    pub bytes: Vec<u8>,
+    /// End of each row in `bytes`.
+    pub ends: Vec<u32>,
+    /// Length of each row's key at its beginning; empty if no row has a key.
+    pub key_lengths: Vec<u32>,
+}
+
+impl EncodedRows {
+    /// Returns the number of rows.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Returns whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Returns key and value of row `index` as one slice.
+    pub fn row(&self, index: usize) -> &[u8] {
+        let start = if index == 0 { 0 } else { self.ends[index - 1] as usize };
+        &self.bytes[start..self.ends[index] as usize]
+    }
+
+    /// Returns the key, if rows have keys, and the value of row `index`.
+    pub fn key_value(&self, index: usize) -> (Option<&[u8]>, &[u8]) {
+        let row = self.row(index);
+        match self.key_lengths.get(index) {
+            Some(length) => {
+                let (key, value) = row.split_at(*length as usize);
+                (Some(key), value)
+            }
+            None => (None, row),
+        }
+    }
+
+    /// Ends the row whose bytes were just appended.
+    pub fn end_row(&mut self, key_length: Option<u32>) {
+        self.ends.push(u32::try_from(self.bytes.len()).expect("a batch of encoded rows stays below 4 GiB"));
+        self.key_lengths.extend(key_length);
+    }
+}
+
+/// The rows of one lane and tick, in canonical order: (event time, xxh3 of the bytes, bytes).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TickRows {
+    /// The tick.
+    pub tick: Tick,
+    /// The rows, ordered.
+    pub rows: EncodedRows,
+    /// Event time of each row, in microseconds; `i64::MIN` where a row has none.
+    pub times: Vec<i64>,
+}
+
+/// What a sink remembers of the last commit of a lane.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Token {
+    /// The job's incarnation; a token of another incarnation counts as none.
+    pub incarnation: String,
+    /// The generation that committed.
+    pub generation: u64,
+    /// Every row of every tick up to this one is in the outside system.
+    pub tick: Tick,
+}
+
+/// Who opens a lane.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    /// The job's name.
+    pub job: String,
+    /// The job's incarnation.
+    pub incarnation: String,
+    /// The sink's name.
+    pub sink: String,
+    /// The generation that opens it; a lane held by a later one refuses.
+    pub generation: u64,
+    /// The job begins: nothing of this incarnation was ever written.
+    pub fresh: bool,
+    /// `--append`: an output that the job does not own is added to, not refused.
+    pub append: bool,
+}
+
+/// What a sink promises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Promise {
+    /// Rows and token in one act; gates checkpoints.
+    ExactlyOnce,
+    /// No token; gates nothing, may repeat rows after a crash.
+    AtLeastOnce,
+}
+
+/// A sink of one job.
+pub trait Sink: Send + Sync {
+    /// Returns the number of lanes, fixed when the job is created.
+    fn lanes(&self) -> Result<u32, SinkError>;
+
+    /// Returns what the sink promises.
+    fn promise(&self) -> Promise {
+        Promise::ExactlyOnce
+    }
+
+    /// Opens a lane and returns it with its token, if this incarnation ever committed there. What was written after the token
+    /// by a process that died is removed or made invisible.
+    fn open(&self, lane: u32, claim: &Claim) -> Result<(Box<dyn Lane>, Option<Token>), SinkError>;
+}
+
+/// One lane of a sink, held by one thread.
+pub trait Lane: Send {
+    /// Makes `ticks` (ascending, empty ones left out) and the token for `upto` durable in one atomic act. Blocks.
+    fn commit(&mut self, upto: Tick, ticks: &[TickRows]) -> Result<(), SinkError>;
+}
+
+/// A sink cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum SinkError {
+    /// The job or its surroundings must be changed first (exit 78).
+    #[error("{0}")]
+    Refused(String),
+    /// Another process holds the output, or a later generation wrote to it (exit 75).
+    #[error("{0}")]
+    Fenced(String),
+    /// The outside system failed (exit 74).
+    #[error("cannot write {what}: {reason}")]
+    Write {
+        /// What was written, named as the user knows it.
+        what: String,
+        /// What the system said.
+        reason: String,
+    },
+    /// What the sink stored is damaged (exit 74).
+    #[error("{what} is damaged: {reason}")]
+    Damaged {
+        /// What is damaged.
+        what: String,
+        /// How that was seen.
+        reason: String,
+    },
+}

@@ -1,0 +1,207 @@
+//! The contract of a source: an outside system read as splits of numbered records, in an order that it can repeat.
+//!
+//! ```text
+//! splits() -> open(split, position) -> read* -> (dropped)
+//! ```
+//! The engine asks for records at its own pace; a reader never pushes, and keeps no more than one read in memory.
+//! Reading and decoding are apart: any worker may decode what another one read.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use arrow::record_batch::RecordBatch;
+use serde::{Deserialize, Serialize};
+
+use crate::time::EventTime;
+
+/// The number of a split, unique in its job and fixed when the split is first seen. Numbers follow (source, split name).
+pub type SplitId = u32;
+
+/// A part of a source that is read in order: a file, a partition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SplitSpec {
+    /// Its name: a file's path relative to the glob's root, a partition's number.
+    pub name: String,
+    /// The position to begin at.
+    pub start: u64,
+    /// Where it ends, if that is known and fixed: the end of a bounded split.
+    pub end: Option<u64>,
+    /// What must not change while the job lives, in the connector's own words (a file's size and the hash of its head).
+    /// Checked by `open`; a split whose identity changed is refused.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub identity: String,
+}
+
+/// How much one read may bring.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadLimits {
+    /// Records at most; at least 1.
+    pub rows: usize,
+    /// Bytes of raw records at most, except that the first record is always given whole.
+    pub bytes: usize,
+    /// Never read to or past this position.
+    pub until: Option<u64>,
+}
+
+/// A source of one job, shared by all workers.
+pub trait Source: Send + Sync {
+    /// Returns the splits there are now, by name. `bounded`: with their present ends.
+    fn splits(&self, bounded: bool) -> Result<Vec<SplitSpec>, SourceError>;
+
+    /// Opens a split for reading from `position` on, after checking that it still is what it was.
+    fn open(&self, split: &SplitSpec, position: u64) -> Result<Box<dyn SplitReader>, SourceError>;
+}
+
+/// Reads one split.
+pub trait SplitReader: Send {
+    /// Returns the next records, or `None` if there is none now. Does not wait.
+    fn read(&mut self, limits: &ReadLimits) -> Result<Option<Chunk>, SourceError>;
+
+    /// Returns whether the split has ended: no further `read` will ever give a record.
+    fn ended(&self) -> bool;
+}
+
+/// Raw records that follow each other in one split.
+#[derive(Clone, Debug)]
+pub struct Chunk {
+    /// Position of the first record.
+    pub from: u64,
+    /// Position after the last record.
+    pub to: u64,
+    /// The records.
+    pub payload: Payload,
+}
+
+/// The form in which a source gives its records.
+#[derive(Clone, Debug)]
+pub enum Payload {
+    /// Bytes to be decoded.
+    Records(Records),
+    /// Columns, where the source is columnar (Parquet). Row `i` has the position `from + i`.
+    Columns(RecordBatch),
+}
+
+/// Raw records in one buffer.
+#[derive(Clone, Debug)]
+pub struct Records {
+    /// All bytes, delimiters included: two readings of the same range give the same bytes, however they are cut.
+    pub bytes: Arc<Vec<u8>>,
+    /// Start and end of each record in `bytes`.
+    pub ranges: Vec<(u32, u32)>,
+    /// How records are numbered.
+    pub numbering: Numbering,
+}
+
+/// How the position of a record follows from its chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Numbering {
+    /// Position = chunk's `from` + index of the record (topics).
+    Ordinal,
+    /// Position = chunk's `from` + the record's first byte in `bytes` (files).
+    Offset,
+}
+
+impl Chunk {
+    /// Returns the number of records.
+    pub fn rows(&self) -> usize {
+        match &self.payload {
+            Payload::Records(records) => records.ranges.len(),
+            Payload::Columns(batch) => batch.num_rows(),
+        }
+    }
+
+    /// Returns the position of record `index`.
+    pub fn position(&self, index: usize) -> u64 {
+        match &self.payload {
+            Payload::Records(records) if records.numbering == Numbering::Offset => {
+                self.from + u64::from(records.ranges[index].0)
+            }
+            _ => self.from + index as u64,
+        }
+    }
+
+    /// Returns the bytes it takes in memory.
+    pub fn bytes(&self) -> usize {
+        match &self.payload {
+            Payload::Records(records) => records.bytes.len(),
+            Payload::Columns(batch) => batch.get_array_memory_size(),
+        }
+    }
+}
+
+/// Turns raw records into rows. One per worker and source; keeps nothing between chunks but buffers.
+pub trait Decoder: Send {
+    /// Decodes a chunk: good rows as batches of the source's schema (hidden columns included), bad rows apart.
+    fn decode(&mut self, chunk: &Chunk, context: &DecodeContext, out: &mut Decoded);
+}
+
+/// What a decoder must know of the chunk in hand.
+#[derive(Clone, Debug)]
+pub struct DecodeContext {
+    /// The split's number, for the hidden column.
+    pub split: SplitId,
+    /// Event times that are accepted; a row outside is bad (`event_time_range`, `max_future`).
+    pub accept: RangeInclusive<EventTime>,
+}
+
+/// What a decoder made of a chunk.
+#[derive(Debug, Default)]
+pub struct Decoded {
+    /// The good rows, in order of position.
+    pub batches: Vec<RecordBatch>,
+    /// The bad rows, in order of position.
+    pub bad: Vec<BadRow>,
+    /// The greatest event time among the good rows.
+    pub greatest: Option<EventTime>,
+}
+
+/// A row that could not be used, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BadRow {
+    /// Its split.
+    pub split: SplitId,
+    /// Its position there.
+    pub position: u64,
+    /// A short, stable word for the kind of fault: `malformed`, `type`, `missing`, `event_time`, `utf8`, `too_long`, `expression`.
+    pub code: String,
+    /// What is wrong, for a person.
+    pub reason: String,
+    /// The raw record, cut at [`BadRow::RAW_MAX`].
+    pub raw: Vec<u8>,
+    /// The length of the raw record before it was cut.
+    pub raw_length: u64,
+}
+
+impl BadRow {
+    /// Bytes of a raw record that are kept.
+    pub const RAW_MAX: usize = 64 * 1024;
+}
+
+/// A source cannot go on. Always fatal to the job: rows are never skipped to go on.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// The outside system failed.
+    #[error("cannot read {what}: {reason}")]
+    Read {
+        /// What was read, named as the user knows it.
+        what: String,
+        /// What the system said.
+        reason: String,
+    },
+    /// A split is not what it was when the job began.
+    #[error("{what} changed while the job was using it: {reason}")]
+    Changed {
+        /// The split, named as the user knows it.
+        what: String,
+        /// What changed.
+        reason: String,
+    },
+    /// Stored data is damaged.
+    #[error("{what} is damaged: {reason}")]
+    Damaged {
+        /// What is damaged.
+        what: String,
+        /// How that was seen.
+        reason: String,
+    },
+}
