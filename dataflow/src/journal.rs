@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::balance::Counts;
 use crate::operator::FrozenTable;
-use crate::tick::{Tick, TickRecord};
+use crate::tick::{Tick, TickRecord, Timeline};
 
 /// How many rows a lane was given in a tick, and their digest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,14 +45,15 @@ pub trait Journal: Send {
 }
 
 /// All that the engine knows of a checkpoint that may be published.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckpointParts {
     /// The state is the one after this tick.
     pub tick: Tick,
-    /// The last `in_flight` tick records up to `tick`, oldest first.
+    /// Where the job stood before the first of `recent`; applying those gives where it stood after `tick`.
+    pub before: Timeline,
+    /// The last `in_flight` tick records up to `tick` (fewer if the job is younger), oldest first: the cut of the ticks to come
+    /// follows from them.
     pub recent: Vec<TickRecord>,
-    /// The newest mark of every split.
-    pub splits: Vec<crate::tick::SplitMark>,
     /// The files written for it by all workers.
     pub files: Vec<StateFile>,
     /// The committed tick of every lane of every exactly-once sink, by (sink, lane).
@@ -63,6 +64,15 @@ pub struct CheckpointParts {
     pub finished: bool,
     /// CPU time spent on freezing and writing, in microseconds.
     pub cpu_micros: u64,
+}
+
+impl CheckpointParts {
+    /// Returns where the job stood after the checkpoint's tick.
+    pub fn after(&self) -> Timeline {
+        let mut timeline = self.before.clone();
+        self.recent.iter().for_each(|record| timeline.apply(record));
+        timeline
+    }
 }
 
 /// The committed tick of a lane.

@@ -3,6 +3,8 @@
 //! A tick record is all that an operator may know of the outside world. Replaying records replays decisions: which rows
 //! belong together, how far time had come, what the clock said. See DESIGN, "recorded time".
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::source::SplitId;
@@ -49,6 +51,38 @@ pub struct TickRecord {
     pub last: bool,
     /// Operators freeze their state after this tick for a checkpoint. Does not reach any output.
     pub checkpoint: bool,
+}
+
+/// Where a job stands after some tick: the fold of all tick records up to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timeline {
+    /// The tick; 0 before the first.
+    pub tick: Tick,
+    /// The recorded clock, in microseconds since the epoch.
+    pub now: i64,
+    /// The watermark of each source.
+    pub watermarks: Vec<EventTime>,
+    /// The newest mark of every split that was ever read.
+    pub splits: BTreeMap<SplitId, SplitMark>,
+    /// No tick follows.
+    pub last: bool,
+}
+
+impl Timeline {
+    /// Returns where a job of `sources` sources stands before its first tick. `now` is the clock when its input was resolved.
+    pub fn start(sources: usize, now: i64) -> Timeline {
+        Timeline { now, watermarks: vec![EventTime::MIN; sources], ..Timeline::default() }
+    }
+
+    /// Goes on by one tick.
+    pub fn apply(&mut self, record: &TickRecord) {
+        assert_eq!(record.tick, self.tick + 1, "tick records follow each other");
+        self.tick = record.tick;
+        self.now = record.now;
+        self.watermarks.clone_from(&record.watermarks);
+        self.splits.extend(record.splits.iter().map(|mark| (mark.split, mark.clone())));
+        self.last |= record.last;
+    }
 }
 
 /// One tick as a step sees it.
