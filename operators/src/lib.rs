@@ -1,1 +1,10 @@
-//! stub
+//! The operators: what happens to rows between a source and a sink.
+//!
+//! Read in this order: [`expression`] makes typed expressions of SQL text, [`select`] and [`union`] are the stateless
+//! steps, [`aggregate`] folds rows into typed accumulators, and [`window`] does so per key and span of event time.
+
+pub mod aggregate;
+pub mod expression;
+pub mod select;
+pub mod union;
+pub mod window;

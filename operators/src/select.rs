@@ -1,0 +1,1 @@
+//! Select: drops the rows that a `where` refuses and computes columns; stateless.

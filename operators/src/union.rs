@@ -1,0 +1,1 @@
+//! Union: several inputs of one schema become one stream; stateless.
