@@ -8,7 +8,7 @@ use arrow::record_batch::RecordBatch;
 use serde::{Deserialize, Serialize};
 
 use crate::balance::Counts;
-use crate::operator::FrozenTable;
+use crate::operator::{FrozenTable, TableSpec};
 use crate::tick::{Tick, TickRecord, Timeline};
 
 /// How many rows a lane was given in a tick, and their digest.
@@ -139,8 +139,8 @@ pub struct FrozenPart {
     pub step: String,
     /// The worker.
     pub worker: usize,
-    /// Names of the tables.
-    pub tables: Vec<&'static str>,
+    /// The tables; files are sorted by (shard, key columns), so the store must know which columns those are.
+    pub tables: Vec<TableSpec>,
     /// What was frozen of each.
     pub frozen: Vec<FrozenTable>,
     /// The shards that were rebased, of each.
