@@ -1,10 +1,12 @@
 //! The operators: what happens to rows between a source and a sink.
 //!
 //! Read in this order: [`expression`] makes typed expressions of SQL text, [`select`] and [`union`] are the stateless
-//! steps, [`aggregate`] folds rows into typed accumulators, and [`window`] does so per key and span of event time.
+//! steps, [`aggregate`] folds rows into typed accumulators, [`order`] says which of two rows comes
+//! first, and [`window`] does so per key and span of event time.
 
 pub mod aggregate;
 pub mod expression;
+pub mod order;
 pub mod select;
 pub mod union;
 pub mod window;
