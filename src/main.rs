@@ -1,1 +1,61 @@
-fn main() {}
+//! The command line of Riverrun: arguments, logging, signals, exit codes. One file per command; what they do is a floor below.
+
+mod args;
+mod completion;
+mod demo;
+mod exit;
+mod logging;
+mod output;
+mod panics;
+mod signals;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+use mimalloc::MiMalloc;
+
+use crate::args::{Cli, Command};
+use crate::exit::{Done, Exit, Failure};
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
+
+fn main() -> ExitCode {
+    panics::install();
+    let cli = Cli::parse();
+    match dispatch(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            report(&failure);
+            ExitCode::from(failure.exit as u8)
+        }
+    }
+}
+
+fn dispatch(cli: &Cli) -> Done {
+    let global = &cli.global;
+    logging::start(global.log_format, global.log.as_deref(), global.quiet, global.verbose)?;
+    match &cli.command {
+        Command::Demo(args) => demo::demo(args, global),
+        Command::Completion(args) => completion::completion(args),
+        _ => Ok(()),
+    }
+}
+
+/// Says what went wrong: the attempt first, then what came in its way.
+fn report(failure: &Failure) {
+    if failure.exit == Exit::Quiet {
+        return;
+    }
+    let mut text = failure.error.to_string();
+    if !text.starts_with("error") {
+        text.insert_str(0, "error: ");
+    }
+    for cause in failure.error.chain().skip(1) {
+        text.push_str("\n  because: ");
+        text.push_str(&cause.to_string());
+    }
+    // Nothing can be done about a stderr that is gone.
+    let _ = writeln!(std::io::stderr(), "{text}");
+}

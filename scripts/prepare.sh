@@ -1,0 +1,33 @@
+# Makes sure that what the build and the scripts need is there. Sourced by the other scripts; does nothing when all is there.
+#
+# Needed: a Rust toolchain from 1.95 on, a C compiler (zstd, mimalloc), jq.
+# Linking: rustc brings its own fast linker (lld) on x86_64 Linux, so nothing is set here.
+
+prepare() {
+  local missing=()
+  command -v cc >/dev/null || missing+=(gcc libc6-dev)
+  command -v jq >/dev/null || missing+=(jq)
+  if [ ${#missing[@]} -gt 0 ]; then
+    if command -v apt-get >/dev/null && [ "$(id -u)" -eq 0 ]; then
+      echo "installing: ${missing[*]}" >&2
+      { apt-get update -qq && apt-get install -y -qq --no-install-recommends "${missing[@]}"; } >&2
+    else
+      echo "missing: ${missing[*]} (on Debian: sudo apt-get install ${missing[*]})" >&2
+      return 1
+    fi
+  fi
+  if ! command -v cargo >/dev/null && [ -x "$HOME/.cargo/bin/cargo" ]; then
+    PATH="$HOME/.cargo/bin:$PATH"
+  fi
+  if ! command -v cargo >/dev/null; then
+    echo "missing: a Rust toolchain, version 1.95 or later (install rustup, then run this again)" >&2
+    return 1
+  fi
+  local version
+  version=$(rustc --version | awk '{print $2}')
+  if [ "$(printf '1.95.0\n%s\n' "$version" | sort -V | head -1)" != 1.95.0 ]; then
+    echo "rustc $version is too old: riverrun needs 1.95 or later (rustup update stable)" >&2
+    return 1
+  fi
+}
+prepare

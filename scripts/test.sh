@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# The test command, the same at the desk and in continuous integration: formatting, lints (warnings are errors), tests with
+# tidy among them, the release binary, a short kill loop on it, the docs, and every benchmark once on tiny input.
+#
+# Usage: scripts/test.sh [STAGE...]      stages: fmt lint test build kill docs bench (default: all)
+#
+# Missing tools are installed where that is possible; otherwise what is missing is said before anything is built.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source scripts/prepare.sh
+
+stages=("$@")
+[ ${#stages[@]} -gt 0 ] || stages=(fmt lint test build kill docs bench)
+
+target=${CARGO_TARGET_DIR:-$PWD/target}
+if [ -z "${RIVERRUN_TEST_DATA:-}" ]; then
+  echo "note: RIVERRUN_TEST_DATA is not set: tests on real data sets are left out" >&2
+fi
+
+fmt()   { cargo fmt --all --check; }
+lint()  { cargo clippy --workspace --all-targets --locked -- -D warnings; }
+tests() { cargo test --workspace --locked; }
+build() { cargo build --release --locked; }
+kill_loop() {
+  RIVERRUN_BIN="$target/release/riverrun" scripts/kill-loop 6 --mode files
+  RIVERRUN_BIN="$target/release/riverrun" scripts/kill-loop 4 --mode topics
+  RIVERRUN_BIN="$target/release/riverrun" scripts/kill-loop 4 --mode live
+}
+docs()  { RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked; }
+bench() { cargo run --release --locked -p riverrun-benches -- --tiny; }
+
+passed=0
+total_from=$SECONDS
+for stage in "${stages[@]}"; do
+  case $stage in
+    fmt | lint | build | docs | bench) command=$stage ;;
+    test) command=tests ;;
+    kill) command=kill_loop ;;
+    *) echo "test.sh: unknown stage '$stage' (fmt lint test build kill docs bench)" >&2; exit 2 ;;
+  esac
+  echo "== $stage"
+  from=$SECONDS
+  # Not `if "$command"`: errexit is off inside a condition, and a stage of several commands would hide a failure.
+  set +e
+  (set -e; "$command")
+  code=$?
+  set -e
+  if [ $code -ne 0 ]; then
+    echo "== $stage failed with exit code $code after $((SECONDS - from)) s"
+    echo "$passed passed, 1 failed"
+    exit 1
+  fi
+  passed=$((passed + 1))
+  echo "== $stage passed in $((SECONDS - from)) s"
+done
+echo "== all stages in $((SECONDS - total_from)) s"
+echo "$passed passed, 0 failed"

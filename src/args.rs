@@ -1,0 +1,419 @@
+//! Arguments: every command and option, as they are typed. What they do is in the file of their command.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::logging::LogFormat;
+use crate::output::Format;
+
+/// A stream processor for behaviour data: the same bytes at every run.
+///
+/// Jobs are YAML files: sources, steps, sinks. `riverrun demo` shows it at work, `riverrun new` begins a job of your own.
+#[derive(Debug, Parser)]
+#[command(name = "riverrun", version, propagate_version = true, max_term_width = 110)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Options that every command has.
+    #[command(flatten)]
+    pub global: Global,
+}
+
+/// Options that every command has.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Everywhere")]
+pub struct Global {
+    /// Form of the data on stdout.
+    #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT", env = "RIVERRUN_OUTPUT")]
+    pub output: Format,
+    /// Say nothing on stderr but errors.
+    #[arg(short, long, global = true, env = "RIVERRUN_QUIET")]
+    pub quiet: bool,
+    /// Log more; twice: still more.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, env = "RIVERRUN_VERBOSE")]
+    pub verbose: u8,
+    /// Form of log lines on stderr.
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT", env = "RIVERRUN_LOG_FORMAT")]
+    pub log_format: LogFormat,
+    /// What is logged, for example `info` or `warn,riverrun_state=debug`.
+    #[arg(long, global = true, value_name = "FILTER", env = "RIVERRUN_LOG")]
+    pub log: Option<String>,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Runs a job here, in the foreground, until its input ends or a signal stops it.
+    Run(RunArgs),
+    /// Checks job files and shows every fault at once.
+    Check(CheckArgs),
+    /// Shows what a job will do: steps, keys, state and its bound, watermarks.
+    Explain(ExplainArgs),
+    /// Runs a job with its sinks off and shows its first results.
+    Preview(PreviewArgs),
+    /// Prints the JSON Schema of job files, for editors.
+    Schema,
+    /// Prints a starter job, or writes it to a file.
+    New(NewArgs),
+    /// Lists, makes, fills and reads topics.
+    #[command(subcommand)]
+    Topic(TopicCommand),
+    /// Looks into the state of a job.
+    #[command(subcommand)]
+    Checkpoints(CheckpointsCommand),
+    /// Makes sample shop traffic and runs the bundled jobs on it.
+    Demo(DemoArgs),
+    /// Prints a completion script for a shell.
+    Completion(CompletionArgs),
+}
+
+/// A job and where it runs.
+#[derive(Clone, Debug, Args)]
+pub struct JobArgs {
+    /// A job file, or the name of a bundled job (`attribution`, `item-minutes`).
+    #[arg(value_name = "JOB", env = "RIVERRUN_JOB")]
+    pub job: String,
+    /// Where topics live: a folder.
+    #[arg(long, value_name = "DIR", env = "RIVERRUN_TOPICS")]
+    pub topics: Option<String>,
+    /// Overrides a value of the job file, for example `sources.clicks.file.path=in/*.jsonl`. In the environment: one a line.
+    #[arg(long = "set", value_name = "KEY=VALUE", env = "RIVERRUN_SET", value_delimiter = '\n')]
+    pub set: Vec<String>,
+}
+
+/// Where a job keeps its state.
+#[derive(Clone, Debug, Args)]
+pub struct StateArgs {
+    /// Where state lives; each job has a folder in it [default: .riverrun/state].
+    #[arg(long, value_name = "DIR|URL", env = "RIVERRUN_STATE")]
+    pub state: Option<String>,
+}
+
+/// `run`.
+#[derive(Clone, Debug, Args)]
+pub struct RunArgs {
+    /// The job.
+    #[command(flatten)]
+    pub job: JobArgs,
+    /// Its state.
+    #[command(flatten)]
+    pub state: StateArgs,
+    /// Worker threads [default: one per core].
+    #[arg(short, long, value_name = "N", env = "RIVERRUN_WORKERS", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub workers: Option<u16>,
+    /// Read topics up to where they end now, then finish.
+    #[arg(long, env = "RIVERRUN_UNTIL_END")]
+    pub until_end: bool,
+    /// Forget what the job did before and begin anew; files that the job wrote are replaced.
+    #[arg(long, env = "RIVERRUN_FRESH")]
+    pub fresh: bool,
+    /// Add to output that is already there and not this job's.
+    #[arg(long, env = "RIVERRUN_APPEND")]
+    pub append: bool,
+}
+
+/// `check`.
+#[derive(Clone, Debug, Args)]
+pub struct CheckArgs {
+    /// Job files, or names of bundled jobs.
+    #[arg(value_name = "JOB", required = true)]
+    pub jobs: Vec<String>,
+    /// Overrides a value of the job files.
+    #[arg(long = "set", value_name = "KEY=VALUE", env = "RIVERRUN_SET", value_delimiter = '\n')]
+    pub set: Vec<String>,
+}
+
+/// `explain`.
+#[derive(Clone, Debug, Args)]
+pub struct ExplainArgs {
+    /// A job file, or the name of a bundled job.
+    #[arg(value_name = "JOB", env = "RIVERRUN_JOB")]
+    pub job: String,
+    /// Overrides a value of the job file.
+    #[arg(long = "set", value_name = "KEY=VALUE", env = "RIVERRUN_SET", value_delimiter = '\n')]
+    pub set: Vec<String>,
+    /// Form of the graph [default: text; json with `-o json`].
+    #[arg(long, value_enum, env = "RIVERRUN_FORMAT")]
+    pub format: Option<GraphFormat>,
+}
+
+/// Forms of a job's graph.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum GraphFormat {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+    /// For Graphviz.
+    Dot,
+    /// For Markdown.
+    Mermaid,
+}
+
+/// `preview`.
+#[derive(Clone, Debug, Args)]
+pub struct PreviewArgs {
+    /// The job.
+    #[command(flatten)]
+    pub job: JobArgs,
+    /// Rows to show; then the preview ends.
+    #[arg(short, long, default_value_t = 20, env = "RIVERRUN_LIMIT", value_parser = clap::value_parser!(u64).range(1..))]
+    pub limit: u64,
+    /// The sink whose rows to show [default: all].
+    #[arg(long, value_name = "SINK", env = "RIVERRUN_SINK")]
+    pub sink: Option<String>,
+}
+
+/// `new`.
+#[derive(Clone, Debug, Args)]
+pub struct NewArgs {
+    /// Which starter; without one they are listed.
+    #[arg(value_name = "TEMPLATE")]
+    pub template: Option<String>,
+    /// Write it to this file, which must not exist yet.
+    #[arg(long, value_name = "FILE", env = "RIVERRUN_TO")]
+    pub to: Option<PathBuf>,
+}
+
+/// Where topics live.
+#[derive(Clone, Debug, Args)]
+pub struct TopicsArgs {
+    /// Where topics live: a folder [default: .riverrun/topics].
+    #[arg(long, value_name = "DIR", env = "RIVERRUN_TOPICS")]
+    pub topics: Option<String>,
+}
+
+/// `topic`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum TopicCommand {
+    /// Lists topics, with partitions, records and bytes.
+    Ls(TopicLsArgs),
+    /// Makes a topic.
+    Create(TopicCreateArgs),
+    /// Appends the lines of files to a topic (plain, .gz, .zst).
+    Import(TopicImportArgs),
+    /// Prints the records of a topic.
+    Tail(TopicTailArgs),
+    /// Appends the lines of stdin to a topic.
+    Produce(TopicProduceArgs),
+}
+
+/// `topic ls`.
+#[derive(Clone, Debug, Args)]
+pub struct TopicLsArgs {
+    /// Where topics live.
+    #[command(flatten)]
+    pub topics: TopicsArgs,
+}
+
+/// `topic create`.
+#[derive(Clone, Debug, Args)]
+pub struct TopicCreateArgs {
+    /// Its name.
+    pub topic: String,
+    /// Where topics live.
+    #[command(flatten)]
+    pub topics: TopicsArgs,
+    /// Partitions; fixed for good.
+    #[arg(short, long, default_value_t = 4, env = "RIVERRUN_PARTITIONS", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub partitions: u32,
+}
+
+/// How lines find their partition.
+#[derive(Clone, Debug, Args)]
+pub struct PlacingArgs {
+    /// Partitions, if the topic has to be made [default: 4].
+    #[arg(short, long, env = "RIVERRUN_PARTITIONS", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub partitions: Option<u32>,
+    /// The JSON field by which lines are placed: equal values go to one partition, in order [default: in turn].
+    #[arg(short, long, value_name = "FIELD", env = "RIVERRUN_KEY")]
+    pub key: Option<String>,
+}
+
+/// `topic import`.
+#[derive(Clone, Debug, Args)]
+pub struct TopicImportArgs {
+    /// The files, read in this order.
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+    /// The topic; made if it is not there.
+    #[arg(short, long, value_name = "NAME", env = "RIVERRUN_TOPIC")]
+    pub topic: String,
+    /// Where topics live.
+    #[command(flatten)]
+    pub topics: TopicsArgs,
+    /// How lines find their partition.
+    #[command(flatten)]
+    pub placing: PlacingArgs,
+}
+
+/// `topic tail`.
+#[derive(Clone, Debug, Args)]
+pub struct TopicTailArgs {
+    /// The topic.
+    pub topic: String,
+    /// Where topics live.
+    #[command(flatten)]
+    pub topics: TopicsArgs,
+    /// The last so many records of each partition [default: 10].
+    #[arg(short = 'n', long, value_name = "N", env = "RIVERRUN_LAST", conflicts_with = "from_start")]
+    pub last: Option<u64>,
+    /// From the first record on.
+    #[arg(long, env = "RIVERRUN_FROM_START")]
+    pub from_start: bool,
+    /// This partition only.
+    #[arg(short, long, value_name = "N", env = "RIVERRUN_PARTITION")]
+    pub partition: Option<u32>,
+    /// Goes on with what is written from now on, until a signal.
+    #[arg(short, long, env = "RIVERRUN_FOLLOW")]
+    pub follow: bool,
+}
+
+/// `topic produce`.
+#[derive(Clone, Debug, Args)]
+pub struct TopicProduceArgs {
+    /// The topic; made if it is not there.
+    pub topic: String,
+    /// Where topics live.
+    #[command(flatten)]
+    pub topics: TopicsArgs,
+    /// How lines find their partition.
+    #[command(flatten)]
+    pub placing: PlacingArgs,
+}
+
+/// `checkpoints`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum CheckpointsCommand {
+    /// Lists the checkpoints of a job, the newest first.
+    Ls(CheckpointsArgs),
+    /// Shows the newest checkpoint of a job: positions, tokens, files, balance.
+    Show(CheckpointsShowArgs),
+    /// Reads everything back and holds it against its checksums.
+    Verify(CheckpointsArgs),
+}
+
+/// `checkpoints ls` and `verify`.
+#[derive(Clone, Debug, Args)]
+pub struct CheckpointsArgs {
+    /// The job: its name, or its file.
+    #[arg(value_name = "JOB", env = "RIVERRUN_JOB")]
+    pub job: String,
+    /// Where state lives.
+    #[command(flatten)]
+    pub state: StateArgs,
+}
+
+/// `checkpoints show`.
+#[derive(Clone, Debug, Args)]
+pub struct CheckpointsShowArgs {
+    /// The job and its state.
+    #[command(flatten)]
+    pub job: CheckpointsArgs,
+    /// The checkpoint after this tick [default: the newest].
+    #[arg(long, value_name = "T", env = "RIVERRUN_TICK")]
+    pub tick: Option<u64>,
+}
+
+/// `demo`.
+#[derive(Clone, Debug, Args)]
+pub struct DemoArgs {
+    /// Rows per second.
+    #[arg(long, value_name = "ROWS", env = "RIVERRUN_RATE", value_parser = clap::value_parser!(u32).range(1..=5_000_000))]
+    pub rate: Option<u32>,
+    /// Ends after so long, for example `30s`, `5m` [default: until a signal].
+    #[arg(long, value_name = "SPAN", env = "RIVERRUN_FOR", value_parser = span)]
+    pub r#for: Option<std::time::Duration>,
+    /// Ends after so many rows.
+    #[arg(long, value_name = "N", env = "RIVERRUN_ROWS")]
+    pub rows: Option<u64>,
+    /// Everything random follows from this.
+    #[arg(long, default_value_t = 7, env = "RIVERRUN_SEED")]
+    pub seed: u64,
+    /// Visitors of the shop.
+    #[arg(long, default_value_t = 20_000, env = "RIVERRUN_USERS", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub users: u32,
+    /// Items in the shop.
+    #[arg(long, default_value_t = 500, env = "RIVERRUN_ITEMS", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub items: u32,
+    /// The folder that the demo uses for topics and state; emptied when the demo begins [default: .riverrun/demo].
+    #[arg(long, value_name = "DIR", env = "RIVERRUN_DIR")]
+    pub dir: Option<PathBuf>,
+    /// Worker threads of each job.
+    #[arg(short, long, value_name = "N", default_value_t = 1, env = "RIVERRUN_WORKERS", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub workers: u16,
+    /// Makes traffic and runs no job.
+    #[arg(long, env = "RIVERRUN_GENERATE_ONLY")]
+    pub generate_only: bool,
+    /// With --generate-only: writes clicks.jsonl and orders.jsonl to this folder, as fast as possible.
+    #[arg(long, value_name = "DIR", requires = "generate_only", env = "RIVERRUN_OUT")]
+    pub out: Option<PathBuf>,
+    /// With --generate-only: writes to the topics in this folder, at the given rate.
+    #[arg(long, value_name = "DIR", requires = "generate_only", conflicts_with = "out", env = "RIVERRUN_TOPICS")]
+    pub topics: Option<PathBuf>,
+    /// Leaves out late, doubled and broken rows.
+    #[arg(long, env = "RIVERRUN_CLEAN")]
+    pub clean: bool,
+}
+
+/// `completion`.
+#[derive(Clone, Debug, Args)]
+pub struct CompletionArgs {
+    /// The shell.
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
+}
+
+/// Reads a span of time as job files write it: `500ms`, `30s`, `5m`, `2h`.
+fn span(text: &str) -> Result<std::time::Duration, String> {
+    let at = text.find(|c: char| !c.is_ascii_digit()).ok_or("needs a unit: ms, s, m or h")?;
+    let number: u64 = text[..at].parse().map_err(|_| "begins with a number, for example `30s`")?;
+    let millis = match &text[at..] {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err("has the unit ms, s, m or h".to_owned()),
+    };
+    let millis = number.checked_mul(millis).ok_or("is too long")?;
+    Ok(std::time::Duration::from_millis(millis))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definitions_do_not_contradict_each_other() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_option_can_come_from_the_environment() {
+        fn visit(command: &clap::Command, bare: &mut Vec<String>) {
+            let options = command.get_arguments().filter(|arg| arg.get_long().is_some());
+            let built_in = |arg: &&clap::Arg| ["help", "version"].contains(&arg.get_id().as_str());
+            for arg in options.filter(|arg| !built_in(arg)) {
+                let named = arg.get_env().is_some_and(|name| name.to_string_lossy().starts_with("RIVERRUN_"));
+                if !named {
+                    bare.push(format!("{} --{}", command.get_name(), arg.get_long().unwrap_or_default()));
+                }
+            }
+            command.get_subcommands().for_each(|sub| visit(sub, bare));
+        }
+        let mut bare = Vec::new();
+        visit(&Cli::command(), &mut bare);
+        assert!(bare.is_empty(), "{bare:?}");
+    }
+
+    #[test]
+    fn spans_are_written_as_in_job_files() {
+        assert_eq!(span("1500ms"), Ok(std::time::Duration::from_millis(1500)));
+        assert_eq!(span("2h"), Ok(std::time::Duration::from_secs(7200)));
+        assert!(["", "5", "s", "5d", "-1s", "99999999999999999h"].iter().all(|text| span(text).is_err()));
+    }
+}

@@ -1,0 +1,77 @@
+//! Exit codes: what a script or an orchestrator may rely on, and the one way in which a command fails.
+
+use std::io;
+
+/// Why a command ended otherwise than well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Nobody reads our output any more: nothing went wrong, nothing is said.
+    Quiet = 0,
+    /// The operation or the job failed.
+    Failed = 1,
+    /// The command line is wrong.
+    Usage = 2,
+    /// What was named is not there.
+    NotFound = 3,
+    /// What was asked for contradicts what is there.
+    Conflict = 5,
+    /// Our own fault: an invariant does not hold.
+    Internal = 70,
+    /// Storage or an outside system failed for good; a full disk too.
+    Storage = 74,
+    /// A newer generation of the job, or another process, owns what this one used.
+    Fenced = 75,
+    /// The job file or its surroundings must be changed first.
+    Invalid = 78,
+}
+
+/// A failed command: what to say, and with which code to end.
+#[derive(Debug)]
+pub struct Failure {
+    /// The exit code.
+    pub exit: Exit,
+    /// What was attempted, what came in the way, what to do.
+    pub error: anyhow::Error,
+}
+
+/// What a command returns.
+pub type Done = Result<(), Failure>;
+
+impl Failure {
+    /// Returns a failure with a message of its own.
+    pub fn new(exit: Exit, message: impl Into<String>) -> Failure {
+        Failure { exit, error: anyhow::Error::msg(message.into()) }
+    }
+
+    /// Returns the failure that follows from not being able to write to stdout: a reader that went away is none.
+    pub fn stdout(error: io::Error) -> Failure {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Failure::new(Exit::Quiet, "stdout was closed"),
+            _ => Failure { exit: Exit::Storage, error: anyhow::Error::new(error).context("cannot write to stdout") },
+        }
+    }
+}
+
+/// Gives errors of libraries an exit code and the attempt that failed.
+pub trait OrExit<T> {
+    /// Returns the value, or the failure of `attempt` with this exit code.
+    fn or_exit(self, exit: Exit, attempt: impl FnOnce() -> String) -> Result<T, Failure>;
+}
+
+impl<T, E: std::error::Error + Send + Sync + 'static> OrExit<T> for Result<T, E> {
+    fn or_exit(self, exit: Exit, attempt: impl FnOnce() -> String) -> Result<T, Failure> {
+        self.map_err(|error| Failure { exit, error: anyhow::Error::new(error).context(attempt()) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reader_that_went_away_is_no_failure() {
+        assert_eq!(Failure::stdout(io::ErrorKind::BrokenPipe.into()).exit, Exit::Quiet);
+        assert_eq!(Failure::stdout(io::ErrorKind::StorageFull.into()).exit, Exit::Storage);
+    }
+}
