@@ -33,9 +33,10 @@ use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion_sql::sqlparser::ast;
 use riverrun_dataflow::schema::visible_of;
 
-pub(crate) use check::parse;
+pub(crate) use check::{AGGREGATES, parse};
 pub use check::{SQL_BYTES_MAX, SQL_NESTING_MAX};
 pub use error::ExpressionError;
+pub(crate) use error::{nearest, offset_of};
 use functions::Functions;
 pub use types::type_name;
 
