@@ -4,4 +4,3 @@
 //! are the systems. Connectors know the contracts of the floor below and nothing of operators or jobs.
 
 pub mod format;
-pub mod topic;

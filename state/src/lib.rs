@@ -1,1 +1,41 @@
-//! stub
+//! Durable state: the one log of a job, its checkpoints, and what a restart makes of them.
+//!
+//! Read in this order: [`store`] is where objects lie, [`record`] and [`log`] are the one log, [`folder`] is a job's place
+//! and its lock, [`rows`], [`file`] and [`ledger`] are checkpoint files and which of them are live, [`states`] and
+//! [`journal`] are what the engine is given, [`recovery`] decides where a restart begins, [`job`] ties it together,
+//! [`collect`] deletes what no restart needs, and [`inspect`] looks at it all from outside.
+//!
+//! Layout, relative to the state folder:
+//!
+//! ```text
+//! jobs/{job}/job.json                 what was fixed when the job was created
+//! jobs/{job}/LOCK                     held for life by the process that runs the job
+//! jobs/{job}/log/{seq:020}.json       the log: generation, inputs, ticks and checkpoint records
+//! jobs/{job}/floor/{seq:020}          empty; records up to the greatest name are gone or about to be deleted
+//! jobs/{job}/state/g{gen:06}/c{tick:012}/w{worker:04}/{step}.{table}.{delta|base}.parquet
+//! ```
+
+pub mod collect;
+pub mod error;
+pub mod file;
+pub mod folder;
+pub mod inspect;
+pub mod job;
+pub mod journal;
+pub mod ledger;
+pub mod log;
+pub mod record;
+pub mod recovery;
+pub mod rows;
+pub mod states;
+pub mod store;
+#[cfg(test)]
+pub mod testing;
+
+pub use collect::Retention;
+pub use error::StateError;
+pub use folder::{Begin, Holder, JobSpec};
+pub use job::{JobState, Parts, Started};
+pub use record::{InputSplit, Inputs};
+pub use recovery::{Recovery, Restored};
+pub use store::Store;

@@ -1,0 +1,117 @@
+//! State files: Parquet, sorted by (shard, key), typed columns, no dictionaries, row groups that name their shards.
+
+use std::sync::Arc;
+
+use arrow::array::{BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::SchemaRef;
+use bytes::Bytes;
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::metadata::{KeyValue, ParquetMetaData};
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::statistics::Statistics;
+use parquet::schema::types::ColumnPath;
+use riverrun_dataflow::journal::{FileKind, StateFile};
+use riverrun_dataflow::operator::STATE_COLUMNS;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::error::StateError;
+use crate::folder::Folder;
+use crate::rows::{GROUP_ROWS, Sorted, is_state_schema, shards_of};
+
+/// Rows in a batch that is read.
+const READ_ROWS: usize = 65_536;
+
+/// What stands in the metadata of a file, for people and tools.
+pub struct Notes<'a> {
+    /// The step.
+    pub step: &'a str,
+    /// The table.
+    pub table: &'a str,
+    /// The checkpoint's tick.
+    pub tick: u64,
+    /// The generation that writes.
+    pub generation: u64,
+    /// Its build.
+    pub build: &'a str,
+}
+
+/// Returns the bytes of a file with the rows of `sorted`.
+pub fn encode(sorted: &Sorted, schema: SchemaRef, kind: FileKind, notes: &Notes) -> Result<Vec<u8>, String> {
+    let compression = match kind {
+        FileKind::Delta => Compression::LZ4_RAW,
+        FileKind::Base => Compression::ZSTD(ZstdLevel::try_new(1).expect("zstd has a level 1")),
+    };
+    let note = |key: &str, value: String| KeyValue::new(format!("riverrun.{key}"), value);
+    let properties = WriterProperties::builder()
+        .set_compression(compression)
+        .set_dictionary_enabled(false)
+        .set_max_row_group_row_count(Some(GROUP_ROWS))
+        .set_statistics_enabled(EnabledStatistics::None)
+        .set_column_statistics_enabled(ColumnPath::from(STATE_COLUMNS[0]), EnabledStatistics::Chunk)
+        .set_created_by("riverrun".into())
+        .set_key_value_metadata(Some(vec![
+            note("step", notes.step.into()),
+            note("table", notes.table.into()),
+            note("tick", notes.tick.to_string()),
+            note("generation", notes.generation.to_string()),
+            note("build", notes.build.into()),
+        ]))
+        .build();
+    let mut bytes = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut bytes, schema, Some(properties)).map_err(|e| e.to_string())?;
+    for piece in sorted.pieces() {
+        writer.write(&piece?).map_err(|e| e.to_string())?;
+    }
+    writer.close().map_err(|e| e.to_string())?;
+    Ok(bytes)
+}
+
+/// Reads the bytes of `file`, after checking that they are those that were written.
+pub fn load(folder: &Folder, file: &StateFile) -> Result<Bytes, StateError> {
+    let path = folder.inside(&file.path);
+    let what = || format!("state file {}", folder.store().name(&path));
+    let Some(bytes) = folder.store().get(&path)? else { return Err(StateError::damaged(what(), "it is missing")) };
+    if bytes.len() as u64 != file.bytes {
+        return Err(StateError::damaged(what(), format!("it has {} bytes instead of {}", bytes.len(), file.bytes)));
+    }
+    if xxh3_64(&bytes) != file.xxh3 {
+        return Err(StateError::damaged(what(), "its content does not match its checksum"));
+    }
+    Ok(bytes)
+}
+
+/// Returns the rows in `bytes` of the shards for which `wanted` holds; row groups without any are not decoded.
+pub fn decode(bytes: Bytes, wanted: &dyn Fn(u16) -> bool) -> Result<Vec<RecordBatch>, String> {
+    let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(|e| e.to_string())?;
+    if !is_state_schema(builder.schema()) {
+        return Err("its first columns are not `shard` and `op`".into());
+    }
+    let groups = wanted_groups(builder.metadata(), wanted);
+    let reader = builder.with_row_groups(groups).with_batch_size(READ_ROWS).build().map_err(|e| e.to_string())?;
+    let mut found = Vec::new();
+    for batch in reader {
+        let batch = batch.map_err(|e| e.to_string())?;
+        let keep: Vec<bool> = shards_of(&batch).values().iter().map(|shard| wanted(*shard)).collect();
+        if keep.iter().all(|keep| *keep) {
+            found.push(batch);
+        } else if keep.iter().any(|keep| *keep) {
+            found.push(filter_record_batch(&batch, &BooleanArray::from(keep)).map_err(|e| e.to_string())?);
+        }
+    }
+    found.retain(|batch| batch.num_rows() > 0);
+    Ok(found)
+}
+
+fn wanted_groups(metadata: &Arc<ParquetMetaData>, wanted: &dyn Fn(u16) -> bool) -> Vec<usize> {
+    let holds = |group: usize| match metadata.row_group(group).column(0).statistics() {
+        Some(Statistics::Int32(shard)) => match (shard.min_opt(), shard.max_opt()) {
+            (Some(min), Some(max)) => (*min..=*max).any(|shard| u16::try_from(shard).is_ok_and(wanted)),
+            _ => true,
+        },
+        _ => true,
+    };
+    (0..metadata.num_row_groups()).filter(|group| holds(*group)).collect()
+}

@@ -1,0 +1,492 @@
+//! A job's folder: `job.json` with what was fixed when the job was created, and the lock that one process holds.
+//!
+//! `--fresh` puts a new incarnation in the place of the old one so that a crash never leaves a mixture that looks valid:
+//! the new `job.json` is first written as `fresh.json`; then `job.json`, log, floor and state are deleted; then `job.json`
+//! is created and `fresh.json` deleted. Whoever finds a `fresh.json` completes what was begun. Besides, the first record of
+//! a log is chained to its incarnation.
+
+use std::collections::BTreeMap;
+use std::collections::hash_map::RandomState;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::hash::BuildHasher;
+use std::io::{Read, Seek, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::StateError;
+use crate::log::LogReader;
+use crate::record::written_now;
+use crate::store::{Created, Store};
+
+/// The format version of the folder that this build writes, and the newest that it reads.
+pub const FORMAT: u64 = 1;
+
+/// A job to be opened.
+#[derive(Clone, Debug)]
+pub struct JobSpec {
+    /// Its name.
+    pub job: String,
+    /// Hash of its plan.
+    pub plan: String,
+    /// What names the output semantics of this build.
+    pub build: String,
+    /// Shards; fixed when the job is created.
+    pub shards: u16,
+    /// Lanes of each sink by name; fixed when the job is created.
+    pub lanes: BTreeMap<String, u32>,
+    /// Whether to go on or start over.
+    pub begin: Begin,
+    /// Who opens it.
+    pub holder: Holder,
+}
+
+/// Whether a job goes on or starts over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begin {
+    /// From where it stopped, or from the beginning if there is nothing yet.
+    Continue,
+    /// As a new incarnation; what the old one left in the folder is deleted.
+    Fresh,
+}
+
+/// A process that runs a job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// Its host.
+    pub host: String,
+    /// Its process id there.
+    pub pid: u32,
+    /// How many workers it has.
+    pub workers: usize,
+}
+
+/// `job.json`: what was fixed when the job was created.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobFile {
+    /// The format version of the folder.
+    pub format: u64,
+    /// The job.
+    pub job: String,
+    /// A random id; tokens of another incarnation count as none.
+    pub incarnation: String,
+    /// Shards.
+    pub shards: u16,
+    /// Lanes of each sink by name.
+    pub lanes: BTreeMap<String, u32>,
+    /// How keys become hashes.
+    pub hash: String,
+    /// Hash of the plan.
+    pub plan: String,
+    /// The build that created it.
+    pub build: String,
+    /// When it was created.
+    pub created: String,
+}
+
+/// The folder of a job.
+#[derive(Clone, Debug)]
+pub struct Folder {
+    store: Arc<Store>,
+    job: String,
+    path: String,
+}
+
+/// An open job folder: locked, and its `job.json` fits.
+#[derive(Debug)]
+pub struct Opened {
+    /// The folder.
+    pub folder: Folder,
+    /// What is fixed.
+    pub file: JobFile,
+    /// Held for life.
+    pub lock: Option<Lock>,
+}
+
+/// The exclusive lock on a job; released when dropped or when the process ends.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+impl Holder {
+    /// Returns this process, with `workers` workers.
+    pub fn here(workers: usize) -> Holder {
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+        let host = host.or_else(|| std::env::var("HOSTNAME").ok()).map(|host| host.trim().to_string());
+        Holder { host: host.unwrap_or_else(|| "localhost".into()), pid: std::process::id(), workers }
+    }
+}
+
+/// Returns an id unlike any other: 128 bits, seeded by the operating system.
+pub fn random_id() -> String {
+    let word = || RandomState::new().hash_one(std::process::id());
+    format!("{:016x}{:016x}", word(), word())
+}
+
+impl Folder {
+    /// Returns the folder of `job`.
+    pub fn of(store: Arc<Store>, job: &str) -> Result<Folder, StateError> {
+        let letters = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '@' | '.');
+        if job.is_empty() || job.len() > 128 || job.starts_with('.') || !job.chars().all(letters) {
+            let reason = "a job's name is letters, digits and `-`".into();
+            return Err(StateError::OtherJob { folder: store.name("jobs"), job: job.to_string(), reason });
+        }
+        Ok(Folder { path: format!("jobs/{job}"), job: job.to_string(), store })
+    }
+
+    /// Returns the store it lies in.
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// Returns its path in the store.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Returns the job's name.
+    pub fn job(&self) -> &str {
+        &self.job
+    }
+
+    /// Returns the path in the store of what is called `relative` in this folder.
+    pub fn inside(&self, relative: &str) -> String {
+        format!("{}/{relative}", self.path)
+    }
+
+    /// Returns the reader of the log of the incarnation in `file`.
+    pub fn log(&self, file: &JobFile) -> LogReader {
+        LogReader::new(self.store.clone(), &self.path, &file.incarnation)
+    }
+
+    /// Reads `job.json`; `None` if the job was never created here.
+    pub fn read(&self) -> Result<Option<JobFile>, StateError> {
+        self.read_file("job.json")
+    }
+
+    /// Locks the folder and makes sure that it is the one of `spec`, creating the job if there is none.
+    pub fn open(store: Arc<Store>, spec: &JobSpec) -> Result<Opened, StateError> {
+        let folder = Folder::of(store, &spec.job)?;
+        let lock = folder.lock(&spec.holder)?;
+        folder.store.try_out(&folder.inside("probe"), &random_id())?;
+        let file = match spec.begin {
+            Begin::Continue => folder.go_on(spec)?,
+            Begin::Fresh => folder.start_over(spec)?,
+        };
+        if file.plan != spec.plan {
+            return Err(StateError::PlanChanged { job: spec.job.clone(), stored: file.plan, given: spec.plan.clone() });
+        }
+        Ok(Opened { folder, file, lock })
+    }
+
+    fn go_on(&self, spec: &JobSpec) -> Result<JobFile, StateError> {
+        if let Some(next) = self.read_file("fresh.json")? {
+            return self.replace(next);
+        }
+        match (self.read()?, self.leftover()?) {
+            (Some(file), _) => Ok(file),
+            (None, None) => self.create(spec),
+            (None, Some(path)) => Err(self.other(format!(
+                "it has {path} but no job.json\n  hint: restore job.json from a backup, or start over with --fresh"
+            ))),
+        }
+    }
+
+    fn start_over(&self, spec: &JobSpec) -> Result<JobFile, StateError> {
+        // A job.json that is damaged or too new stands in nobody's way here; another job's does.
+        let known = match self.read() {
+            Err(error @ (StateError::OtherJob { .. } | StateError::Storage { .. })) => return Err(error),
+            Ok(None) => false,
+            _ => true,
+        };
+        if !known && self.leftover()?.is_none() {
+            return self.create(spec);
+        }
+        let next = JobFile::new(spec);
+        self.store.put(&self.inside("fresh.json"), next.bytes())?;
+        self.replace(next)
+    }
+
+    /// Returns a file of an incarnation, if there is one.
+    fn leftover(&self) -> Result<Option<String>, StateError> {
+        for part in ["log", "floor", "state"] {
+            if let Some(found) = self.store.list(&self.inside(part))?.first() {
+                return Ok(Some(found.path.clone()));
+            }
+        }
+        Ok(None)
+    }
+
+    fn create(&self, spec: &JobSpec) -> Result<JobFile, StateError> {
+        let file = JobFile::new(spec);
+        match self.store.create(&self.inside("job.json"), file.bytes())? {
+            Created::Ours => Ok(file),
+            Created::Taken(_) => {
+                Err(StateError::Fenced(format!("another process created job `{}` at the same time", self.job)))
+            }
+        }
+    }
+
+    /// Deletes the old incarnation and puts `next` in its place; may be repeated after a crash at any point.
+    fn replace(&self, next: JobFile) -> Result<JobFile, StateError> {
+        let done = self.read().ok().flatten().is_some_and(|file| file.incarnation == next.incarnation);
+        if !done {
+            self.delete(&["job.json".to_string()])?;
+            for part in ["log", "floor", "state", "savepoints"] {
+                let listed = self.store.list(&self.inside(part))?;
+                let prefix = format!("{}/", self.path);
+                let paths: Vec<String> = listed
+                    .iter()
+                    .map(|object| object.path.strip_prefix(&prefix).unwrap_or(&object.path).to_string())
+                    .collect();
+                self.delete(&paths)?;
+            }
+            self.store.create(&self.inside("job.json"), next.bytes())?;
+        }
+        self.delete(&["fresh.json".to_string()])?;
+        Ok(next)
+    }
+
+    /// Deletes files and makes that durable, folder by folder.
+    fn delete(&self, paths: &[String]) -> Result<(), StateError> {
+        let mut folders: Vec<&str> = Vec::new();
+        for path in paths {
+            self.store.delete(&self.inside(path))?;
+            folders.push(path.rsplit_once('/').map_or("", |(folder, _)| folder));
+        }
+        folders.sort_unstable();
+        folders.dedup();
+        folders.iter().try_for_each(|folder| self.store.settle(self.inside(folder).trim_end_matches('/')))
+    }
+
+    fn read_file(&self, name: &str) -> Result<Option<JobFile>, StateError> {
+        let path = self.inside(name);
+        let Some(bytes) = self.store.get(&path)? else { return Ok(None) };
+        #[derive(Deserialize)]
+        struct Version {
+            format: u64,
+        }
+        let what = self.store.name(&path);
+        if let Ok(Version { format }) = serde_json::from_slice::<Version>(&bytes)
+            && format > FORMAT
+        {
+            return Err(StateError::Newer { what, found: format, known: FORMAT });
+        }
+        let file: JobFile = serde_json::from_slice(&bytes).map_err(|e| {
+            StateError::damaged(what, format!("{e}\n  hint: restore it from a backup, or remove the job's folder"))
+        })?;
+        if file.job != self.job {
+            return Err(self.other(format!("it is the folder of job `{}`", file.job)));
+        }
+        if file.hash != HASH {
+            return Err(self.other(format!("its keys are placed by `{}`, this build knows `{HASH}`", file.hash)));
+        }
+        Ok(Some(file))
+    }
+
+    fn other(&self, reason: String) -> StateError {
+        StateError::OtherJob { folder: self.store.name(&self.path), job: self.job.clone(), reason }
+    }
+
+    fn lock(&self, holder: &Holder) -> Result<Option<Lock>, StateError> {
+        let Some(root) = self.store.local() else { return Ok(None) };
+        let folder = root.join(&self.path);
+        let path = folder.join("LOCK");
+        let what = path.display().to_string();
+        let failed = |e: std::io::Error| StateError::storage("write", what.clone(), &e);
+        std::fs::create_dir_all(&folder).map_err(failed)?;
+        let mut file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(StateError::Held { job: self.job.clone(), holder: describe(&mut file), lock: what });
+            }
+            Err(TryLockError::Error(e)) => return Err(StateError::storage("lock", what, &e)),
+        }
+        let text = serde_json::to_string(holder).expect("a holder is always JSON");
+        file.set_len(0).and_then(|()| file.write_all(text.as_bytes())).map_err(failed)?;
+        Ok(Some(Lock { _file: file }))
+    }
+}
+
+fn describe(file: &mut File) -> String {
+    let mut text = String::new();
+    let read = file.rewind().and_then(|()| file.read_to_string(&mut text));
+    match read.ok().and_then(|_| serde_json::from_str::<Holder>(&text).ok()) {
+        Some(holder) => format!("process {} on {}", holder.pid, holder.host),
+        None => "another process".into(),
+    }
+}
+
+/// How keys become hashes; fixed with the folder's format.
+const HASH: &str = "xxh3_64";
+
+impl JobFile {
+    fn new(spec: &JobSpec) -> JobFile {
+        JobFile {
+            format: FORMAT,
+            job: spec.job.clone(),
+            incarnation: random_id(),
+            shards: spec.shards,
+            lanes: spec.lanes.clone(),
+            hash: HASH.into(),
+            plan: spec.plan.clone(),
+            build: spec.build.clone(),
+            created: written_now(),
+        }
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        let mut bytes = serde_json::to_vec_pretty(self).expect("job.json is always JSON");
+        bytes.push(b'\n');
+        bytes
+    }
+}
+
+/// Returns the names of the jobs that have a folder in `store`.
+pub fn jobs(store: &Store) -> Result<Vec<String>, StateError> {
+    let Some(root) = store.local() else {
+        let listed = store.list("jobs")?;
+        let names = listed.iter().filter(|object| object.name == "job.json");
+        return Ok(names.filter_map(|object| Some(object.path.split('/').nth_back(1)?.to_string())).collect());
+    };
+    let entries = match std::fs::read_dir(root.join("jobs")) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(StateError::storage("list", store.name("jobs"), &e)),
+    };
+    let mut names: Vec<String> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path: &std::path::PathBuf| Path::new(path).join("job.json").exists())
+        .filter_map(|path| Some(path.file_name()?.to_str()?.to_string()))
+        .collect();
+    names.sort();
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    pub(crate) fn spec(job: &str) -> JobSpec {
+        JobSpec {
+            job: job.into(),
+            plan: "plan-1".into(),
+            build: "build-1".into(),
+            shards: 8,
+            lanes: BTreeMap::from([("out".into(), 2)]),
+            begin: Begin::Continue,
+            holder: Holder { host: "here".into(), pid: 7, workers: 1 },
+        }
+    }
+
+    fn folder() -> (tempfile::TempDir, Arc<Store>) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(Store::folder(dir.path()).unwrap());
+        (dir, store)
+    }
+
+    #[test]
+    fn what_was_fixed_stays_fixed() {
+        let (_dir, store) = folder();
+        let first = Folder::open(store.clone(), &spec("j")).unwrap();
+        let fixed = first.file.clone();
+        drop(first);
+        let again = JobSpec { lanes: BTreeMap::new(), build: "build-2".into(), ..spec("j") };
+        assert_eq!(Folder::open(store.clone(), &again).unwrap().file, fixed);
+        assert_eq!(jobs(&store).unwrap(), ["j"]);
+    }
+
+    #[test]
+    fn a_second_process_is_told_who_runs_the_job() {
+        let (_dir, store) = folder();
+        let first = Folder::open(store.clone(), &spec("j")).unwrap();
+        let error = Folder::open(store.clone(), &spec("j")).unwrap_err();
+        assert!(matches!(&error, StateError::Held { holder, .. } if holder == "process 7 on here"), "{error}");
+        Folder::open(store.clone(), &spec("k")).unwrap();
+        drop(first);
+        Folder::open(store, &spec("j")).unwrap();
+    }
+
+    #[test]
+    fn a_changed_plan_is_refused_with_both_hashes() {
+        let (_dir, store) = folder();
+        Folder::open(store.clone(), &spec("j")).unwrap();
+        let error = Folder::open(store, &JobSpec { plan: "plan-2".into(), ..spec("j") }).unwrap_err();
+        assert!(
+            matches!(&error, StateError::PlanChanged { stored, given, .. } if stored == "plan-1" && given == "plan-2")
+        );
+        assert!(error.to_string().contains("--fresh"), "{error}");
+    }
+
+    #[test]
+    fn a_folder_of_another_job_or_format_is_refused() {
+        let (dir, store) = folder();
+        Folder::open(store.clone(), &spec("j")).unwrap();
+        let job_json = dir.path().join("jobs/j/job.json");
+        let whole = std::fs::read_to_string(&job_json).unwrap();
+
+        std::fs::write(&job_json, whole.replace("\"j\"", "\"other\"")).unwrap();
+        let error = Folder::open(store.clone(), &spec("j")).unwrap_err();
+        assert!(matches!(&error, StateError::OtherJob { reason, .. } if reason.contains("`other`")), "{error}");
+
+        std::fs::write(&job_json, whole.replace("\"format\": 1", "\"format\": 2")).unwrap();
+        assert!(matches!(
+            Folder::open(store.clone(), &spec("j")).unwrap_err(),
+            StateError::Newer { found: 2, known: 1, .. }
+        ));
+
+        std::fs::write(&job_json, &whole[..20]).unwrap();
+        assert!(matches!(Folder::open(store.clone(), &spec("j")).unwrap_err(), StateError::Damaged { .. }));
+
+        std::fs::remove_file(&job_json).unwrap();
+        store.put("jobs/j/log/00000000000000000001.json", b"x".to_vec()).unwrap();
+        let error = Folder::open(store, &spec("j")).unwrap_err();
+        assert!(error.to_string().contains("no job.json"), "{error}");
+    }
+
+    #[test]
+    fn a_name_cannot_leave_the_folder() {
+        let (_dir, store) = folder();
+        for name in ["", "..", "a/b", ".x", "a b"] {
+            assert!(Folder::open(store.clone(), &spec(name)).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn starting_over_completes_after_a_crash_at_any_write() {
+        use crate::testing::{Fault, Faulty};
+        for crash in 0..6 {
+            let (dir, store) = folder();
+            let old = Folder::open(store.clone(), &spec("j")).unwrap().file;
+            for path in ["log/00000000000000000001.json", "floor/00000000000000000001", "state/g/c/w/s.t.base.parquet"]
+            {
+                store.put(&format!("jobs/j/{path}"), b"old".to_vec()).unwrap();
+            }
+            let faulty = Arc::new(Faulty::over(store.objects()));
+            let failing = Arc::new(Store::over(faulty.clone(), Some(dir.path().into())));
+            faulty.next((0..crash).map(|_| Fault::None).chain([Fault::Before(std::io::ErrorKind::Other)]));
+            let fresh = JobSpec { begin: Begin::Fresh, plan: "plan-2".into(), ..spec("j") };
+            let _ = Folder::open(failing, &fresh);
+            // The next run does not ask for a fresh start: it finds the old incarnation whole or the new one empty.
+            match Folder::open(store.clone(), &spec("j")) {
+                Ok(opened) => {
+                    assert_eq!(opened.file, old);
+                    assert_eq!(store.list("jobs/j/log").unwrap().len(), 1);
+                    assert_eq!(store.list("jobs/j/state").unwrap().len(), 1);
+                }
+                Err(StateError::PlanChanged { stored, .. }) => {
+                    assert_eq!(stored, "plan-2");
+                    for part in ["log", "floor", "state"] {
+                        assert!(store.list(&format!("jobs/j/{part}")).unwrap().is_empty(), "{part}");
+                    }
+                    assert!(store.get("jobs/j/fresh.json").unwrap().is_none());
+                }
+                Err(other) => panic!("{other}"),
+            }
+        }
+    }
+}

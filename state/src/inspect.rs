@@ -1,0 +1,1 @@
+//! Looking at a job's state from outside, without its lock.

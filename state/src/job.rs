@@ -1,0 +1,225 @@
+//! A job from the first look at its folder to what the engine is given.
+//!
+//! ```text
+//! JobState::open -> start -> Started -> (append_inputs) -> recover(tokens) -> Recovery, Parts
+//! ```
+//! The order matters: the generation record fences whoever ran the job before, only then are the sinks asked for their
+//! tokens, and only then is it decided where to begin.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use riverrun_dataflow::journal::{Journal, LaneToken, StateStore};
+
+use crate::collect::{Collector, Retention};
+use crate::error::StateError;
+use crate::file::load;
+use crate::folder::{Folder, Holder, JobFile, JobSpec, Lock, Opened, random_id};
+use crate::journal::{JobJournal, Tail};
+use crate::ledger::Ledger;
+use crate::log::{Bounds, Log, LogReader, Writer};
+use crate::record::{Body, Generation, Inputs, InputsAt, Record};
+use crate::recovery::{Asked, Recovery, decide};
+use crate::states::{SharedLedger, States};
+use crate::store::Store;
+
+/// How often a start may lose the race for its generation record.
+const ATTEMPTS: usize = 5;
+
+/// A job's folder, open and locked.
+#[derive(Debug)]
+pub struct JobState {
+    opened: Opened,
+    holder: Holder,
+    build: String,
+}
+
+/// A job of which this process is the newest generation.
+#[derive(Debug)]
+pub struct Started {
+    folder: Folder,
+    file: JobFile,
+    is_new: bool,
+    lock: Option<Arc<Lock>>,
+    log: Log,
+    /// The log as it was before our generation record.
+    before: Bounds,
+    inputs: Option<(InputsAt, Inputs)>,
+    retention: Retention,
+}
+
+/// What the engine is given.
+pub struct Parts {
+    /// The journal.
+    pub journal: Box<dyn Journal>,
+    /// The checkpoints.
+    pub states: Arc<dyn StateStore>,
+}
+
+impl JobState {
+    /// Opens the job's folder in `store`, creating the job if there is none, and locks it for the life of this process.
+    pub fn open(store: Store, spec: JobSpec) -> Result<JobState, StateError> {
+        let opened = Folder::open(Arc::new(store), &spec)?;
+        Ok(JobState { opened, holder: spec.holder, build: spec.build })
+    }
+
+    /// Returns what was fixed when the job was created.
+    pub fn file(&self) -> &JobFile {
+        &self.opened.file
+    }
+
+    /// Becomes the newest generation: whoever ran the job before is fenced from here on.
+    pub fn start(self) -> Result<Started, StateError> {
+        let reader = self.opened.folder.log(&self.opened.file);
+        let attempt = random_id();
+        for _ in 0..ATTEMPTS {
+            let before = reader.bounds()?;
+            let seen = Seen::of(&reader, before)?;
+            let writer = Writer {
+                generation: seen.generation + 1,
+                attempt: attempt.clone(),
+                build: self.build.clone(),
+                plan: self.opened.file.plan.clone(),
+            };
+            let mut log = Log::after(reader.clone(), writer, seen.last.as_ref());
+            let Holder { host, pid, workers } = self.holder.clone();
+            match log.append(&Body::Generation(Generation { host, pid, workers, base: seen.base })) {
+                Ok(_) => return Ok(self.started(log, before, seen)),
+                Err(StateError::Fenced(_)) => continue,
+                Err(error) => return Err(error),
+            }
+        }
+        let job = self.opened.folder.job();
+        Err(StateError::Fenced(format!("other processes keep taking over job `{job}`; this one gives way")))
+    }
+
+    fn started(self, log: Log, before: Bounds, seen: Seen) -> Started {
+        let Opened { folder, file, lock } = self.opened;
+        let (is_new, inputs) = (!seen.ticks, seen.inputs);
+        let lock = lock.map(Arc::new);
+        Started { folder, file, is_new, lock, log, before, inputs, retention: Retention::default() }
+    }
+}
+
+/// What a start must know of the log before it appends.
+#[derive(Default)]
+struct Seen {
+    last: Option<Record>,
+    generation: u64,
+    base: Option<u64>,
+    inputs: Option<(InputsAt, Inputs)>,
+    ticks: bool,
+}
+
+impl Seen {
+    /// Reads back to the newest checkpoint, or to the beginning.
+    fn of(reader: &LogReader, bounds: Bounds) -> Result<Seen, StateError> {
+        let mut seen = Seen::default();
+        for record in reader.backwards(bounds) {
+            let record = record?;
+            let at = InputsAt { seq: record.header.seq, xxh3: record.xxh3 };
+            seen.generation = seen.generation.max(record.header.generation);
+            if seen.last.is_none() {
+                seen.last = Some(record.clone());
+            }
+            match record.body {
+                Body::Inputs(inputs) => seen.inputs = Some((at, inputs)),
+                Body::Checkpoint(checkpoint) => {
+                    seen.ticks = true;
+                    seen.base = Some(at.seq);
+                    if seen.inputs.is_none()
+                        && let Some(at) = checkpoint.inputs
+                        && let Body::Inputs(inputs) = reader.read_at(at)?.body
+                    {
+                        seen.inputs = Some((at, inputs));
+                    }
+                    break;
+                }
+                Body::Ticks(_) => seen.ticks = true,
+                Body::Generation(_) => {}
+            }
+        }
+        Ok(seen)
+    }
+}
+
+impl Started {
+    /// Returns our generation.
+    pub fn generation(&self) -> u64 {
+        self.log.writer().generation
+    }
+
+    /// Returns the job's incarnation.
+    pub fn incarnation(&self) -> &str {
+        &self.file.incarnation
+    }
+
+    /// Returns what was fixed when the job was created.
+    pub fn file(&self) -> &JobFile {
+        &self.file
+    }
+
+    /// Returns the shards, fixed when the job was created.
+    pub fn shards(&self) -> u16 {
+        self.file.shards
+    }
+
+    /// Returns the lanes of each sink by name, fixed when the job was created.
+    pub fn lanes(&self) -> &BTreeMap<String, u32> {
+        &self.file.lanes
+    }
+
+    /// Returns whether nothing of this incarnation was ever handed to a sink: no tick was made final yet.
+    pub fn is_new(&self) -> bool {
+        self.is_new
+    }
+
+    /// Returns what the job reads, if that was resolved already.
+    pub fn inputs(&self) -> Option<&Inputs> {
+        self.inputs.as_ref().map(|(_, inputs)| inputs)
+    }
+
+    /// Sets which checkpoints are kept.
+    pub fn retain(&mut self, retention: Retention) {
+        self.retention = retention;
+    }
+
+    /// Writes down what the job reads, once, before its first tick.
+    pub fn append_inputs(&mut self, inputs: Inputs) -> Result<(), StateError> {
+        assert!(self.inputs.is_none(), "inputs are resolved once");
+        let body = Body::Inputs(inputs);
+        let at = self.log.append(&body)?;
+        if let Body::Inputs(inputs) = body {
+            self.inputs = Some((at, inputs));
+        }
+        Ok(())
+    }
+
+    /// Decides where to begin, given the committed tick of every lane of every exactly-once sink (0: never), asked after
+    /// [`JobState::start`].
+    pub fn recover(self, tokens: &[LaneToken]) -> Result<(Recovery, Parts), StateError> {
+        let writer = self.log.writer().clone();
+        let asked = Asked { job: self.folder.job(), plan: &writer.plan, build: &writer.build, tokens };
+        let records = self.log.reader().backwards(self.before);
+        let decision = decide(records, &asked, |checkpoint| {
+            checkpoint.files().try_for_each(|file| load(&self.folder, &file).map(|_| ()).map_err(|e| e.to_string()))
+        })?;
+        let mut tail = Tail::default();
+        for (seq, entries) in &decision.tail {
+            tail.enter(*seq, entries);
+        }
+        let ledger = decision.checkpoint.as_ref().map(|(_, _, it)| Ledger::of(it)).unwrap_or_default();
+        let ledger = SharedLedger::new(ledger);
+        let collector = Collector {};
+        let recovery = decision.into_recovery();
+        let base = recovery.checkpoint.as_ref().map_or(0, |it| it.parts.tick);
+        let last = recovery.entries.last().map_or(base, |entry| entry.record.tick);
+        let states = States::new(self.folder, self.file.shards, writer, ledger.clone(), self.lock.clone());
+        let inputs = self.inputs.map(|(at, _)| at);
+        let journal = JobJournal::new(self.log, ledger, inputs, last, tail, collector, self.lock);
+        Ok((recovery, Parts { journal: Box::new(journal), states: Arc::new(states) }))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,226 @@
+//! The one log of a job: appending at exactly the next number, and reading back along the chain.
+//!
+//! Two rules keep every other process out. A record is created only if it is absent, at the number after the last one seen:
+//! who loses that race is fenced. After every create the floor is read: a number at or below it was collected, so a process
+//! that slept through a collection has not appended, whatever the store answered.
+
+use std::sync::Arc;
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::error::StateError;
+use crate::record::{Body, Digest, Header, InputsAt, Record, VERSION, seal, unseal, written_now};
+use crate::store::{Created, Store};
+
+/// Reads the log of a job.
+#[derive(Clone, Debug)]
+pub struct LogReader {
+    store: Arc<Store>,
+    folder: String,
+    /// What the first record is chained to.
+    root: Digest,
+}
+
+/// Where a log ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Records up to this number are gone or about to be deleted; 0 if none are.
+    pub floor: u64,
+    /// The number of the last record; 0 if there is none.
+    pub last: u64,
+}
+
+impl LogReader {
+    /// Returns the reader of the log in `folder` of the incarnation `incarnation`.
+    pub fn new(store: Arc<Store>, folder: &str, incarnation: &str) -> LogReader {
+        LogReader { store, folder: folder.to_string(), root: Digest(xxh3_64(incarnation.as_bytes())) }
+    }
+
+    /// Returns where the log begins and ends now.
+    pub fn bounds(&self) -> Result<Bounds, StateError> {
+        let floor = self.floor()?;
+        let names = self.store.list(&format!("{}/log", self.folder))?;
+        let last = names.iter().rev().find_map(|listed| number_of(listed.name.strip_suffix(".json")?));
+        Ok(Bounds { floor, last: last.unwrap_or(0).max(floor) })
+    }
+
+    /// Returns the floor.
+    pub fn floor(&self) -> Result<u64, StateError> {
+        let names = self.store.list(&format!("{}/floor", self.folder))?;
+        Ok(names.iter().filter_map(|listed| number_of(&listed.name)).max().unwrap_or(0))
+    }
+
+    /// Reads record `seq`.
+    pub fn read(&self, seq: u64) -> Result<Record, StateError> {
+        let path = self.path(seq);
+        let what = format!("log record {}", self.store.name(&path));
+        match self.store.get(&path)? {
+            Some(bytes) => unseal(&bytes, seq, &what),
+            None => Err(StateError::damaged(
+                what,
+                "it is missing\n  hint: restore this file from a backup, or start over with --fresh",
+            )),
+        }
+    }
+
+    /// Reads the inputs record at `at`, which may be older than the floor.
+    pub fn read_at(&self, at: InputsAt) -> Result<Record, StateError> {
+        let record = self.read(at.seq)?;
+        if record.xxh3 != at.xxh3 {
+            return Err(StateError::damaged(self.name(at.seq), "it is not the record that the checkpoint names"));
+        }
+        Ok(record)
+    }
+
+    /// Returns the records up to `bounds.last`, newest first, each checked against its successor; reads as far as asked.
+    pub fn backwards(&self, bounds: Bounds) -> Backwards {
+        Backwards { reader: self.clone(), floor: bounds.floor, next: bounds.last, expected: None }
+    }
+
+    /// Returns how a person finds record `seq`.
+    pub fn name(&self, seq: u64) -> String {
+        format!("log record {}", self.store.name(&self.path(seq)))
+    }
+
+    /// Returns where record `seq` lies.
+    pub fn path(&self, seq: u64) -> String {
+        format!("{}/log/{seq:020}.json", self.folder)
+    }
+}
+
+fn number_of(name: &str) -> Option<u64> {
+    if name.len() == 20 { name.parse().ok() } else { None }
+}
+
+/// Records, newest first.
+#[derive(Debug)]
+pub struct Backwards {
+    reader: LogReader,
+    floor: u64,
+    next: u64,
+    expected: Option<Digest>,
+}
+
+impl Backwards {
+    fn read(&mut self) -> Result<Record, StateError> {
+        let seq = self.next;
+        let record = self.reader.read(seq)?;
+        if self.expected.is_some_and(|expected| expected != record.xxh3) {
+            return Err(StateError::damaged(
+                self.reader.name(seq),
+                format!("record {} was not written after it: the log was forked or edited", seq + 1),
+            ));
+        }
+        if seq == 1 && record.header.prev_xxh3 != self.reader.root {
+            return Err(StateError::damaged(
+                self.reader.name(seq),
+                "it belongs to another incarnation of the job than job.json",
+            ));
+        }
+        self.expected = Some(record.header.prev_xxh3);
+        self.next -= 1;
+        Ok(record)
+    }
+}
+
+impl Iterator for Backwards {
+    type Item = Result<Record, StateError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        (self.next > self.floor).then(|| self.read())
+    }
+}
+
+/// Who writes to a log.
+#[derive(Clone, Debug)]
+pub struct Writer {
+    /// The generation.
+    pub generation: u64,
+    /// The process, unlike any other.
+    pub attempt: String,
+    /// The build.
+    pub build: String,
+    /// The plan.
+    pub plan: String,
+}
+
+/// Writes the log of a job. After a failure it refuses everything: what the store then holds is unknown.
+#[derive(Debug)]
+pub struct Log {
+    reader: LogReader,
+    writer: Writer,
+    last: u64,
+    prev: Digest,
+    failed: bool,
+}
+
+impl Log {
+    /// Returns a log to be continued after record `last`, `None` if there is no record yet.
+    pub fn after(reader: LogReader, writer: Writer, last: Option<&Record>) -> Log {
+        let (seq, prev) = last.map_or((0, reader.root), |record| (record.header.seq, record.xxh3));
+        Log { reader, writer, last: seq, prev, failed: false }
+    }
+
+    /// Returns the log as it is read.
+    pub fn reader(&self) -> &LogReader {
+        &self.reader
+    }
+
+    /// Returns who writes.
+    pub fn writer(&self) -> &Writer {
+        &self.writer
+    }
+
+    /// Returns the number of the last record.
+    pub fn last(&self) -> u64 {
+        self.last
+    }
+
+    /// Makes `body` the next record. Returns its number and hash.
+    pub fn append(&mut self, body: &Body) -> Result<InputsAt, StateError> {
+        if self.failed {
+            return Err(StateError::Fenced("the log failed before; nothing more is written to it".into()));
+        }
+        self.failed = true;
+        let seq = self.last + 1;
+        let header = Header {
+            v: VERSION,
+            seq,
+            prev_xxh3: self.prev,
+            generation: self.writer.generation,
+            attempt: self.writer.attempt.clone(),
+            build: self.writer.build.clone(),
+            plan: self.writer.plan.clone(),
+            at: written_now(),
+            kind: body.kind(),
+        };
+        let (bytes, xxh3) = seal(&header, body);
+        if let Created::Taken(theirs) = self.reader.store.create(&self.reader.path(seq), bytes)? {
+            return Err(self.lost(seq, &theirs));
+        }
+        let floor = self.reader.floor()?;
+        if floor >= seq {
+            return Err(StateError::Fenced(format!(
+                "records up to {floor} were collected while this process was paused before record {seq}: a newer generation runs the job"
+            )));
+        }
+        self.failed = false;
+        self.last = seq;
+        self.prev = xxh3;
+        Ok(InputsAt { seq, xxh3 })
+    }
+
+    fn lost(&self, seq: u64, theirs: &[u8]) -> StateError {
+        let name = self.reader.name(seq);
+        match unseal(theirs, seq, &name) {
+            Ok(record) => StateError::Fenced(format!(
+                "generation {} (attempt {}) wrote {name} first: it runs the job now, generation {} ends",
+                record.header.generation, record.header.attempt, self.writer.generation
+            )),
+            Err(_) => StateError::Fenced(format!("another process wrote {name} first")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

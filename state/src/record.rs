@@ -1,0 +1,449 @@
+//! The records of the log: readable JSON, chained by hash.
+//!
+//! ```text
+//! {"v":1,"seq":7,"prev_xxh3":"...","gen":2,"attempt":"...","build":"...","plan":"...","at":"...","type":"ticks",...,"xxh3":"..."}
+//! ```
+//! `xxh3` is the xxh3_64 of all bytes before its own field; `prev_xxh3` is the one of the record before, of the job's
+//! incarnation for the first record. A record that was cut, edited, or put into another log is therefore seen.
+
+use std::collections::BTreeMap;
+
+use chrono::{SecondsFormat, Utc};
+use riverrun_dataflow::balance::Counts;
+use riverrun_dataflow::journal::{CheckpointParts, FileKind, JournalEntry, LaneToken, StateFile};
+use riverrun_dataflow::source::{SplitId, SplitSpec};
+use riverrun_dataflow::tick::{Tick, TickRecord, Timeline};
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::error::StateError;
+
+/// The format version that this build writes, and the newest that it reads.
+pub const VERSION: u64 = 1;
+
+/// Stands before the hash at the end of every record.
+const SEAL: &[u8] = b",\"xxh3\":\"";
+
+/// A hash, written as 16 hexadecimal digits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Digest(pub u64);
+
+/// What every record begins with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Header {
+    /// The format version.
+    pub v: u64,
+    /// The record's number; the first is 1.
+    pub seq: u64,
+    /// Hash of the record before.
+    pub prev_xxh3: Digest,
+    /// The generation that wrote it.
+    #[serde(rename = "gen")]
+    pub generation: u64,
+    /// The process that wrote it.
+    pub attempt: String,
+    /// The build that wrote it.
+    pub build: String,
+    /// The plan it ran.
+    pub plan: String,
+    /// The wall clock, for people.
+    pub at: String,
+    /// What follows.
+    #[serde(rename = "type")]
+    pub kind: Kind,
+}
+
+/// The kinds of records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A process took the job over.
+    Generation,
+    /// What the job reads was resolved.
+    Inputs,
+    /// Ticks were made final.
+    Ticks,
+    /// A checkpoint was published.
+    Checkpoint,
+}
+
+/// A record, read and verified.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    /// Its header.
+    pub header: Header,
+    /// Its content.
+    pub body: Body,
+    /// Its hash.
+    pub xxh3: Digest,
+}
+
+/// The content of a record.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Body {
+    /// See [`Kind::Generation`].
+    Generation(Generation),
+    /// See [`Kind::Inputs`].
+    Inputs(Inputs),
+    /// See [`Kind::Ticks`].
+    Ticks(Ticks),
+    /// See [`Kind::Checkpoint`].
+    Checkpoint(Box<Checkpoint>),
+}
+
+/// A process took the job over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Generation {
+    /// Its host.
+    pub host: String,
+    /// Its process id there.
+    pub pid: u32,
+    /// How many workers it has.
+    pub workers: usize,
+    /// The newest checkpoint record before this one.
+    pub base: Option<u64>,
+}
+
+/// What a job reads, resolved once before its first tick.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inputs {
+    /// The sources' names, in the order of the graph.
+    pub sources: Vec<String>,
+    /// The splits, by number.
+    pub splits: Vec<InputSplit>,
+}
+
+/// A split that a job reads.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputSplit {
+    /// Its number.
+    pub id: SplitId,
+    /// The name of its source.
+    pub source: String,
+    /// What the source said of it.
+    #[serde(flatten)]
+    pub spec: SplitSpec,
+}
+
+/// Ticks that were made final together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ticks {
+    /// The first.
+    pub first: Tick,
+    /// The last.
+    pub last: Tick,
+    /// All of them.
+    pub entries: Vec<JournalEntry>,
+}
+
+/// Where the inputs record of a job is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputsAt {
+    /// Its number.
+    pub seq: u64,
+    /// Its hash.
+    pub xxh3: Digest,
+}
+
+/// A checkpoint, complete: with the records from `after` on it is all that a restart needs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// The state is the one after this tick.
+    pub tick: Tick,
+    /// Every tick after `tick` stands in a record with this number or a greater one.
+    pub after: u64,
+    /// The inputs record, which is kept as long as any checkpoint names it.
+    pub inputs: Option<InputsAt>,
+    /// The tick was the job's last.
+    pub finished: bool,
+    /// CPU time spent on freezing and writing, in microseconds.
+    pub cpu_micros: u64,
+    /// Where the job stood before the first of `recent`.
+    pub before: Timeline,
+    /// The last tick records up to `tick`, oldest first.
+    pub recent: Vec<TickRecord>,
+    /// The committed tick of every lane when the checkpoint was published.
+    pub tokens: Vec<LaneToken>,
+    /// The balance since the job began.
+    pub balance: BTreeMap<String, Counts>,
+    /// The live files of every table.
+    pub tables: Vec<TableFiles>,
+}
+
+/// The live files of a table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableFiles {
+    /// The step.
+    pub step: String,
+    /// The table.
+    pub table: String,
+    /// Its columns, each as `name: type`.
+    pub columns: Vec<String>,
+    /// Its files, oldest first.
+    pub files: Vec<FileEntry>,
+}
+
+/// A live file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileEntry {
+    /// Path relative to the job's folder.
+    pub path: String,
+    /// Changes or everything.
+    pub kind: FileKind,
+    /// The tick of the checkpoint it was written for.
+    pub tick: Tick,
+    /// The shards it is about, as closed ranges.
+    pub shards: Vec<[u16; 2]>,
+    /// Rows.
+    pub rows: u64,
+    /// Bytes.
+    pub bytes: u64,
+    /// xxh3_64 of the whole file.
+    pub xxh3: Digest,
+}
+
+impl Checkpoint {
+    /// Returns the checkpoint `parts`, of which `tables` are the live files.
+    pub fn of(parts: CheckpointParts, tables: Vec<TableFiles>, after: u64, inputs: Option<InputsAt>) -> Checkpoint {
+        let CheckpointParts { tick, before, recent, files: _, tokens, balance, finished, cpu_micros } = parts;
+        Checkpoint { tick, after, inputs, finished, cpu_micros, before, recent, tokens, balance, tables }
+    }
+
+    /// Returns what the engine knew of it; `files` are all live files.
+    pub fn into_parts(self) -> CheckpointParts {
+        let files = self.files().collect();
+        let Checkpoint { tick, before, recent, tokens, balance, finished, cpu_micros, .. } = self;
+        CheckpointParts { tick, before, recent, files, tokens, balance, finished, cpu_micros }
+    }
+
+    /// Returns its live files, those of a table oldest first.
+    pub fn files(&self) -> impl Iterator<Item = StateFile> + '_ {
+        self.tables.iter().flat_map(|table| table.files.iter().map(|file| file.expand(&table.step, &table.table)))
+    }
+}
+
+impl FileEntry {
+    /// Returns `file` as it is written down.
+    pub fn of(file: &StateFile) -> FileEntry {
+        FileEntry {
+            path: file.path.clone(),
+            kind: file.kind,
+            tick: file.tick,
+            shards: ranges_of(&file.shards),
+            rows: file.rows,
+            bytes: file.bytes,
+            xxh3: Digest(file.xxh3),
+        }
+    }
+
+    /// Returns the file of `step` and `table` that was written down.
+    pub fn expand(&self, step: &str, table: &str) -> StateFile {
+        StateFile {
+            path: self.path.clone(),
+            step: step.to_string(),
+            table: table.to_string(),
+            kind: self.kind,
+            tick: self.tick,
+            shards: self.shards.iter().flat_map(|[first, last]| *first..=*last).collect(),
+            rows: self.rows,
+            bytes: self.bytes,
+            xxh3: self.xxh3.0,
+        }
+    }
+}
+
+fn ranges_of(shards: &[u16]) -> Vec<[u16; 2]> {
+    let mut ranges: Vec<[u16; 2]> = Vec::new();
+    for shard in shards {
+        match ranges.last_mut() {
+            Some([_, last]) if *last + 1 == *shard => *last = *shard,
+            _ => ranges.push([*shard, *shard]),
+        }
+    }
+    ranges
+}
+
+impl Body {
+    /// Returns which kind it is.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Body::Generation(_) => Kind::Generation,
+            Body::Inputs(_) => Kind::Inputs,
+            Body::Ticks(_) => Kind::Ticks,
+            Body::Checkpoint(_) => Kind::Checkpoint,
+        }
+    }
+}
+
+/// Returns the wall clock as it stands in records.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "when something was written down is for people and retention; no row sees it"
+)]
+pub fn written_now() -> String {
+    Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
+/// Returns the bytes of a record, and its hash.
+pub fn seal(header: &Header, body: &Body) -> (Vec<u8>, Digest) {
+    assert_eq!(header.kind, body.kind(), "a header names its body's kind");
+    let mut bytes = serde_json::to_vec(header).expect("a header is always JSON");
+    bytes.pop();
+    let start = bytes.len();
+    match body {
+        Body::Generation(it) => serde_json::to_writer(&mut bytes, it),
+        Body::Inputs(it) => serde_json::to_writer(&mut bytes, it),
+        Body::Ticks(it) => serde_json::to_writer(&mut bytes, it),
+        Body::Checkpoint(it) => serde_json::to_writer(&mut bytes, it),
+    }
+    .expect("a record is always JSON");
+    bytes[start] = b',';
+    bytes.pop();
+    let xxh3 = Digest(xxh3_64(&bytes));
+    bytes.extend_from_slice(SEAL);
+    bytes.extend_from_slice(format!("{:016x}\"}}\n", xxh3.0).as_bytes());
+    (bytes, xxh3)
+}
+
+/// Reads the record `seq` from its bytes; `what` names it in errors.
+pub fn unseal(bytes: &[u8], seq: u64, what: &str) -> Result<Record, StateError> {
+    // The version is looked at first: a later format may be sealed in another way.
+    #[derive(Deserialize)]
+    struct Version {
+        v: u64,
+    }
+    if let Ok(Version { v }) = serde_json::from_slice::<Version>(bytes)
+        && v > VERSION
+    {
+        return Err(StateError::Newer { what: what.to_string(), found: v, known: VERSION });
+    }
+    let damaged = |reason: String| {
+        let hint = "restore this file from a backup, or start over with --fresh; it must not be deleted or edited";
+        StateError::damaged(what, format!("{reason}\n  hint: {hint}"))
+    };
+    let xxh3 = sealed(bytes).map_err(damaged)?;
+    let header: Header = parse(bytes).map_err(damaged)?;
+    if header.seq != seq {
+        return Err(damaged(format!("it says that it is record {}", header.seq)));
+    }
+    let body = match header.kind {
+        Kind::Generation => parse(bytes).map(Body::Generation),
+        Kind::Inputs => parse(bytes).map(Body::Inputs),
+        Kind::Ticks => parse(bytes).map(Body::Ticks),
+        Kind::Checkpoint => parse(bytes).map(|it| Body::Checkpoint(Box::new(it))),
+    }
+    .map_err(damaged)?;
+    Ok(Record { header, body, xxh3 })
+}
+
+/// Returns the hash at the end of `bytes` if it is the one of what stands before it.
+fn sealed(bytes: &[u8]) -> Result<Digest, String> {
+    let length = SEAL.len() + 16 + 3;
+    let Some(at) = bytes.len().checked_sub(length) else { return Err("it is cut short".into()) };
+    let (content, tail) = bytes.split_at(at);
+    let digits = tail.strip_prefix(SEAL).and_then(|tail| tail.strip_suffix(b"\"}\n"));
+    let Some(digits) = digits else { return Err("its end is missing".into()) };
+    let stored = std::str::from_utf8(digits).ok().and_then(|digits| u64::from_str_radix(digits, 16).ok());
+    match stored {
+        Some(stored) if stored == xxh3_64(content) => Ok(Digest(stored)),
+        _ => Err("its content does not match its checksum".into()),
+    }
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(bytes).map_err(|e| format!("it is not what was written: {e}"))
+}
+
+impl Serialize for Digest {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{:016x}", self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Digest, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        let value = u64::from_str_radix(&text, 16).map_err(|_| D::Error::custom("a hash is 16 hexadecimal digits"))?;
+        Ok(Digest(value))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use riverrun_dataflow::EventTime;
+
+    use super::*;
+
+    pub(crate) fn header(kind: Kind) -> Header {
+        Header {
+            v: VERSION,
+            seq: 3,
+            prev_xxh3: Digest(7),
+            generation: 2,
+            attempt: "a".into(),
+            build: "b".into(),
+            plan: "p".into(),
+            at: "2026-01-01T00:00:00.000Z".into(),
+            kind,
+        }
+    }
+
+    fn inputs() -> Body {
+        let spec = SplitSpec { name: "käse \"x\"".into(), start: 0, end: Some(u64::MAX), identity: String::new() };
+        Body::Inputs(Inputs {
+            sources: vec!["clicks".into()],
+            splits: vec![InputSplit { id: 0, source: "clicks".into(), spec }],
+        })
+    }
+
+    fn ticks() -> Body {
+        let record = TickRecord {
+            tick: 5,
+            now: i64::MIN,
+            watermarks: vec![EventTime::MIN, EventTime::MAX],
+            splits: vec![],
+            last: true,
+            checkpoint: false,
+        };
+        let entry = JournalEntry { record, lanes: vec![], balance: BTreeMap::new() };
+        Body::Ticks(Ticks { first: 5, last: 5, entries: vec![entry] })
+    }
+
+    #[test]
+    fn a_record_is_read_as_it_was_written() {
+        for body in [inputs(), ticks()] {
+            let (bytes, xxh3) = seal(&header(body.kind()), &body);
+            let record = unseal(&bytes, 3, "it").unwrap();
+            assert_eq!((record.body, record.xxh3, record.header), (body.clone(), xxh3, header(body.kind())));
+            assert!(serde_json::from_slice::<serde_json::Value>(&bytes).is_ok(), "a record is one JSON object");
+        }
+    }
+
+    #[test]
+    fn every_changed_byte_and_every_cut_is_seen() {
+        let (bytes, _) = seal(&header(Kind::Inputs), &inputs());
+        for at in 0..bytes.len() {
+            let mut changed = bytes.clone();
+            changed[at] ^= 1;
+            let error = unseal(&changed, 3, "record 3").unwrap_err();
+            // A flipped version digit may look like a later version; everything else is damage.
+            assert!(matches!(error, StateError::Damaged { .. } | StateError::Newer { .. }), "{at}: {error}");
+            assert!(unseal(&bytes[..at], 3, "record 3").is_err(), "cut at {at}");
+        }
+        assert!(unseal(&bytes, 4, "record 4").unwrap_err().to_string().contains("it says that it is record 3"));
+    }
+
+    #[test]
+    fn a_newer_format_is_refused_by_name() {
+        let (bytes, _) = seal(&Header { v: VERSION + 1, ..header(Kind::Inputs) }, &inputs());
+        let error = unseal(&bytes, 3, "record 3").unwrap_err();
+        assert!(matches!(error, StateError::Newer { found: 2, known: 1, .. }), "{error}");
+    }
+
+    #[test]
+    fn shard_ranges_are_short_and_exact() {
+        assert_eq!(ranges_of(&[]), Vec::<[u16; 2]>::new());
+        assert_eq!(ranges_of(&[0, 1, 2, 5, 7, 8]), [[0, 2], [5, 5], [7, 8]]);
+    }
+}

@@ -1,0 +1,146 @@
+//! The checkpoints of a job as its workers see them: rows go in when they are frozen, and come out after a restart.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use arrow::array::RecordBatch;
+use riverrun_dataflow::journal::{FileKind, FrozenPart, JournalError, StateFile, StateStore};
+use riverrun_dataflow::key::worker_of;
+use riverrun_dataflow::operator::TableSpec;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::error::StateError;
+use crate::file::{Notes, decode, encode, load};
+use crate::folder::Folder;
+use crate::ledger::{Ledger, Written};
+use crate::log::Writer;
+use crate::rows::Sorted;
+
+/// The books, shared by the store and the journal.
+#[derive(Clone, Debug, Default)]
+pub struct SharedLedger(Arc<Mutex<Ledger>>);
+
+impl SharedLedger {
+    /// Returns the books `ledger`, to be shared.
+    pub fn new(ledger: Ledger) -> SharedLedger {
+        SharedLedger(Arc::new(Mutex::new(ledger)))
+    }
+
+    /// Locks the books.
+    pub fn lock(&self) -> MutexGuard<'_, Ledger> {
+        self.0.lock().expect("no one panics while holding the books")
+    }
+}
+
+/// Writes and reads the state files of a job.
+#[derive(Debug)]
+pub struct States {
+    folder: Folder,
+    shards: u16,
+    writer: Writer,
+    ledger: SharedLedger,
+    /// The job's lock lives as long as anyone may write.
+    _lock: Option<Arc<crate::folder::Lock>>,
+}
+
+impl States {
+    /// Returns the store of the job in `folder`, which has `shards` shards.
+    pub fn new(
+        folder: Folder,
+        shards: u16,
+        writer: Writer,
+        ledger: SharedLedger,
+        lock: Option<Arc<crate::folder::Lock>>,
+    ) -> States {
+        States { folder, shards, writer, ledger, _lock: lock }
+    }
+
+    fn write_file(
+        &self,
+        part: &FrozenPart,
+        table: &TableSpec,
+        kind: FileKind,
+        rows: &[RecordBatch],
+        rebased: &[u16],
+    ) -> Result<StateFile, JournalError> {
+        let broken = |reason: String| JournalError::Damaged {
+            what: format!("frozen state of {}.{}", part.step, table.name),
+            reason,
+        };
+        let sorted = Sorted::of(rows, table).map_err(broken)?;
+        let outside = |shard: &&u16| match kind {
+            FileKind::Base => !rebased.contains(shard),
+            FileKind::Delta => rebased.contains(shard) || **shard >= self.shards,
+        };
+        if let Some(shard) = sorted.shards.keys().find(outside) {
+            return Err(broken(format!("a row of shard {shard} is where it does not belong")));
+        }
+        let word = match kind {
+            FileKind::Delta => "delta",
+            FileKind::Base => "base",
+        };
+        let (step, name) = (&part.step, table.name);
+        let folders = format!("state/g{:06}/c{:012}/w{:04}", self.writer.generation, part.tick, part.worker);
+        let path = format!("{folders}/{step}.{name}.{word}.parquet");
+        let generation = self.writer.generation;
+        let notes = Notes { step, table: name, tick: part.tick, generation, build: &self.writer.build };
+        let bytes = encode(&sorted, table.schema.clone(), kind, &notes).map_err(broken)?;
+        let mut file = StateFile {
+            path,
+            step: step.clone(),
+            table: name.to_string(),
+            kind,
+            tick: part.tick,
+            shards: sorted.shards.keys().copied().collect(),
+            rows: sorted.rows(),
+            bytes: bytes.len() as u64,
+            xxh3: xxh3_64(&bytes),
+        };
+        if kind == FileKind::Base {
+            file.shards = rebased.to_vec();
+            file.shards.sort_unstable();
+        }
+        self.folder.store().put(&self.folder.inside(&file.path), bytes)?;
+        let columns = table.schema.fields().iter().map(|f| format!("{}: {}", f.name(), f.data_type())).collect();
+        self.ledger.lock().enter(Written { file: file.clone(), columns, rows: sorted.shards });
+        Ok(file)
+    }
+}
+
+impl StateStore for States {
+    fn rebase(&self, step: &str, tables: &[&'static str], worker: usize, workers: usize) -> Vec<Vec<u16>> {
+        let owned = |shard: u16| worker_of(shard, self.shards, workers) == worker;
+        let mut ledger = self.ledger.lock();
+        tables.iter().map(|table| ledger.take_due(step, table, owned)).collect()
+    }
+
+    fn write(&self, part: FrozenPart) -> Result<Vec<StateFile>, JournalError> {
+        let mut files = Vec::new();
+        for (at, table) in part.tables.iter().enumerate() {
+            let (frozen, rebased) = (&part.frozen[at], &part.rebased[at]);
+            if frozen.delta.iter().any(|batch| batch.num_rows() > 0) {
+                files.push(self.write_file(&part, table, FileKind::Delta, &frozen.delta, rebased)?);
+            }
+            // A base of shards that have no row left is written too: it supersedes what was there.
+            if !rebased.is_empty() || frozen.base.iter().any(|batch| batch.num_rows() > 0) {
+                files.push(self.write_file(&part, table, FileKind::Base, &frozen.base, rebased)?);
+            }
+        }
+        Ok(files)
+    }
+
+    fn read(&self, step: &str, table: &str, worker: usize, workers: usize) -> Result<Vec<RecordBatch>, JournalError> {
+        let mut found = Vec::new();
+        let needed = self.ledger.lock().needed(step, table);
+        for (file, mut shards) in needed {
+            shards.retain(|shard| worker_of(*shard, self.shards, workers) == worker);
+            if shards.is_empty() {
+                continue;
+            }
+            let bytes = load(&self.folder, &file)?;
+            let rows = decode(bytes, &|shard| shards.contains(&shard))
+                .map_err(|reason| StateError::damaged(format!("state file {}", file.path), reason))?;
+            found.extend(rows);
+        }
+        Ok(found)
+    }
+}

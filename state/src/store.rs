@@ -1,0 +1,217 @@
+//! Where objects lie: a local folder or any object store, used from threads that may block.
+//!
+//! Everything rests on one ability: to create an object only if it is absent, durably. It is tried out before a job uses a
+//! store, since file systems without hard links and some object stores lack it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use futures::TryStreamExt;
+use futures::executor::block_on;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path as ObjectPath;
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload};
+
+use crate::error::StateError;
+
+/// A store of objects.
+#[derive(Clone, Debug)]
+pub struct Store {
+    objects: Arc<dyn ObjectStore>,
+    folder: Option<PathBuf>,
+}
+
+/// What became of a create-if-absent.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Created {
+    /// The object holds the given bytes, from now on or since an earlier attempt of the same call.
+    Ours,
+    /// The object exists and holds these other bytes.
+    Taken(Bytes),
+}
+
+/// An object in a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Its path.
+    pub path: String,
+    /// Its last component.
+    pub name: String,
+    /// Its size.
+    pub bytes: u64,
+    /// When it was last written.
+    pub modified: SystemTime,
+}
+
+impl Store {
+    /// Opens a local folder for writing, creating it if need be. What is written is flushed to the disk.
+    pub fn folder(path: &Path) -> Result<Store, StateError> {
+        std::fs::create_dir_all(path)
+            .map_err(|e| StateError::storage("write", format!("state folder {}", path.display()), &e))?;
+        Store::existing_folder(path)
+    }
+
+    /// Opens a local folder that must exist; creates nothing.
+    pub fn existing_folder(path: &Path) -> Result<Store, StateError> {
+        let what = || format!("state folder {}", path.display());
+        let full = std::fs::canonicalize(path).map_err(|e| StateError::storage("read", what(), &e))?;
+        if full.to_str().is_none() {
+            let reason = "its path is not UTF-8; choose another one with --state".into();
+            return Err(StateError::Storage { act: "read", what: what(), reason });
+        }
+        let local = LocalFileSystem::new_with_prefix(&full).map_err(|e| StateError::storage("read", what(), &e))?;
+        Ok(Store { objects: Arc::new(local.with_fsync(true)), folder: Some(full) })
+    }
+
+    /// Returns a store over `objects`; `folder` is the local folder in which they lie, if they do.
+    pub fn over(objects: Arc<dyn ObjectStore>, folder: Option<PathBuf>) -> Store {
+        Store { objects, folder }
+    }
+
+    /// Returns the objects themselves.
+    pub fn objects(&self) -> Arc<dyn ObjectStore> {
+        self.objects.clone()
+    }
+
+    /// Returns the local folder, if the store is one.
+    pub fn local(&self) -> Option<&Path> {
+        self.folder.as_deref()
+    }
+
+    /// Returns how a person finds the object `path`.
+    pub fn name(&self, path: &str) -> String {
+        match &self.folder {
+            Some(folder) => folder.join(path).display().to_string(),
+            None => path.to_string(),
+        }
+    }
+
+    /// Creates `path` unless it exists. That an earlier, unanswered attempt already succeeded is success.
+    pub fn create(&self, path: &str, bytes: Vec<u8>) -> Result<Created, StateError> {
+        let bytes = Bytes::from(bytes);
+        let payload = PutPayload::from_bytes(bytes.clone());
+        match block_on(self.objects.put_opts(&ObjectPath::from(path), payload, PutMode::Create.into())) {
+            Ok(_) => Ok(Created::Ours),
+            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
+                match self.get(path)? {
+                    Some(found) if found == bytes => Ok(Created::Ours),
+                    Some(found) => Ok(Created::Taken(found)),
+                    None => Err(StateError::Storage {
+                        act: "write",
+                        what: self.name(path),
+                        reason: "it exists and cannot be read".into(),
+                    }),
+                }
+            }
+            Err(error) => Err(StateError::storage("write", self.name(path), &error)),
+        }
+    }
+
+    /// Writes `path`, replacing what is there.
+    pub fn put(&self, path: &str, bytes: Vec<u8>) -> Result<(), StateError> {
+        block_on(self.objects.put(&ObjectPath::from(path), bytes.into()))
+            .map_err(|e| StateError::storage("write", self.name(path), &e))?;
+        Ok(())
+    }
+
+    /// Reads `path`; `None` if there is no such object.
+    pub fn get(&self, path: &str) -> Result<Option<Bytes>, StateError> {
+        let read = block_on(async { self.objects.get(&ObjectPath::from(path)).await?.bytes().await });
+        match read {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(StateError::storage("read", self.name(path), &error)),
+        }
+    }
+
+    /// Returns all objects below the folder `prefix`, by path.
+    pub fn list(&self, prefix: &str) -> Result<Vec<Listed>, StateError> {
+        let found: Vec<_> = block_on(self.objects.list(Some(&ObjectPath::from(prefix))).try_collect())
+            .map_err(|e| StateError::storage("list", self.name(prefix), &e))?;
+        let mut listed: Vec<Listed> = found
+            .into_iter()
+            .map(|meta| Listed {
+                path: meta.location.to_string(),
+                name: meta.location.filename().unwrap_or_default().to_string(),
+                bytes: meta.size,
+                modified: meta.last_modified.into(),
+            })
+            .collect();
+        listed.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(listed)
+    }
+
+    /// Deletes `path`; that it is gone already is success.
+    pub fn delete(&self, path: &str) -> Result<(), StateError> {
+        match block_on(self.objects.delete(&ObjectPath::from(path))) {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(StateError::storage("delete", self.name(path), &error)),
+        }
+    }
+
+    /// Makes deletions in the folder `path` durable, where deleting alone does not.
+    pub fn settle(&self, path: &str) -> Result<(), StateError> {
+        let Some(folder) = &self.folder else { return Ok(()) };
+        match std::fs::File::open(folder.join(path)).and_then(|dir| dir.sync_all()) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(StateError::storage("write", self.name(path), &error)),
+        }
+    }
+
+    /// Tries out create-if-absent by creating the object `path` twice; `id` makes the attempt unlike any other.
+    pub fn try_out(&self, path: &str, id: &str) -> Result<(), StateError> {
+        self.delete(path)?;
+        let first = self.create(path, id.into())?;
+        let second = self.create(path, format!("{id} again").into())?;
+        self.delete(path)?;
+        if first == Created::Ours && matches!(second, Created::Taken(_)) {
+            return Ok(());
+        }
+        Err(StateError::Storage {
+            act: "write",
+            what: self.name(path),
+            reason: "the store cannot create an object only if it is absent; choose another one with --state".into(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_first_create_wins_and_its_repetition_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::folder(dir.path()).unwrap();
+        assert_eq!(store.create("a/b", b"one".to_vec()).unwrap(), Created::Ours);
+        assert_eq!(store.create("a/b", b"one".to_vec()).unwrap(), Created::Ours);
+        assert_eq!(store.create("a/b", b"two".to_vec()).unwrap(), Created::Taken(Bytes::from_static(b"one")));
+        assert_eq!(store.get("a/b").unwrap().unwrap(), "one");
+        assert_eq!(store.get("a/c").unwrap(), None);
+        store.try_out("a/probe", "x").unwrap();
+        assert_eq!(store.list("a").unwrap().len(), 1);
+        store.delete("a/b").unwrap();
+        store.delete("a/b").unwrap();
+        store.settle("a").unwrap();
+        store.settle("none").unwrap();
+        assert!(store.list("a").unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_written_says_so() {
+        // Not even root may create files in /proc.
+        let error = Store::folder(Path::new("/proc/riverrun/state")).unwrap_err();
+        assert!(matches!(error, StateError::Storage { act: "write", .. }), "{error}");
+        assert!(error.to_string().contains("/proc/riverrun/state"), "{error}");
+    }
+
+    #[test]
+    fn a_store_that_overwrites_is_refused() {
+        let store = Store::over(Arc::new(crate::testing::Faulty::forgetful()), None);
+        let error = store.try_out("probe", "x").unwrap_err();
+        assert!(error.to_string().contains("only if it is absent"), "{error}");
+    }
+}

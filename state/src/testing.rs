@@ -1,0 +1,109 @@
+//! An object store that fails on demand.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+};
+
+/// What happens to a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It fails and leaves nothing.
+    Before(io::ErrorKind),
+    /// It succeeds, but the answer is an error.
+    After(io::ErrorKind),
+    /// It succeeds, but the answer is that the object exists: the first answer was lost and the client tried again.
+    Repeated,
+    /// Nothing.
+    None,
+}
+
+/// A store whose next writes fail as told.
+#[derive(Debug)]
+pub struct Faulty {
+    inner: Arc<dyn ObjectStore>,
+    faults: Mutex<VecDeque<Fault>>,
+    overwrites: bool,
+}
+
+impl Faulty {
+    /// Returns a store over `inner`.
+    pub fn over(inner: Arc<dyn ObjectStore>) -> Faulty {
+        Faulty { inner, faults: Mutex::default(), overwrites: false }
+    }
+
+    /// Returns a store that takes every create for an overwrite.
+    pub fn forgetful() -> Faulty {
+        Faulty { inner: Arc::new(InMemory::new()), faults: Mutex::default(), overwrites: true }
+    }
+
+    /// The next writes meet `faults`, one each.
+    pub fn next(&self, faults: impl IntoIterator<Item = Fault>) {
+        self.faults.lock().unwrap().extend(faults);
+    }
+}
+
+impl fmt::Display for Faulty {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("faulty")
+    }
+}
+
+fn failure(kind: io::ErrorKind) -> object_store::Error {
+    object_store::Error::Generic { store: "faulty", source: Box::new(io::Error::from(kind)) }
+}
+
+#[async_trait]
+impl ObjectStore for Faulty {
+    async fn put_opts(&self, location: &Path, payload: PutPayload, mut opts: PutOptions) -> Result<PutResult> {
+        let fault = self.faults.lock().unwrap().pop_front().unwrap_or(Fault::None);
+        if self.overwrites {
+            opts.mode = PutMode::Overwrite;
+        }
+        match fault {
+            Fault::Before(kind) => Err(failure(kind)),
+            Fault::After(kind) => {
+                self.inner.put_opts(location, payload, opts).await?;
+                Err(failure(kind))
+            }
+            Fault::Repeated => {
+                self.inner.put_opts(location, payload.clone(), opts.clone()).await?;
+                self.inner.put_opts(location, payload, opts).await
+            }
+            Fault::None => self.inner.put_opts(location, payload, opts).await,
+        }
+    }
+
+    async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+        self.inner.put_multipart_opts(location, opts).await
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        self.inner.get_opts(location, options).await
+    }
+
+    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        self.inner.delete_stream(locations)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.inner.list(prefix)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.inner.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.inner.copy_opts(from, to, options).await
+    }
+}
