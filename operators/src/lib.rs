@@ -2,10 +2,13 @@
 //!
 //! Read in this order: [`expression`] makes typed expressions of SQL text, [`select`] and [`union`] are the stateless
 //! steps, [`aggregate`] folds rows into typed accumulators, [`order`] says which of two rows comes
-//! first, and [`window`] does so per key and span of event time.
+//! first, and [`window`] does so per key and span of event time. [`kept`] keeps rows between ticks, [`attribute`] credits
+//! conversions to touches.
 
 pub mod aggregate;
+pub mod attribute;
 pub mod expression;
+pub mod kept;
 pub mod order;
 pub mod select;
 pub mod union;
