@@ -3,6 +3,16 @@
 //! [`decoder`] and [`encoder`] are the two ways in. Decoding is strict and forgiving at once: fields outside the schema are
 //! ignored, missing ones are null, and a row that does not fit is set aside alone, never with its batch.
 
+mod calendar;
+mod cell;
+mod column;
+pub(crate) mod csv;
+mod decimal;
+mod json;
+mod parquet;
+mod rows;
+#[cfg(test)]
+pub(crate) mod samples;
 pub mod schema;
 
 use std::sync::Arc;
@@ -69,23 +79,61 @@ pub enum Timestamps {
 #[error("{0}")]
 pub struct FormatError(pub String);
 
-/// Returns what makes decoders for rows of `schema` written in `format`.
+/// Returns what makes decoders for rows of `schema` written in `format`, for records that stand alone.
+///
+/// Files are decoded by what [`crate::file::FileSource::decoder`] returns: a CSV file may have a header, which no record of a topic has.
 pub fn decoder(format: &FormatSpec, schema: Arc<RowSchema>) -> Result<Make<dyn Decoder>, FormatError> {
-    schema.check()?;
-    match format {
-        FormatSpec::Json | FormatSpec::Csv(_) | FormatSpec::Parquet => Err(FormatError("no decoder".to_owned())),
+    let header = csv::Header::default();
+    if let FormatSpec::Csv(options) = format {
+        if options.header {
+            return Err(FormatError("records that stand alone have no header: set `header: false`".to_owned()));
+        }
+        header.set(csv::declared_names(&schema)).expect("the header is new");
     }
+    file_decoder(format, schema, header)
 }
 
-/// Returns what makes encoders of rows of `schema`. `key`: the columns whose values are the record's key: one text column gives
-/// its text, anything else its JSON, several a JSON array.
+/// Returns what makes decoders for rows of files whose header, if they are CSV, is `header`.
+pub(crate) fn file_decoder(
+    format: &FormatSpec,
+    schema: Arc<RowSchema>,
+    header: csv::Header,
+) -> Result<Make<dyn Decoder>, FormatError> {
+    schema.check()?;
+    Ok(match format.clone() {
+        FormatSpec::Json => Arc::new(move || Box::new(json::JsonDecoder::new(&schema))),
+        FormatSpec::Csv(options) => Arc::new(move || Box::new(csv::CsvDecoder::new(&schema, &options, header.clone()))),
+        FormatSpec::Parquet => Arc::new(move || Box::new(parquet::ColumnsDecoder::new(&schema))),
+    })
+}
+
+/// Returns what makes encoders of rows of `schema`. `key`: the columns whose values are the record's key. One text column gives
+/// its text, one other column its JSON value, several a JSON array; a null alone gives an empty key.
 pub fn encoder(
     spec: &EncodeSpec,
     schema: SchemaRef,
     key: Option<Vec<usize>>,
 ) -> Result<Make<dyn Encoder>, FormatError> {
-    let _ = (schema, key);
+    match spec.clone() {
+        EncodeSpec::Json { timestamps } => {
+            let encoder = json::JsonEncoder::new(&schema, timestamps, key)?;
+            Ok(Arc::new(move || Box::new(encoder.clone())))
+        }
+        EncodeSpec::Csv(options) => {
+            let encoder = csv::CsvEncoder::new(&schema, &options, key)?;
+            Ok(Arc::new(move || Box::new(encoder.clone())))
+        }
+    }
+}
+
+/// Returns what a file of such rows begins with, line end included: the header of a CSV file.
+pub fn preamble(spec: &EncodeSpec, schema: &SchemaRef) -> Vec<u8> {
     match spec {
-        EncodeSpec::Json { .. } | EncodeSpec::Csv(_) => Err(FormatError("no encoder".to_owned())),
+        EncodeSpec::Csv(options) if options.header => {
+            let mut line = csv::header_line(schema, options);
+            line.push(b'\n');
+            line
+        }
+        _ => Vec::new(),
     }
 }

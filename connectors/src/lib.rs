@@ -4,3 +4,4 @@
 //! are the systems. Connectors know the contracts of the floor below and nothing of operators or jobs.
 
 pub mod format;
+pub mod topic;

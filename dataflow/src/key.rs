@@ -64,6 +64,15 @@ pub fn is_key_type(data_type: &DataType) -> bool {
     )
 }
 
+/// Returns the hash of a key that is one text.
+pub fn hash_of_text(text: &[u8]) -> u64 {
+    let mut bytes = Vec::with_capacity(text.len() + 5);
+    bytes.push(1);
+    bytes.extend_from_slice(&u32::try_from(text.len()).expect("a key is below 4 GiB").to_le_bytes());
+    bytes.extend_from_slice(text);
+    xxh3_64(&bytes)
+}
+
 /// The encoded keys of a batch.
 #[derive(Debug, Default)]
 pub struct Keys {
@@ -260,6 +269,12 @@ mod tests {
             shards,
             [xxh3_64(k.key(0)) % 128, xxh3_64(k.key(1)) % 128, xxh3_64(k.key(2)) % 128].map(|s| s as u16)
         );
+    }
+
+    #[test]
+    fn a_text_alone_hashes_as_a_key_of_one_column() {
+        let k = keys(vec![("user", Arc::new(StringArray::from(vec!["u-1", ""])))]);
+        assert_eq!(k.hashes, [hash_of_text(b"u-1"), hash_of_text(b"")]);
     }
 
     #[test]

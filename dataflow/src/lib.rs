@@ -5,6 +5,7 @@
 
 pub mod balance;
 pub mod batch;
+pub mod engine;
 pub mod graph;
 pub mod journal;
 pub mod key;

@@ -1,1 +1,93 @@
 //! Aggregates: SQL text such as `count(*) filter (where x > 1)`, and the typed, columnar accumulators behind it.
+//!
+//! | aggregate | of | gives | without a value |
+//! |---|---|---|---|
+//! | `count(*)`, `count(x)`, `count(distinct x)` | anything; distinct: scalars | int64 | 0 |
+//! | `sum(x)` | int64, float64, decimal(p,s) | int64, float64, decimal(38,s) | null |
+//! | `avg(x)` | int64, float64, decimal(p,s) | float64, float64, decimal(p+4,s+4) | null |
+//! | `min(x)`, `max(x)` | scalars | the same | null |
+//! | `first(x)`, `last(x)` | scalars | the same | null |
+//!
+//! Each may have a `filter (where ...)`, which keeps a row out where it is false or null; the argument then counts, and can
+//! fail, only on the rows that are in. Nulls are skipped, except by `count(*)`, and by `first` and `last`, which give the
+//! value of the first or last row as it is.
+//!
+//! Sums and averages of integers and decimals are exact and do not depend on order; a result that its type cannot hold is
+//! null. Averages of decimals are rounded half away from zero. Sums of floats are folded in per-key order. `first` and
+//! `last` go by per-key order, `(event time, id, source, split, position)`, and by the value itself where that is equal.
+//! Among floats, NaN is one value and greater than all others, and -0.0 is 0.0.
+
+mod parse;
+
+use arrow::datatypes::{DataType, Field};
+
+use crate::expression::Expression;
+
+/// What an aggregate makes of the values of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AggregateKind {
+    /// The number of rows, or of values that are not null.
+    Count,
+    /// The number of different values.
+    CountDistinct,
+    /// Their sum.
+    Sum,
+    /// Their mean.
+    Avg,
+    /// The least.
+    Min,
+    /// The greatest.
+    Max,
+    /// The value of the row that is first in per-key order.
+    First,
+    /// The value of the row that is last in per-key order.
+    Last,
+}
+
+/// A typed aggregate over the visible columns of a stream.
+#[derive(Clone, Debug)]
+pub struct Aggregate {
+    kind: AggregateKind,
+    argument: Option<Expression>,
+    filter: Option<Expression>,
+    data_type: DataType,
+}
+
+impl Aggregate {
+    /// Returns what it makes of the values.
+    pub fn kind(&self) -> AggregateKind {
+        self.kind
+    }
+
+    /// Returns the type of its result.
+    pub fn data_type(&self) -> &DataType {
+        &self.data_type
+    }
+
+    /// Returns whether its result may be null.
+    pub fn nullable(&self) -> bool {
+        !matches!(self.kind, AggregateKind::Count | AggregateKind::CountDistinct)
+    }
+
+    /// Returns its column under the name that the job gives it.
+    pub fn field(&self, name: &str) -> Field {
+        Field::new(name, self.data_type.clone(), self.nullable())
+    }
+
+    /// Returns the names of the columns it reads; a name may stand twice.
+    pub fn columns(&self) -> impl Iterator<Item = &str> {
+        let parts = self.argument.iter().chain(&self.filter);
+        parts.flat_map(|expression| expression.columns().iter().map(String::as_str))
+    }
+
+    /// Returns whether its result depends on per-key order: its input then has to carry the hidden columns that make it.
+    pub fn needs_order(&self) -> bool {
+        matches!(self.kind, AggregateKind::First | AggregateKind::Last) || self.folds_in_order()
+    }
+
+    /// Returns whether rows have to be folded in per-key order: float additions do not commute.
+    fn folds_in_order(&self) -> bool {
+        matches!(self.kind, AggregateKind::Sum | AggregateKind::Avg)
+            && self.argument.as_ref().is_some_and(|argument| *argument.data_type() == DataType::Float64)
+    }
+}

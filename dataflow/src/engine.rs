@@ -1,0 +1,232 @@
+//! The engine: runs a graph on timely, tick by tick, from where its recovery says.
+//!
+//! ```text
+//!  reader --raw--> decode --rows--> steps --rows--> encode --> merge --> commit
+//!     \               \               |                          |         |
+//!      `----marks------`--> clock --records--> (all steps)       |         |
+//!                             |                                  |         |
+//!                             `----------> ledger <---reports----'         |
+//!                                            `------durable--------------->|
+//!                                         checkpoints <---covered----------'
+//! ```
+//! Clock, ledger and checkpoints do their work on worker 0. Progress tracking tells each part when a tick is complete.
+
+mod background;
+mod build;
+mod clock;
+mod control;
+mod decode;
+mod events;
+mod ledger;
+mod message;
+mod observer;
+mod reader;
+mod records;
+mod route;
+mod sinks;
+mod steps;
+mod worker;
+
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+pub use clock::{SystemClock, WallClock};
+pub use control::Control;
+pub use observer::{Observer, Snapshot};
+pub use route::routed_schema;
+pub use sinks::Lanes;
+
+use crate::balance::Counts;
+use crate::graph::{Graph, StepNode};
+use crate::journal::{Journal, JournalEntry, JournalError, StateStore};
+use crate::operator::StepError;
+use crate::sink::SinkError;
+use crate::source::SourceError;
+use crate::tick::{Tick, TickRecord, Timeline};
+
+/// Where a job goes on.
+#[derive(Clone, Debug, Default)]
+pub struct Recovery {
+    /// Where the job stood before the first of `recent`.
+    pub before: Timeline,
+    /// The last tick records up to the checkpoint's tick.
+    pub recent: Vec<TickRecord>,
+    /// The journal after the checkpoint: ticks to be derived again.
+    pub entries: Vec<JournalEntry>,
+    /// The balance at the checkpoint.
+    pub balance: BTreeMap<String, Counts>,
+}
+
+impl Recovery {
+    /// Returns where the job stood at the checkpoint.
+    pub fn after(&self) -> Timeline {
+        let mut timeline = self.before.clone();
+        self.recent.iter().for_each(|record| timeline.apply(record));
+        timeline
+    }
+}
+
+/// What is needed to run a job.
+pub struct Job {
+    /// What runs.
+    pub graph: Graph,
+    /// Worker threads.
+    pub workers: usize,
+    /// Where it goes on.
+    pub recovery: Recovery,
+    /// The lanes of all sinks, opened, with the tick of their token.
+    pub lanes: Lanes,
+    /// The log.
+    pub journal: Box<dyn Journal>,
+    /// Where checkpoints are written and read.
+    pub state: Arc<dyn StateStore>,
+    /// Time between commits.
+    pub commit_every: Duration,
+    /// Least time between checkpoints.
+    pub checkpoint_every: Duration,
+    /// Steers the running job.
+    pub control: Arc<Control>,
+    /// Is told how it goes.
+    pub observer: Arc<Observer>,
+}
+
+/// What the workers of a job share.
+pub(crate) struct Setup {
+    graph: Arc<Graph>,
+    recovery: Recovery,
+    lanes: Mutex<Lanes>,
+    lanes_known: BTreeMap<(u32, u32), Option<Tick>>,
+    journal: Mutex<Option<Box<dyn Journal>>>,
+    state: Arc<dyn StateStore>,
+    commit_every: Duration,
+    checkpoint_every: Duration,
+    control: Arc<Control>,
+    observer: Arc<Observer>,
+}
+
+/// Runs a job until its input ends, it is stopped, or it fails. Blocks; worker threads are its own.
+pub fn run(job: Job) -> Result<(), EngineError> {
+    let control = job.control.clone();
+    let start = job.recovery.after();
+    let newest = job.recovery.entries.last().map_or(start.tick, |entry| entry.record.tick);
+    control.open(start.tick);
+    if start.last {
+        // The checkpoint of the last tick covers all: there is nothing to do.
+        job.observer.start(&job.graph, &start, &job.recovery.balance, newest);
+        return Ok(());
+    }
+    job.observer.start(&job.graph, &start, &job.recovery.balance, newest);
+    let setup = Arc::new(Setup {
+        lanes_known: job.lanes.iter().map(|(place, (_, token))| (*place, *token)).collect(),
+        graph: Arc::new(job.graph),
+        recovery: job.recovery,
+        lanes: Mutex::new(job.lanes),
+        journal: Mutex::new(Some(job.journal)),
+        state: job.state,
+        commit_every: job.commit_every,
+        checkpoint_every: job.checkpoint_every,
+        control: job.control,
+        observer: job.observer,
+    });
+    let guards = timely::execute(timely::Config::process(job.workers), move |worker| {
+        // A panic in one worker must end the job: the others would wait for it for ever.
+        let ran = std::panic::catch_unwind(AssertUnwindSafe(|| worker::run(worker, &setup)));
+        if let Err(panic) = ran {
+            setup.control.fail(EngineError::Panic(panic_message(panic.as_ref())));
+        }
+    });
+    let guards = guards.map_err(|error| EngineError::Internal(format!("cannot start workers: {error}")))?;
+    for worker in guards.join() {
+        if let Err(panic) = worker {
+            control.fail(EngineError::Panic(panic));
+        }
+    }
+    match control.take_error() {
+        Some(error) => Err(error),
+        None => Ok(()),
+    }
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a worker panicked".to_owned())
+}
+
+/// CPU time of the calling thread, in microseconds.
+fn thread_cpu_micros() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    u64::try_from(time.tv_sec * 1_000_000 + time.tv_nsec / 1000).unwrap_or(0)
+}
+
+/// A running job failed.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// A source failed, or gives other rows than at first.
+    #[error("source `{source}`: {error}")]
+    Source {
+        /// The source's name.
+        r#source: String,
+        /// What happened.
+        error: SourceError,
+    },
+    /// A bad row at a source with `on_bad_row: stop`.
+    #[error("source `{source}`, split `{split}`, position {position}: {reason}")]
+    BadRow {
+        /// The source's name.
+        r#source: String,
+        /// The split's name.
+        split: String,
+        /// The row's position.
+        position: u64,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A step failed.
+    #[error("step `{step}`: {error}")]
+    Step {
+        /// The step's name.
+        step: String,
+        /// What happened.
+        error: StepError,
+    },
+    /// A sink failed.
+    #[error("sink `{sink}`: {error}")]
+    Sink {
+        /// The sink's name.
+        sink: String,
+        /// What happened.
+        error: SinkError,
+    },
+    /// The log or the state store failed.
+    #[error(transparent)]
+    Journal(JournalError),
+    /// A recorded tick, derived again, gave other rows than at first.
+    #[error("not deterministic: {what}, tick {tick} gave other rows when it was derived again")]
+    NotDeterministic {
+        /// Where it was seen.
+        what: String,
+        /// The tick.
+        tick: Tick,
+    },
+    /// A thread panicked.
+    #[error("a thread panicked: {0}")]
+    Panic(String),
+    /// Anything else that should not be.
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl EngineError {
+    fn step(node: &StepNode, error: StepError) -> EngineError {
+        EngineError::Step { step: node.name.clone(), error }
+    }
+
+    fn thread(error: std::io::Error) -> EngineError {
+        EngineError::Internal(format!("cannot start a thread: {error}"))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,117 @@
+//! What the threads of a running job share beside the dataflow: the wish to stop, the first failure, the end.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::Thread;
+
+use timely::scheduling::SyncActivator;
+
+use super::EngineError;
+use crate::tick::Tick;
+
+/// Steers a running job from outside and ends it from inside. Cheap to ask, so it is asked at every turn of every worker.
+#[derive(Default)]
+pub struct Control {
+    stop: AtomicBool,
+    failed: AtomicBool,
+    finished: AtomicBool,
+    error: Mutex<Option<EngineError>>,
+    /// The newest tick that any worker has opened.
+    ahead: AtomicU64,
+    /// Workers that know of the stop and will open no tick beyond `ahead`.
+    quiet: AtomicUsize,
+    workers: Mutex<Vec<Thread>>,
+    /// Operators that wait for the log's thread.
+    waiting: Mutex<Vec<SyncActivator>>,
+}
+
+impl Control {
+    /// Returns the control of a job that is about to run.
+    pub fn new() -> Arc<Control> {
+        Arc::new(Control::default())
+    }
+
+    /// Asks for a clean stop: open ticks are closed, journalled and committed.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::SeqCst);
+        self.wake();
+    }
+
+    /// Returns whether a clean stop was asked for.
+    pub fn stopping(&self) -> bool {
+        self.stop.load(Ordering::SeqCst)
+    }
+
+    /// Ends the job with an error. Only the first one counts; the others are its consequences.
+    pub(crate) fn fail(&self, error: EngineError) {
+        let mut first = self.error.lock().expect("the error is only ever replaced");
+        if first.is_none() {
+            *first = Some(error);
+        }
+        drop(first);
+        self.failed.store(true, Ordering::SeqCst);
+        self.wake();
+    }
+
+    pub(crate) fn failed(&self) -> bool {
+        self.failed.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn take_error(&self) -> Option<EngineError> {
+        self.error.lock().expect("the error is only ever replaced").take()
+    }
+
+    /// Ends the job well.
+    pub(crate) fn finish(&self) {
+        self.finished.store(true, Ordering::SeqCst);
+        self.wake();
+    }
+
+    pub(crate) fn ended(&self) -> bool {
+        self.failed() || self.finished.load(Ordering::SeqCst)
+    }
+
+    /// Tells the others that a tick is open, so that they close theirs and follow.
+    pub(crate) fn open(&self, tick: Tick) {
+        if self.ahead.fetch_max(tick, Ordering::SeqCst) < tick {
+            self.wake();
+        }
+    }
+
+    pub(crate) fn ahead(&self) -> Tick {
+        self.ahead.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn quiet(&self) {
+        self.quiet.fetch_add(1, Ordering::SeqCst);
+        self.wake();
+    }
+
+    /// Returns whether all workers will open no tick beyond [`Control::ahead`].
+    pub(crate) fn all_quiet(&self, workers: usize) -> bool {
+        self.quiet.load(Ordering::SeqCst) == workers
+    }
+
+    pub(crate) fn register(&self, worker: Thread) {
+        self.workers.lock().expect("registration does not panic").push(worker);
+    }
+
+    /// Has `operator` scheduled whenever the log has answered.
+    pub(crate) fn on_answer(&self, operator: SyncActivator) {
+        self.waiting.lock().expect("registration does not panic").push(operator);
+    }
+
+    /// The log has answered.
+    pub(crate) fn answered(&self) {
+        for operator in self.waiting.lock().expect("registration does not panic").iter() {
+            // The dataflow may be gone by then, which is no news to anybody.
+            operator.activate().ok();
+        }
+    }
+
+    fn wake(&self) {
+        for worker in self.workers.lock().expect("registration does not panic").iter() {
+            worker.unpark();
+        }
+    }
+}

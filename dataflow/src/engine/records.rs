@@ -1,0 +1,83 @@
+//! Tick records in the dataflow: made by the clock on worker 0, broadcast to all, remembered for the readers.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::Stream;
+use timely::dataflow::channels::pact::{Exchange, Pipeline};
+use timely::dataflow::operators::Probe;
+use timely::dataflow::operators::generic::operator::Operator as _;
+use timely::dataflow::operators::vec::Broadcast;
+
+use super::Setup;
+use super::build::{Build, RecordStream};
+use super::clock::{Clock, SystemClock};
+use super::ledger::LedgerShared;
+use super::message::Mark;
+use super::reader::Timelines;
+use crate::tick::{Tick, TickRecord};
+
+/// The clock: on worker 0 a record per tick, as soon as all marks of it are in; nothing elsewhere.
+pub fn clock<'s>(
+    build: &Build<'s>,
+    setup: &Setup,
+    marks: Stream<'s, Tick, Vec<Mark>>,
+    ledger: LedgerShared,
+) -> RecordStream<'s> {
+    let recorded = setup.recovery.entries.iter().map(|entry| entry.record.clone()).collect();
+    let mut clock = Clock::new(&build.graph, build.start.clone(), recorded, Box::new(SystemClock));
+    let (first, own, control) = (build.start.tick + 1, build.worker == 0, build.control.clone());
+    let repeated = setup.recovery.entries.last().map_or(build.start.tick, |entry| entry.record.tick);
+    type Records = CapacityContainerBuilder<Vec<TickRecord>>;
+    marks.unary_frontier::<Records, _, _, _>(Exchange::new(|_: &Mark| 0), "clock", move |capability, _| {
+        let mut capability = own.then(|| capability.delayed(&first));
+        let mut waiting: BTreeMap<Tick, Vec<Mark>> = BTreeMap::new();
+        let mut tick = first;
+        move |(input, frontier), output| {
+            input.for_each(|time, marks| waiting.entry(*time.time()).or_default().append(marks));
+            let Some(capability) = &mut capability else { return };
+            while !frontier.less_equal(&tick) && !control.failed() {
+                match clock.close(tick, waiting.remove(&tick).unwrap_or_default()) {
+                    Ok(Some(mut record)) => {
+                        // A job that crashed between its last tick and its last checkpoint still owes that one.
+                        record.checkpoint = (tick > repeated || record.last) && ledger.wants_checkpoint(&record);
+                        output.session(capability).give(record);
+                    }
+                    Ok(None) => {}
+                    Err(error) => return control.fail(error),
+                }
+                tick += 1;
+                capability.downgrade(&tick);
+            }
+        }
+    })
+}
+
+/// Brings the records to all workers, and to the readers' timelines.
+pub fn broadcast<'s>(
+    build: &Build<'s>,
+    records: RecordStream<'s>,
+    timelines: Rc<RefCell<Timelines>>,
+) -> RecordStream<'s> {
+    let records = if build.workers == 1 { records } else { records.broadcast() };
+    records
+        .clone()
+        .unary::<CapacityContainerBuilder<Vec<()>>, _, _, _>(Pipeline, "timeline", move |_, _| {
+            // Records of several ticks may arrive at once, in any order.
+            let mut early: BTreeMap<Tick, TickRecord> = BTreeMap::new();
+            let mut next = None;
+            move |input, _| {
+                input.for_each(|_, records| early.extend(records.drain(..).map(|record| (record.tick, record))));
+                let mut timelines = timelines.borrow_mut();
+                let next = next.get_or_insert_with(|| timelines.next());
+                while let Some(record) = early.remove(next) {
+                    timelines.push(record);
+                    *next += 1;
+                }
+            }
+        })
+        .probe_with(&build.probe);
+    records
+}

@@ -1,0 +1,388 @@
+//! Sinks on the dataflow: rows are encoded where they are, merged into canonical order by their lane, and committed by a
+//! thread of their own once the journal covers them.
+
+use std::collections::BTreeMap;
+
+use arrow::array::{AsArray, RecordBatch, UInt32Array};
+use arrow::compute::take_record_batch;
+use arrow::datatypes::{Int64Type, UInt32Type, UInt64Type};
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::Stream;
+use timely::dataflow::channels::pact::{Exchange, Pipeline};
+use timely::dataflow::operators::Probe;
+use timely::dataflow::operators::generic::OutputBuilder;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::dataflow::operators::generic::operator::Operator as _;
+use timely::progress::frontier::Antichain;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::background::Background;
+use super::build::{BatchStream, Build, ReportStream};
+use super::message::{Covered, Encoded, Merged, Report};
+use super::{EngineError, Setup};
+use crate::graph::{Graph, SinkNode};
+use crate::journal::LaneDigest;
+use crate::key::{Keys, hash_of_split, lane_of, shard_of};
+use crate::schema::Hidden;
+use crate::sink::{EncodedRows, Encoder, Lane, SinkError, TickRows};
+use crate::tick::Tick;
+
+/// Bytes that the lanes of a worker may hold uncommitted before its sources wait.
+const PENDING_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+type EncodedStream<'s> = Stream<'s, Tick, Vec<Encoded>>;
+type MergedStream<'s> = Stream<'s, Tick, Vec<Merged>>;
+pub type CoveredStream<'s> = Stream<'s, Tick, Vec<Covered>>;
+pub type DurableStream<'s> = Stream<'s, Tick, Vec<Tick>>;
+
+/// Encodes the rows of a sink.
+pub fn encode<'s>(build: &Build<'s>, index: usize, rows: BatchStream<'s>) -> EncodedStream<'s> {
+    let node = &build.graph.sinks[index];
+    let mut encoder = (node.encoder)();
+    let mut placing = Placing::new(&build.graph, node);
+    let (control, name) = (build.control.clone(), node.name.clone());
+    type Encodeds = CapacityContainerBuilder<Vec<Encoded>>;
+    rows.unary::<Encodeds, _, _, _>(Pipeline, &format!("encode {name}"), move |_, _| {
+        move |input, output| {
+            input.for_each(|time, batch| {
+                let Some(rows) = batch.take() else { return };
+                match placing.place(&rows).and_then(|lanes| encode_lanes(encoder.as_mut(), &rows, lanes)) {
+                    Ok(encoded) => output.session(&time).give_iterator(encoded.into_iter()),
+                    Err(error) => control.fail(EngineError::Sink { sink: name.clone(), error }),
+                }
+            });
+        }
+    })
+}
+
+/// Finds the lanes of rows.
+struct Placing {
+    lanes: u32,
+    shards: u16,
+    key: Option<Vec<usize>>,
+    keys: Keys,
+    splits: BTreeMap<u32, u64>,
+}
+
+/// The rows of each lane of a batch; `None`: all rows are of lane 0.
+type LaneRows = Option<BTreeMap<u32, Vec<u32>>>;
+
+impl Placing {
+    fn new(graph: &Graph, node: &SinkNode) -> Placing {
+        let splits = graph.sources.iter().flat_map(|source| {
+            source.splits.iter().map(|split| (split.id, hash_of_split(&source.name, &split.spec.name)))
+        });
+        let (lanes, key) = (node.lanes, node.key.clone());
+        Placing { lanes, shards: graph.shards, key, keys: Keys::default(), splits: splits.collect() }
+    }
+
+    fn place(&mut self, rows: &RecordBatch) -> Result<LaneRows, SinkError> {
+        if self.lanes == 1 {
+            return Ok(None);
+        }
+        let lane = |hash: u64| lane_of(shard_of(hash, self.shards), self.shards, self.lanes);
+        let mut lanes: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+        let mut add = |row: usize, hash: u64| lanes.entry(lane(hash)).or_default().push(row as u32);
+        if let Some(key) = &self.key {
+            let failed = |error| SinkError::Refused(format!("cannot encode keys: {error}"));
+            self.keys.refill(rows, key).map_err(failed)?;
+            self.keys.hashes.iter().enumerate().for_each(|(row, hash)| add(row, *hash));
+        } else if let Some(hashes) = rows.column_by_name(Hidden::Hash.name()) {
+            let hashes = hashes.as_primitive::<UInt64Type>();
+            hashes.values().iter().enumerate().for_each(|(row, hash)| add(row, *hash));
+        } else if let Some(splits) = rows.column_by_name(Hidden::Split.name()) {
+            let splits = splits.as_primitive::<UInt32Type>();
+            let hash = |split: &u32| self.splits.get(split).copied().unwrap_or_default();
+            splits.values().iter().enumerate().for_each(|(row, split)| add(row, hash(split)));
+        } else {
+            (0..rows.num_rows()).for_each(|row| add(row, 0));
+        }
+        Ok(Some(lanes))
+    }
+}
+
+fn encode_lanes(encoder: &mut dyn Encoder, rows: &RecordBatch, lanes: LaneRows) -> Result<Vec<Encoded>, SinkError> {
+    let Some(lanes) = lanes else { return Ok(vec![encode_lane(encoder, 0, rows)?]) };
+    let mut encoded = Vec::with_capacity(lanes.len());
+    for (lane, picked) in lanes {
+        let picked = take_record_batch(rows, &UInt32Array::from(picked))
+            .map_err(|error| SinkError::Refused(format!("cannot pick the rows of a lane: {error}")))?;
+        encoded.push(encode_lane(encoder, lane, &picked)?);
+    }
+    Ok(encoded)
+}
+
+fn encode_lane(encoder: &mut dyn Encoder, lane: u32, batch: &RecordBatch) -> Result<Encoded, SinkError> {
+    let mut rows = EncodedRows::default();
+    encoder.encode(batch, &mut rows)?;
+    assert_eq!(rows.len(), batch.num_rows(), "an encoder gives one row per row");
+    let times = match batch.column_by_name(Hidden::Time.name()) {
+        Some(times) => times.as_primitive::<Int64Type>().values().to_vec(),
+        None => vec![i64::MIN; rows.len()],
+    };
+    let hashes = (0..rows.len()).map(|row| xxh3_64(rows.row(row))).collect();
+    Ok(Encoded { lane, rows, times, hashes })
+}
+
+/// Returns the worker that holds a lane.
+fn holder(lane: u32, lanes: u32, workers: usize) -> usize {
+    (u64::from(lane) * workers as u64 / u64::from(lanes)) as usize
+}
+
+/// Brings the rows of each lane and tick into canonical order, on the worker that holds the lane.
+pub fn merge<'s>(build: &Build<'s>, index: usize, encoded: EncodedStream<'s>) -> (MergedStream<'s>, ReportStream<'s>) {
+    let node = &build.graph.sinks[index];
+    let (lanes, workers) = (node.lanes, build.workers);
+    let mut builder = OperatorBuilder::new(format!("merge {}", node.name), build.scope);
+    let to_holder = Exchange::new(move |rows: &Encoded| holder(rows.lane, lanes, workers) as u64);
+    let mut input = builder.new_input(encoded, to_holder);
+    let (merged, merged_stream) = builder.new_output::<Vec<Merged>>();
+    let (reports, reports_stream) = builder.new_output::<Vec<Report>>();
+    let mut merged = OutputBuilder::<Tick, CapacityContainerBuilder<Vec<Merged>>>::from(merged);
+    let mut reports = OutputBuilder::<Tick, CapacityContainerBuilder<Vec<Report>>>::from(reports);
+    let first = build.start.tick + 1;
+    builder.build(move |capabilities| {
+        let mut held: Vec<_> = capabilities.iter().map(|c| c.delayed(&first)).collect();
+        drop(capabilities);
+        let mut waiting: BTreeMap<Tick, BTreeMap<u32, Vec<Encoded>>> = BTreeMap::new();
+        move |frontiers| {
+            input.for_each(|time, rows| {
+                let lanes = waiting.entry(*time.time()).or_default();
+                rows.drain(..).for_each(|rows| lanes.entry(rows.lane).or_default().push(rows));
+            });
+            let Some(reached) = frontiers[0].frontier().first().copied() else { return };
+            while let Some(entry) = waiting.first_entry().filter(|entry| *entry.key() < reached) {
+                let (tick, lanes) = entry.remove_entry();
+                held.iter_mut().for_each(|capability| capability.downgrade(&tick));
+                for (lane, parts) in lanes {
+                    let rows = in_order(tick, parts);
+                    let digest = xxh3_64(&rows.rows.bytes);
+                    let count = rows.rows.len() as u64;
+                    let digest = LaneDigest { sink: index as u32, lane, rows: count, xxh3: digest };
+                    reports.activate().session(&held[1]).give(Report::Lane(digest, rows.rows.bytes.len() as u64));
+                    merged.activate().session(&held[0]).give(Merged { lane, rows });
+                }
+            }
+            held.iter_mut().for_each(|capability| capability.downgrade(&reached.max(*capability.time())));
+        }
+    });
+    (merged_stream, reports_stream)
+}
+
+/// Sorts rows by (event time, xxh3 of the bytes, bytes).
+fn in_order(tick: Tick, parts: Vec<Encoded>) -> TickRows {
+    let mut order: Vec<(i64, u64, u32, u32)> = Vec::with_capacity(parts.iter().map(|part| part.rows.len()).sum());
+    for (number, part) in parts.iter().enumerate() {
+        let keys = part.times.iter().zip(&part.hashes).enumerate();
+        order.extend(keys.map(|(row, (time, hash))| (*time, *hash, number as u32, row as u32)));
+    }
+    let bytes = |entry: &(i64, u64, u32, u32)| parts[entry.2 as usize].rows.row(entry.3 as usize);
+    order.sort_unstable_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)).then_with(|| bytes(a).cmp(bytes(b))));
+    let mut rows = EncodedRows::default();
+    rows.bytes.reserve_exact(parts.iter().map(|part| part.rows.bytes.len()).sum());
+    rows.ends.reserve_exact(order.len());
+    for entry in &order {
+        rows.bytes.extend_from_slice(bytes(entry));
+        rows.end_row(parts[entry.2 as usize].rows.key_lengths.get(entry.3 as usize).copied());
+    }
+    TickRows { tick, rows, times: order.iter().map(|entry| entry.0).collect() }
+}
+
+/// Rows to be committed, by lane.
+struct CommitRequest {
+    upto: Tick,
+    lanes: Vec<(u32, Vec<TickRows>)>,
+    bytes: usize,
+}
+
+/// A finished commit.
+struct CommitReply {
+    upto: Tick,
+    committed: Vec<u32>,
+    bytes: usize,
+    failed: Option<SinkError>,
+}
+
+type Committer = Background<CommitRequest, CommitReply>;
+
+/// The lanes of a sink that a worker holds.
+struct Holding {
+    tokens: BTreeMap<u32, Option<Tick>>,
+    pending: BTreeMap<Tick, Vec<Merged>>,
+    pending_bytes: usize,
+    durable: Tick,
+    requested: Tick,
+    busy: bool,
+    committer: Committer,
+}
+
+impl Holding {
+    /// Takes in merged rows; rows that the outside system has are dropped: the ledger compares their digest.
+    fn take(&mut self, merged: Merged) {
+        if self.tokens[&merged.lane].is_none_or(|token| merged.rows.tick > token) {
+            self.pending_bytes += merged.rows.rows.bytes.len();
+            self.pending.entry(merged.rows.tick).or_default().push(merged);
+        }
+    }
+
+    /// Asks for a commit of all that is durable and complete, if none is under way.
+    fn request(&mut self, complete: Tick) {
+        let upto = self.durable.min(complete);
+        if self.busy || upto <= self.requested {
+            return;
+        }
+        let later = self.pending.split_off(&(upto + 1));
+        let mut lanes: BTreeMap<u32, Vec<TickRows>> = BTreeMap::new();
+        for merged in std::mem::replace(&mut self.pending, later).into_values().flatten() {
+            lanes.entry(merged.lane).or_default().push(merged.rows);
+        }
+        let bytes = lanes.values().flatten().map(|rows| rows.rows.bytes.len()).sum();
+        self.requested = upto;
+        self.busy = true;
+        self.committer.request(CommitRequest { upto, lanes: lanes.into_iter().collect(), bytes });
+    }
+
+    /// Returns the commit that has finished, if one has.
+    fn poll(&mut self) -> Result<Option<Tick>, EngineError> {
+        let Some(reply) = self.committer.reply().map_err(|_| EngineError::Panic("sink".into()))? else {
+            return Ok(None);
+        };
+        self.busy = false;
+        self.pending_bytes -= reply.bytes;
+        for lane in reply.committed {
+            self.tokens.insert(lane, Some(reply.upto));
+        }
+        match reply.failed {
+            Some(error) => Err(EngineError::Sink { sink: String::new(), error }),
+            None => Ok(Some(reply.upto)),
+        }
+    }
+}
+
+/// Commits the lanes of a sink that this worker holds, up to what the journal covers.
+pub fn commit<'s>(
+    build: &Build<'s>,
+    setup: &Setup,
+    index: usize,
+    merged: MergedStream<'s>,
+    durable: DurableStream<'s>,
+) -> Result<CoveredStream<'s>, EngineError> {
+    let node = &build.graph.sinks[index];
+    let mut builder = OperatorBuilder::new(format!("commit {}", node.name), build.scope);
+    let mut merged = builder.new_input(merged, Pipeline);
+    let mut durable = builder.new_input(durable, Pipeline);
+    // What is complete depends on merged rows alone: the other input lags by a commit, and its time says nothing.
+    let (taken, taken_stream) =
+        builder.new_output_connection::<Vec<()>, _>([(0, Antichain::from_elem(Default::default()))]);
+    let (covered, covered_stream) = builder.new_output::<Vec<Covered>>();
+    taken_stream.probe_with(&build.probe);
+    drop(taken);
+    let mut covered = OutputBuilder::<Tick, CapacityContainerBuilder<Vec<Covered>>>::from(covered);
+    let address = builder.operator_info().address.to_vec();
+    let mut holding = hold(build, setup, index, address)?;
+    let (control, name, sink) = (build.control.clone(), node.name.clone(), index as u32);
+    let first = build.start.tick + 1;
+    builder.build(move |capabilities| {
+        let mut taken = capabilities[0].delayed(&first);
+        let always = capabilities[1].clone();
+        drop(capabilities);
+        move |frontiers| {
+            merged.for_each(|_, rows| rows.drain(..).for_each(|rows| holding.take(rows)));
+            durable.for_each(|_, ticks| holding.durable = ticks.drain(..).fold(holding.durable, Tick::max));
+            let Some(reached) = frontiers[0].frontier().first().copied() else { return };
+            loop {
+                holding.request(reached.saturating_sub(1));
+                match holding.poll() {
+                    Ok(Some(tick)) => {
+                        let lanes = holding.tokens.iter();
+                        let news = lanes.map(|(lane, token)| Covered { sink, lane: *lane, tick, token: *token });
+                        covered.activate().session(&always).give_iterator(news);
+                    }
+                    Ok(None) => break,
+                    Err(EngineError::Sink { error, .. }) => {
+                        return control.fail(EngineError::Sink { sink: name.clone(), error });
+                    }
+                    Err(error) => return control.fail(error),
+                }
+            }
+            if holding.pending_bytes <= PENDING_BYTES_MAX {
+                taken.downgrade(&reached.max(*taken.time()));
+            }
+        }
+    });
+    Ok(covered_stream)
+}
+
+/// Takes the lanes of this worker and starts the thread that writes to them.
+fn hold(build: &Build<'_>, setup: &Setup, index: usize, address: Vec<usize>) -> Result<Holding, EngineError> {
+    let node = &build.graph.sinks[index];
+    let mut lanes: BTreeMap<u32, Box<dyn Lane>> = BTreeMap::new();
+    let mut tokens = BTreeMap::new();
+    for lane in (0..node.lanes).filter(|lane| holder(*lane, node.lanes, build.workers) == build.worker) {
+        let opened = setup.lanes.lock().expect("lanes are only taken out").remove(&(index as u32, lane));
+        let (opened, token) = opened.expect("every lane is opened before the job runs");
+        lanes.insert(lane, opened);
+        tokens.insert(lane, token);
+    }
+    let activator = build.scope.worker().sync_activator_for(address);
+    let work = move |request: CommitRequest| {
+        let mut reply = CommitReply { upto: request.upto, committed: Vec::new(), bytes: request.bytes, failed: None };
+        for (lane, ticks) in request.lanes {
+            let held = lanes.get_mut(&lane).expect("rows reach the worker that holds their lane");
+            match held.commit(request.upto, &ticks) {
+                Ok(()) => reply.committed.push(lane),
+                Err(error) => {
+                    reply.failed = Some(error);
+                    break;
+                }
+            }
+        }
+        reply
+    };
+    // The dataflow may be gone by then, which is no news to anybody.
+    let wake = move || {
+        activator.activate().ok();
+    };
+    let committer = Background::start(&format!("sink {}", node.name), work, wake).map_err(EngineError::thread)?;
+    let start = build.start.tick;
+    let pending = BTreeMap::new();
+    Ok(Holding { tokens, pending, pending_bytes: 0, durable: start, requested: start, busy: false, committer })
+}
+
+/// What the lanes of a job are taken from, by sink and lane.
+pub type Lanes = BTreeMap<(u32, u32), (Box<dyn Lane>, Option<Tick>)>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn part(rows: &[(&str, i64)]) -> Encoded {
+        let mut encoded = Encoded { lane: 0, rows: EncodedRows::default(), times: vec![], hashes: vec![] };
+        for (text, time) in rows {
+            encoded.rows.bytes.extend_from_slice(text.as_bytes());
+            encoded.rows.end_row(None);
+            encoded.times.push(*time);
+            encoded.hashes.push(xxh3_64(text.as_bytes()));
+        }
+        encoded
+    }
+
+    #[test]
+    fn the_order_of_a_tick_does_not_depend_on_who_encoded_what() {
+        let one = in_order(1, vec![part(&[("b", 2), ("a", 2), ("z", 1), ("a", 2)])]);
+        let two = in_order(1, vec![part(&[("a", 2), ("z", 1)]), part(&[("a", 2)]), part(&[("b", 2)])]);
+        assert_eq!(one, two);
+        assert_eq!(one.rows.row(0), b"z");
+        assert_eq!(one.times, [1, 2, 2, 2]);
+    }
+
+    #[test]
+    fn every_lane_has_one_holder() {
+        for workers in 1..6 {
+            for lanes in 1..9 {
+                let holders: Vec<usize> = (0..lanes).map(|lane| holder(lane, lanes, workers)).collect();
+                assert!(holders.is_sorted() && holders.iter().all(|holder| *holder < workers));
+            }
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! Steps on the dataflow: plumbing between streams and the contracts of [`crate::operator`].
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use timely::container::{CapacityContainerBuilder, NoopBuilder};
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::Capability;
+use timely::dataflow::operators::generic::OutputBuilder;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+
+use super::EngineError;
+use super::background::Background;
+use super::build::{BatchStream, Build, PartStream, RecordStream, ReportStream, bad_schema};
+use super::control::Control;
+use super::decode::bad_batch;
+use super::events::{BadRowSeen, LateRowsSeen, Sampler};
+use super::message::{Part, Report};
+use crate::balance::Counts;
+use crate::batch::{Batch, SchemaId, register_schema};
+use crate::graph::{Graph, ShardRange, StepNode};
+use crate::journal::{FrozenPart, JournalError, StateFile, StateStore};
+use crate::operator::{Operator, Outputs, TableSpec, Transform};
+use crate::tick::{StepTick, Tick, TickRecord};
+use crate::time::EventTime;
+
+/// The streams of a step.
+pub struct StepStreams<'s> {
+    pub rows: BatchStream<'s>,
+    pub late: BatchStream<'s>,
+    pub bad: BatchStream<'s>,
+    pub reports: ReportStream<'s>,
+    pub parts: Option<PartStream<'s>>,
+}
+
+type Batches = OutputBuilder<Tick, NoopBuilder<Batch>>;
+type Reports = OutputBuilder<Tick, CapacityContainerBuilder<Vec<Report>>>;
+
+/// The output ports that transforms and operators have in common.
+struct Ports {
+    graph: Arc<Graph>,
+    control: Arc<Control>,
+    step: usize,
+    rows: (Batches, SchemaId),
+    late: (Batches, SchemaId),
+    bad: (Batches, SchemaId),
+    reports: Reports,
+    bad_sampler: Sampler,
+    late_sampler: Sampler,
+}
+
+impl Ports {
+    fn new<'s>(build: &Build<'s>, step: usize, builder: &mut OperatorBuilder<'s, Tick>) -> (Ports, StepStreams<'s>) {
+        let node = &build.graph.steps[step];
+        let (rows, rows_stream) = builder.new_output::<Batch>();
+        let (late, late_stream) = builder.new_output::<Batch>();
+        let (bad, bad_stream) = builder.new_output::<Batch>();
+        let (reports, reports_stream) = builder.new_output::<Vec<Report>>();
+        let rows_id = register_schema(&node.schema);
+        let ports = Ports {
+            graph: build.graph.clone(),
+            control: build.control.clone(),
+            step,
+            rows: (OutputBuilder::from(rows), rows_id),
+            late: (OutputBuilder::from(late), node.late.as_ref().map_or(rows_id, register_schema)),
+            bad: (OutputBuilder::from(bad), register_schema(&bad_schema())),
+            reports: OutputBuilder::from(reports),
+            bad_sampler: Sampler::default(),
+            late_sampler: Sampler::default(),
+        };
+        let streams =
+            StepStreams { rows: rows_stream, late: late_stream, bad: bad_stream, reports: reports_stream, parts: None };
+        (ports, streams)
+    }
+
+    fn node(&self) -> &StepNode {
+        &self.graph.steps[self.step]
+    }
+
+    /// Sends what a step gave. `at` are the capabilities of rows, late, bad and reports.
+    fn send(&mut self, at: [&Capability<Tick>; 4], mut outputs: Outputs) {
+        outputs.counts.out = outputs.rows.iter().map(|rows| rows.num_rows() as u64).sum();
+        let place = self.graph.sources.len() + self.step;
+        if outputs.counts != Counts::default() {
+            self.reports.activate().session(at[3]).give(Report::Counts(place as u32, outputs.counts));
+        }
+        give(&mut self.rows, at[0], outputs.rows);
+        let late: u64 = outputs.counts.late;
+        if late > 0 {
+            let step = &self.graph.steps[self.step].name;
+            self.late_sampler.see(late, || LateRowsSeen { step });
+        }
+        if self.node().late.is_some() {
+            give(&mut self.late, at[1], outputs.late);
+        }
+        if !outputs.bad.is_empty() {
+            let name = &self.graph.steps[self.step].name;
+            self.bad_sampler.see(outputs.bad.len() as u64, || BadRowSeen::of(&self.graph, &outputs.bad[0], name));
+            if self.node().bad {
+                match bad_batch(&self.graph, name, &outputs.bad) {
+                    Ok(batch) => give(&mut self.bad, at[2], vec![batch]),
+                    Err(error) => self.control.fail(EngineError::Internal(format!("cannot keep bad rows: {error}"))),
+                }
+            }
+        }
+    }
+}
+
+fn give(port: &mut (Batches, SchemaId), at: &Capability<Tick>, batches: Vec<RecordBatch>) {
+    for rows in batches.into_iter().filter(|rows| rows.num_rows() > 0) {
+        port.0.activate().session_with_builder(at).give_container(&mut Batch::new(rows, port.1));
+    }
+}
+
+/// Puts a stateless step on its streams.
+pub fn transform<'s>(
+    build: &Build<'s>,
+    step: usize,
+    mut transform: Box<dyn Transform>,
+    inputs: Vec<BatchStream<'s>>,
+) -> StepStreams<'s> {
+    let mut builder = OperatorBuilder::new(build.graph.steps[step].name.clone(), build.scope);
+    let mut inputs: Vec<_> = inputs.into_iter().map(|stream| builder.new_input(stream, Pipeline)).collect();
+    let (mut ports, streams) = Ports::new(build, step, &mut builder);
+    builder.build(move |_| {
+        move |_| {
+            for (number, input) in inputs.iter_mut().enumerate() {
+                input.for_each(|time, batch| {
+                    let Some(rows) = batch.take() else { return };
+                    let mut outputs = Outputs::default();
+                    match transform.apply(number, rows, &mut outputs) {
+                        Ok(()) => {
+                            let at = [0, 1, 2, 3].map(|output| time.retain(output));
+                            ports.send([&at[0], &at[1], &at[2], &at[3]], outputs);
+                        }
+                        Err(error) => ports.control.fail(EngineError::step(ports.node(), error)),
+                    }
+                });
+            }
+        }
+    });
+    streams
+}
+
+/// Returns the input watermark of a step.
+fn watermark(node: &StepNode, record: &TickRecord) -> EventTime {
+    input_watermark(node, &record.watermarks)
+}
+
+fn input_watermark(node: &StepNode, watermarks: &[EventTime]) -> EventTime {
+    let ways = node.watermark.iter().map(|way| watermarks[way.source].minus(way.delay));
+    ways.min().unwrap_or(EventTime::MAX)
+}
+
+type Writer = Background<FrozenPart, Result<Vec<StateFile>, JournalError>>;
+
+/// What writes the checkpoint of a step, and the capabilities that keep the checkpoint open until that is done.
+struct Freezer {
+    state: Arc<dyn StateStore>,
+    writer: Option<Writer>,
+    shards: ShardRange,
+    tables: Vec<TableSpec>,
+    open: std::collections::VecDeque<(Capability<Tick>, u64)>,
+    parts: OutputBuilder<Tick, CapacityContainerBuilder<Vec<Part>>>,
+}
+
+impl Freezer {
+    /// Freezes the state after `tick` and hands it to the writer.
+    fn freeze(&mut self, name: &str, operator: &mut dyn Operator, at: Capability<Tick>) -> Result<(), EngineError> {
+        let Some(writer) = &self.writer else { return Ok(()) };
+        let begun = super::thread_cpu_micros();
+        let names: Vec<&'static str> = self.tables.iter().map(|table| table.name).collect();
+        let rebased = self.state.rebase(name, &names, self.shards.worker, self.shards.workers);
+        let frozen = operator.freeze(&rebased).map_err(|error| EngineError::Step { step: name.to_owned(), error })?;
+        let (tick, worker) = (*at.time(), self.shards.worker);
+        writer.request(FrozenPart {
+            tick,
+            step: name.to_owned(),
+            worker,
+            tables: self.tables.clone(),
+            frozen,
+            rebased,
+        });
+        self.open.push_back((at, super::thread_cpu_micros() - begun));
+        Ok(())
+    }
+
+    /// Announces what has been written.
+    fn poll(&mut self) -> Result<(), EngineError> {
+        let Some(writer) = &self.writer else { return Ok(()) };
+        while let Some(files) = writer.reply().map_err(|_| EngineError::Panic("checkpoint writer".into()))? {
+            let (at, cpu_micros) = self.open.pop_front().expect("every answer was asked for");
+            let files = files.map_err(EngineError::Journal)?;
+            self.parts.activate().session(&at).give(Part { files, cpu_micros });
+        }
+        Ok(())
+    }
+}
+
+/// Puts a stateful step on its streams.
+pub fn operator<'s>(
+    build: &Build<'s>,
+    step: usize,
+    make: &Arc<dyn Fn(ShardRange) -> Box<dyn Operator> + Send + Sync>,
+    inputs: Vec<BatchStream<'s>>,
+    records: RecordStream<'s>,
+) -> Result<StepStreams<'s>, EngineError> {
+    let node = &build.graph.steps[step];
+    let shards = ShardRange { worker: build.worker, workers: build.workers, shards: build.graph.shards };
+    let mut operator = make(shards);
+    let tables = operator.tables();
+    restore(build, node, operator.as_mut(), &tables)?;
+
+    let mut builder = OperatorBuilder::new(node.name.clone(), build.scope);
+    let width = inputs.len();
+    let mut inputs: Vec<_> = inputs.into_iter().map(|stream| builder.new_input(stream, Pipeline)).collect();
+    let mut records = builder.new_input(records, Pipeline);
+    let (mut ports, mut streams) = Ports::new(build, step, &mut builder);
+    let (parts, parts_stream) = builder.new_output::<Vec<Part>>();
+    streams.parts = Some(parts_stream);
+    let writer = match tables.is_empty() {
+        true => None,
+        false => Some(start_writer(build, node, builder.operator_info().address.to_vec())?),
+    };
+    let freezer = Freezer {
+        state: build.state.clone(),
+        writer,
+        shards,
+        tables,
+        open: Default::default(),
+        parts: OutputBuilder::from(parts),
+    };
+    let freezer = Rc::new(RefCell::new(freezer));
+    let control = build.control.clone();
+    let name = node.name.clone();
+    let mut before = input_watermark(node, &build.start.watermarks);
+    let first = build.start.tick + 1;
+    builder.build(move |capabilities| {
+        let mut held: Vec<Capability<Tick>> = capabilities.iter().map(|c| c.delayed(&first)).collect();
+        drop(capabilities);
+        let mut waiting: BTreeMap<Tick, Vec<Vec<RecordBatch>>> = BTreeMap::new();
+        let mut due: BTreeMap<Tick, TickRecord> = BTreeMap::new();
+        let mut tick = first;
+        move |frontiers| {
+            for (number, input) in inputs.iter_mut().enumerate() {
+                input.for_each(|time, batch| {
+                    let rows = waiting.entry(*time.time()).or_insert_with(|| vec![Vec::new(); width]);
+                    rows[number].extend(batch.take());
+                });
+            }
+            records.for_each(|_, records| due.extend(records.drain(..).map(|record| (record.tick, record))));
+            let mut freezer = freezer.borrow_mut();
+            while !control.failed() && due.contains_key(&tick) && !frontiers.iter().any(|f| f.less_equal(&tick)) {
+                let record = due.remove(&tick).expect("just seen");
+                let watermark = watermark(ports.node(), &record);
+                let (now, last) = (record.now, record.last);
+                let rows = waiting.remove(&tick).unwrap_or_else(|| vec![Vec::new(); width]);
+                let mut outputs = Outputs::default();
+                match operator.step(rows, &StepTick { tick, now, before, watermark, last }, &mut outputs) {
+                    Ok(()) => ports.send([&held[0], &held[1], &held[2], &held[3]], outputs),
+                    Err(error) => return control.fail(EngineError::step(ports.node(), error)),
+                }
+                before = watermark;
+                if record.checkpoint
+                    && let Err(error) = freezer.freeze(&name, operator.as_mut(), held[4].clone())
+                {
+                    return control.fail(error);
+                }
+                tick += 1;
+                held.iter_mut().for_each(|capability| capability.downgrade(&tick));
+            }
+            if let Err(error) = freezer.poll() {
+                control.fail(error);
+            }
+        }
+    });
+    Ok(streams)
+}
+
+/// Puts the state of a checkpoint back, of the worker's shards.
+fn restore(
+    build: &Build<'_>,
+    node: &StepNode,
+    operator: &mut dyn Operator,
+    tables: &[TableSpec],
+) -> Result<(), EngineError> {
+    if build.start.tick == 0 {
+        return Ok(());
+    }
+    for (index, table) in tables.iter().enumerate() {
+        let batches =
+            build.state.read(&node.name, table.name, build.worker, build.workers).map_err(EngineError::Journal)?;
+        for rows in &batches {
+            operator.restore(index, rows).map_err(|error| EngineError::step(node, error))?;
+        }
+    }
+    Ok(())
+}
+
+fn start_writer(build: &Build<'_>, node: &StepNode, address: Vec<usize>) -> Result<Writer, EngineError> {
+    let activator = build.scope.worker().sync_activator_for(address);
+    let state = build.state.clone();
+    let work = move |part| state.write(part);
+    // The dataflow may be gone by then, which is no news to anybody.
+    let wake = move || {
+        activator.activate().ok();
+    };
+    Background::start(&format!("checkpoint {}", node.name), work, wake).map_err(EngineError::thread)
+}

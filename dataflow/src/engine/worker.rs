@@ -1,0 +1,145 @@
+//! One worker thread: reads its splits into ticks and lets timely work, in turns.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use timely::dataflow::ProbeHandle;
+use timely::worker::Worker;
+
+use super::build::{Build, Inputs, build};
+use super::message::Raw;
+use super::reader::{Reader, Timelines, Turn};
+use super::{EngineError, Setup};
+use crate::graph::Graph;
+use crate::tick::Tick;
+
+/// How long a worker of a live job sleeps when there was nothing to read.
+const POLL: Duration = Duration::from_millis(5);
+/// How long a worker sleeps when it may not read: it is woken when something happens.
+const WAIT: Duration = Duration::from_millis(50);
+
+/// Runs a worker until the job ends. Errors go to the control.
+pub fn run(worker: &mut Worker, setup: &Setup) {
+    let control = setup.control.clone();
+    control.register(std::thread::current());
+    let running = Running::start(worker, setup);
+    match running {
+        Ok(mut running) => {
+            while !control.ended() {
+                match running.turn(setup) {
+                    Ok(wait) => {
+                        worker.step_or_park(Some(wait));
+                    }
+                    Err(error) => control.fail(error),
+                }
+            }
+        }
+        Err(error) => control.fail(error),
+    }
+    for dataflow in worker.installed_dataflows() {
+        worker.drop_dataflow(dataflow);
+    }
+}
+
+/// A worker at work.
+struct Running {
+    reader: Reader,
+    inputs: Inputs,
+    probe: ProbeHandle<Tick>,
+    in_flight: Tick,
+    quiet: bool,
+    exhausted: bool,
+}
+
+impl Running {
+    fn start(worker: &mut Worker, setup: &Setup) -> Result<Running, EngineError> {
+        let graph: Arc<Graph> = setup.graph.clone();
+        let recovery = &setup.recovery;
+        let start = recovery.after();
+        let recorded: Vec<_> = recovery.entries.iter().map(|entry| entry.record.clone()).collect();
+        let timelines = Rc::new(RefCell::new(Timelines::new(recovery.before.clone(), recovery.recent.iter().cloned())));
+        let place = (worker.index(), worker.peers());
+        let reader = Reader::new(graph.clone(), place, &start, &recorded, timelines.clone());
+        let probe = ProbeHandle::new();
+        let first = start.tick + 1;
+        let inputs = worker.dataflow::<Tick, _, _>(|scope| {
+            let parts = Build {
+                scope,
+                worker: place.0,
+                workers: place.1,
+                graph: graph.clone(),
+                control: setup.control.clone(),
+                observer: setup.observer.clone(),
+                state: setup.state.clone(),
+                start,
+                commit_every: setup.commit_every,
+                probe: probe.clone(),
+            };
+            build(&parts, setup, timelines)
+        });
+        let mut inputs = inputs?;
+        inputs.raw.advance_to(first);
+        inputs.marks.advance_to(first);
+        Ok(Running { reader, inputs, probe, in_flight: graph.ticks.in_flight, quiet: false, exhausted: false })
+    }
+
+    /// Reads a little, or closes the tick; returns how long the worker may sleep if timely has nothing to do either.
+    #[expect(clippy::disallowed_methods, reason = "when a live tick is closed is remembered by its record")]
+    fn turn(&mut self, setup: &Setup) -> Result<Duration, EngineError> {
+        let now = Instant::now();
+        let control = &setup.control;
+        if self.exhausted {
+            self.go_quiet(setup);
+            return Ok(WAIT);
+        }
+        if !self.reader.is_open() {
+            let tick = self.reader.tick();
+            if control.stopping() && tick > control.ahead() {
+                self.go_quiet(setup);
+                return Ok(WAIT);
+            }
+            // A tick is opened once the one `in_flight` before it is complete.
+            if self.probe.less_than(&(tick.saturating_sub(self.in_flight) + 1)) {
+                return Ok(WAIT);
+            }
+            if !self.reader.open(now) {
+                self.exhausted = true;
+                return Ok(Duration::ZERO);
+            }
+            control.open(tick);
+        }
+        let raw = &mut self.inputs.raw;
+        let turn = self.reader.turn(now, |chunk| raw.send_batch(&mut Raw(Some(chunk))))?;
+        let close = match turn {
+            Turn::Full => true,
+            // A tick that is being read is closed when it is due; a bounded or recorded one is never due, only full.
+            Turn::Read | Turn::Nothing => {
+                self.reader.is_live() && (control.stopping() || self.reader.due(now, control.ahead()))
+            }
+        };
+        if close {
+            let tick = self.reader.tick();
+            for mark in self.reader.close(now) {
+                self.inputs.marks.send(mark);
+            }
+            self.inputs.raw.advance_to(tick + 1);
+            self.inputs.marks.advance_to(tick + 1);
+            return Ok(Duration::ZERO);
+        }
+        Ok(if turn == Turn::Nothing { POLL } else { Duration::ZERO })
+    }
+
+    /// Says once that this worker opens no further tick.
+    fn go_quiet(&mut self, setup: &Setup) {
+        if setup.control.stopping() && !self.quiet {
+            self.quiet = true;
+            setup.control.quiet();
+        }
+        if setup.control.stopping() {
+            // The ledger decides about the end when it is scheduled.
+            setup.control.answered();
+        }
+    }
+}
