@@ -108,6 +108,8 @@ pub struct Generation {
 /// What a job reads, resolved once before its first tick.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Inputs {
+    /// The wall clock when they were resolved, in microseconds since the epoch: the recorded clock before tick 1.
+    pub now: i64,
     /// The sources' names, in the order of the graph.
     pub sources: Vec<String>,
     /// The splits, by number.
@@ -392,6 +394,7 @@ mod tests {
     fn inputs() -> Body {
         let spec = SplitSpec { name: "käse \"x\"".into(), start: 0, end: Some(u64::MAX), identity: String::new() };
         Body::Inputs(Inputs {
+            now: 7,
             sources: vec!["clicks".into()],
             splits: vec![InputSplit { id: 0, source: "clicks".into(), spec }],
         })

@@ -176,7 +176,7 @@ fn run(dir: &Path, ticks: Tick, at: &[Tick]) -> BTreeMap<Tick, Rows> {
 
 fn inputs() -> Inputs {
     let spec = SplitSpec { name: "0".into(), start: 3, end: Some(9), identity: "x".into() };
-    Inputs { sources: vec!["clicks".into()], splits: vec![InputSplit { id: 0, source: "clicks".into(), spec }] }
+    Inputs { now: 7, sources: vec!["clicks".into()], splits: vec![InputSplit { id: 0, source: "clicks".into(), spec }] }
 }
 
 fn state_files(dir: &Path, tick: Tick) -> Vec<std::path::PathBuf> {
