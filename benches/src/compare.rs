@@ -1,0 +1,93 @@
+//! Runs each workload by turns with Riverrun and its rival, and prints the ratios.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, ensure};
+
+use crate::Arguments;
+use crate::measure::{Cost, median, run};
+
+/// The variants of Riverrun that are measured: checkpoints as good as never, and every second.
+const VARIANTS: [(&str, &str); 2] = [("riverrun", "1h"), ("riverrun, checkpoints every second", "1s")];
+
+/// Compares both workloads.
+pub fn compare(arguments: &Arguments) -> anyhow::Result<()> {
+    std::fs::create_dir_all(&arguments.scratch).context("cannot create the scratch folder")?;
+    println!("| workload | program | CPU s (median of {}) | ratio | peak MiB | wall s | output |", arguments.runs);
+    println!("|---|---|---|---|---|---|---|");
+    for workload in ["w1", "w4"] {
+        let mut rival = Vec::new();
+        let mut own: [Vec<Cost>; 2] = Default::default();
+        for _ in 0..arguments.runs {
+            if let Some(program) = &arguments.rival {
+                let out = arguments.scratch.join("rival.jsonl");
+                let mut command = Command::new(program);
+                command.arg(workload).arg(&arguments.data).arg(out);
+                rival.push(run(&mut command, &arguments.scratch.join("rival.log"))?);
+            }
+            for ((_, every), costs) in VARIANTS.iter().zip(&mut own) {
+                costs.push(riverrun(arguments, workload, every)?);
+            }
+        }
+        let base = median(rival.iter().map(|cost| cost.cpu));
+        let checked = check(arguments, workload)?;
+        if !rival.is_empty() {
+            print_row(workload, "by hand", &rival, base, "");
+        }
+        for ((name, _), costs) in VARIANTS.iter().zip(&own) {
+            print_row(workload, name, costs, base, &checked);
+        }
+    }
+    Ok(())
+}
+
+fn print_row(workload: &str, name: &str, costs: &[Cost], base: Option<std::time::Duration>, checked: &str) {
+    let cpu = median(costs.iter().map(|cost| cost.cpu)).unwrap_or_default().as_secs_f64();
+    let wall = median(costs.iter().map(|cost| cost.wall)).unwrap_or_default().as_secs_f64();
+    let peak = median(costs.iter().map(|cost| cost.peak_kib)).unwrap_or_default() as f64 / 1024.0;
+    let ratio = base.map_or("-".to_owned(), |base| format!("{:.2}", cpu / base.as_secs_f64()));
+    println!("| {workload} | {name} | {cpu:.2} | {ratio} | {peak:.0} | {wall:.2} | {checked} |");
+}
+
+fn job(workload: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("jobs").join(format!("{workload}.yaml"))
+}
+
+fn riverrun(arguments: &Arguments, workload: &str, every: &str) -> anyhow::Result<Cost> {
+    let out = arguments.scratch.join(format!("{workload}.jsonl"));
+    let state = arguments.scratch.join("state");
+    for path in [&out, &state] {
+        remove(path)?;
+    }
+    let data = |name: &str| arguments.data.join(name).display().to_string();
+    let mut command = Command::new(&arguments.riverrun);
+    command.arg("run").arg(job(workload)).args(["-w", "1", "--fresh", "--append", "-q", "--state"]).arg(&state);
+    command.arg("--set").arg(format!("sources.clicks.file.path={}", data("clicks.jsonl")));
+    if workload == "w1" {
+        command.arg("--set").arg(format!("sources.orders.file.path={}", data("orders.jsonl")));
+    }
+    command.arg("--set").arg(format!("sinks.out.file.path={}", out.display()));
+    command.arg("--set").arg(format!("checkpoint.every={every}"));
+    run(&mut command, &arguments.scratch.join("riverrun.log"))
+}
+
+fn remove(path: &Path) -> anyhow::Result<()> {
+    let removed = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+    match removed {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check(arguments: &Arguments, workload: &str) -> anyhow::Result<String> {
+    let out = arguments.scratch.join(format!("{workload}.jsonl"));
+    let rows = std::fs::read(&out)?.iter().filter(|byte| **byte == b'\n').count();
+    let Some(checker) = &arguments.checker else { return Ok(format!("{rows} rows")) };
+    let done = Command::new("python3").arg(checker).arg(workload).arg(&arguments.data).arg(&out).output()?;
+    let said = String::from_utf8_lossy(&done.stdout).trim().to_owned();
+    ensure!(done.status.success(), "{workload}: {said}\n{}", String::from_utf8_lossy(&done.stderr));
+    Ok(said)
+}
