@@ -62,7 +62,11 @@ impl Index {
     }
 
     fn entry(&self, after: usize, base: u64) -> (u64, u64) {
-        after.checked_sub(1).map_or((SEGMENT_HEADER, base), |i| (self.entries[i].at, self.entries[i].first))
+        // Nothing is won by starting at the first entry, and from the beginning the whole segment is checked.
+        match after.checked_sub(1).and_then(|i| self.entries.get(i)) {
+            Some(entry) if after > 1 => (entry.at, entry.first),
+            _ => (SEGMENT_HEADER, base),
+        }
     }
 
     /// Returns the bytes of the index file of a sealed segment of `length` bytes.

@@ -1,7 +1,12 @@
 //! What a topic promises, held against models, crashes and damage.
 
+mod crash;
+mod damage;
+mod faults;
+mod follow;
 mod lanes;
 mod model;
+mod places;
 
 use std::path::Path;
 

@@ -10,6 +10,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Topic;
 use super::disk::{Disk, FileSystem};
@@ -25,6 +26,10 @@ use super::token::{Owners, TokenRecord};
 pub(crate) const HOLDER: &str = "writer";
 /// Framed bytes that are kept in memory before they are written, durable or not.
 const WRITE_GOAL: usize = 1024 * 1024;
+
+/// A lock may outlive its process for a moment: while that is taken down, or in a child that it was about to start.
+const LOCK_TRIES: usize = 40;
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// Writes one partition.
 #[derive(Debug)]
@@ -279,7 +284,15 @@ fn lock(topic: &Topic, partition: u32, holder: &str) -> Result<File, TopicError>
     let dir = topic.partition_dir(partition);
     let file = File::open(&dir).map_err(|e| TopicError::io("open", &dir, &e))?;
     let path: PathBuf = dir.join(HOLDER);
-    match file.try_lock() {
+    let mut locked = file.try_lock();
+    for _ in 0..LOCK_TRIES {
+        if !matches!(locked, Err(TryLockError::WouldBlock)) {
+            break;
+        }
+        std::thread::sleep(LOCK_PAUSE);
+        locked = file.try_lock();
+    }
+    match locked {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let said = std::fs::read_to_string(&path).unwrap_or_default();
