@@ -376,6 +376,10 @@ fn graph(world: &Arc<World>) -> Graph {
 }
 
 fn incarnation(world: &Arc<World>, workers: usize) -> Result<Snapshot, EngineError> {
+    run_on(world, graph(world), workers, Control::new())
+}
+
+fn run_on(world: &Arc<World>, graph: Graph, workers: usize, control: Arc<Control>) -> Result<Snapshot, EngineError> {
     let checkpoint = world.checkpoints.lock().unwrap().last().cloned();
     let mut recovery = Recovery { before: Timeline::start(1, 0), ..Recovery::default() };
     if let Some(parts) = checkpoint {
@@ -391,7 +395,7 @@ fn incarnation(world: &Arc<World>, workers: usize) -> Result<Snapshot, EngineErr
     });
     let observer = Arc::new(Observer::default());
     let job = Job {
-        graph: graph(world),
+        graph,
         workers,
         recovery,
         lanes: lanes.collect(),
@@ -399,7 +403,7 @@ fn incarnation(world: &Arc<World>, workers: usize) -> Result<Snapshot, EngineErr
         state: Arc::new(Files(world.clone())),
         commit_every: Duration::from_millis(1),
         checkpoint_every: Duration::from_millis(3),
-        control: Control::new(),
+        control,
         observer: observer.clone(),
     };
     run(job)?;
@@ -486,4 +490,81 @@ fn a_panic_in_one_worker_ends_the_job() {
         observer: Arc::default(),
     };
     assert!(matches!(run(job), Err(EngineError::Panic(_))));
+}
+
+/// A graph over input that never ends.
+fn live_graph(world: &Arc<World>) -> Graph {
+    let mut graph = graph(world);
+    graph.sources[0].bounded = false;
+    graph.sources[0].source = Arc::new(EndlessLines(Lines(world.clone())));
+    graph.sources[0].splits.iter_mut().for_each(|split| split.spec.end = None);
+    graph.ticks.interval = Duration::from_millis(1);
+    graph
+}
+
+struct EndlessLines(Lines);
+impl Source for EndlessLines {
+    fn splits(&self, bounded: bool) -> Result<Vec<SplitSpec>, SourceError> {
+        self.0.splits(bounded)
+    }
+    fn open(&self, split: &SplitSpec, position: u64) -> Result<Box<dyn SplitReader>, SourceError> {
+        Ok(Box::new(Endless(self.0.open(split, position)?)))
+    }
+}
+struct Endless(Box<dyn SplitReader>);
+impl SplitReader for Endless {
+    fn read(&mut self, limits: &ReadLimits) -> Result<Option<Chunk>, SourceError> {
+        self.0.read(limits)
+    }
+    fn ended(&self) -> bool {
+        false
+    }
+}
+
+/// Returns every key's numbers, which must be 1, 2, 3, ... without a gap or a repetition.
+fn numbers(world: &World) -> BTreeMap<String, Vec<i64>> {
+    let mut numbers: BTreeMap<String, Vec<i64>> = BTreeMap::new();
+    for line in world.output().values().flat_map(|text| text.lines()) {
+        let (key, number) = line.split_once(' ').unwrap();
+        numbers.entry(key.to_owned()).or_default().push(number.parse().unwrap());
+    }
+    numbers
+}
+
+#[test]
+fn a_live_job_that_is_stopped_and_crashed_loses_and_doubles_nothing() {
+    for seed in 0..12 {
+        let world = Arc::new(World::new(seed, 900));
+        let good = world.lines.iter().flatten().filter(|line| line.contains(',')).count();
+        let mut random = Random(seed + 77);
+        let mut lives = 0;
+        while numbers(&world).values().map(Vec::len).sum::<usize>() < good {
+            lives += 1;
+            assert!(lives < 500, "seed {seed}: no progress");
+            let fuse = if random.below(3) == 0 { -1 } else { random.below(12) as i64 };
+            world.fuse.store(fuse, Ordering::SeqCst);
+            let control = Control::new();
+            let (stopper, done, pause) = (control.clone(), world.clone(), random.below(25));
+            let stopping = std::thread::spawn(move || {
+                // Stops now and then in the middle, and always when everything is out.
+                for _ in 0..pause * 10 {
+                    std::thread::yield_now();
+                    if numbers(&done).values().map(Vec::len).sum::<usize>() == good {
+                        break;
+                    }
+                }
+                stopper.stop();
+            });
+            match run_on(&world, live_graph(&world), 1 + random.below(4) as usize, control) {
+                Ok(snapshot) => assert!(!snapshot.last),
+                Err(EngineError::Sink { .. } | EngineError::Journal(_)) => {}
+                Err(error) => panic!("seed {seed}: {error}"),
+            }
+            stopping.join().unwrap();
+        }
+        for (key, mut found) in numbers(&world) {
+            found.sort_unstable();
+            assert!(found.iter().copied().eq(1..=found.len() as i64), "seed {seed}, {key}: {found:?}");
+        }
+    }
 }
