@@ -9,8 +9,8 @@ mod column;
 pub(crate) mod csv;
 mod decimal;
 mod json;
-mod parquet;
-mod rows;
+pub(crate) mod parquet;
+pub(crate) mod rows;
 #[cfg(test)]
 pub(crate) mod samples;
 pub mod schema;

@@ -3,5 +3,7 @@
 //! Read [`format`] first: it turns bytes into rows and rows into bytes, and says what a bad row is. [`file`] and [`console`]
 //! are the systems. Connectors know the contracts of the floor below and nothing of operators or jobs.
 
+pub mod console;
+pub mod file;
 pub mod format;
 pub mod topic;

@@ -10,7 +10,6 @@ mod fields;
 #[cfg(test)]
 mod tests;
 
-use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 
 use riverrun_dataflow::source::{Chunk, DecodeContext, Decoded, Decoder, Payload, Records};
@@ -151,12 +150,12 @@ fn is_null(text: &str, quoted: bool, null: &str, column_type: &ColumnType) -> bo
     text == null && !(quoted && matches!(column_type, ColumnType::String))
 }
 
-fn push_field(cells: &mut GrowingColumn, text: &Cow<'_, str>, scratch: &mut String) -> Result<(), Misfit> {
+fn push_field(cells: &mut GrowingColumn, text: &str, scratch: &mut String) -> Result<(), Misfit> {
     match cells.column_type() {
         ColumnType::String | ColumnType::Timestamp | ColumnType::Date | ColumnType::Decimal { .. } => {
             cells.push_text(text)
         }
-        ColumnType::Bool => match text.as_ref() {
+        ColumnType::Bool => match text {
             "true" => cells.push_bool(true),
             "false" => cells.push_bool(false),
             _ => Err(Misfit::Kind("a text other than true and false")),

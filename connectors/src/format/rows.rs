@@ -146,7 +146,7 @@ impl Rows {
 
     /// Returns whether a batch should be closed before the next row.
     pub(crate) fn is_full(&self) -> bool {
-        self.row >= BATCH_ROWS || (self.row % 64 == 0 && self.text_bytes() >= BATCH_TEXT_BYTES)
+        self.row >= BATCH_ROWS || (self.row.is_multiple_of(64) && self.text_bytes() >= BATCH_TEXT_BYTES)
     }
 
     fn text_bytes(&self) -> usize {

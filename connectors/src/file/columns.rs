@@ -1,0 +1,105 @@
+//! Rows of a Parquet file. A position is a row's number; only the top-level columns that are needed are read.
+
+use std::fs::File;
+
+use arrow::array::RecordBatch;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use riverrun_dataflow::source::{Chunk, Payload, ReadLimits, SourceError, SplitReader};
+
+use crate::format::RowSchema;
+use crate::format::parquet::{check_schema, needed_roots};
+
+/// Rows that are decoded at once.
+const BATCH_ROWS: usize = 8192;
+
+/// Reads rows.
+pub(super) struct ColumnsReader {
+    what: String,
+    rows: ParquetRecordBatchReader,
+    /// Rows that were decoded but not given.
+    ahead: Option<RecordBatch>,
+    position: u64,
+    end: u64,
+}
+
+/// Returns the number of rows in `file`.
+pub(super) fn count_rows(what: &str, file: File) -> Result<u64, SourceError> {
+    Ok(open(what, file)?.1)
+}
+
+fn open(what: &str, file: File) -> Result<(ParquetRecordBatchReaderBuilder<File>, u64), SourceError> {
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| damaged(what, &error))?;
+    let rows = builder.metadata().file_metadata().num_rows();
+    let rows = u64::try_from(rows).map_err(|_| damaged(what, &"it says that it has less than no rows"))?;
+    Ok((builder, rows))
+}
+
+fn damaged(what: &str, reason: &dyn std::fmt::Display) -> SourceError {
+    SourceError::Damaged { what: what.to_owned(), reason: reason.to_string() }
+}
+
+impl ColumnsReader {
+    /// Returns a reader of the rows from number `position` on.
+    pub(super) fn new(what: &str, file: File, schema: &RowSchema, position: u64) -> Result<ColumnsReader, SourceError> {
+        let (builder, end) = open(what, file)?;
+        check_schema(builder.schema(), schema).map_err(|reason| SourceError::Read { what: what.to_owned(), reason })?;
+        let needed = needed_roots(schema);
+        let roots = builder.schema().fields().iter().enumerate();
+        let wanted: Vec<usize> =
+            roots.filter(|(_, field)| needed.contains(&field.name().as_str())).map(|(index, _)| index).collect();
+        let mask = ProjectionMask::roots(builder.parquet_schema(), wanted);
+        let (groups, skipped) = groups_from(&builder, position);
+        let offset = usize::try_from(position - skipped).map_err(|error| damaged(what, &error))?;
+        let builder = builder.with_projection(mask).with_row_groups(groups).with_offset(offset);
+        let rows = builder.with_batch_size(BATCH_ROWS).build().map_err(|error| damaged(what, &error))?;
+        Ok(ColumnsReader { what: what.to_owned(), rows, ahead: None, position, end })
+    }
+
+    fn next_batch(&mut self) -> Result<RecordBatch, SourceError> {
+        if let Some(batch) = self.ahead.take() {
+            return Ok(batch);
+        }
+        match self.rows.next() {
+            Some(Ok(batch)) if batch.num_rows() > 0 => Ok(batch),
+            Some(Err(error)) => Err(damaged(&self.what, &error)),
+            _ => Err(damaged(&self.what, &format!("it ends at row {}, not {}", self.position, self.end))),
+        }
+    }
+}
+
+/// Returns the row groups from that of row `position` on, and the number of rows before them.
+fn groups_from(builder: &ParquetRecordBatchReaderBuilder<File>, position: u64) -> (Vec<usize>, u64) {
+    let groups = builder.metadata().row_groups();
+    let mut before = 0;
+    for (index, group) in groups.iter().enumerate() {
+        let rows = u64::try_from(group.num_rows()).unwrap_or(0);
+        if before + rows > position {
+            return ((index..groups.len()).collect(), before);
+        }
+        before += rows;
+    }
+    (Vec::new(), position.min(before))
+}
+
+impl SplitReader for ColumnsReader {
+    fn read(&mut self, limits: &ReadLimits) -> Result<Option<Chunk>, SourceError> {
+        let until = limits.until.map_or(self.end, |until| until.min(self.end));
+        if self.position >= until {
+            return Ok(None);
+        }
+        let batch = self.next_batch()?;
+        let left = usize::try_from(until - self.position).unwrap_or(usize::MAX);
+        let given = batch.num_rows().min(limits.rows.max(1)).min(left);
+        if given < batch.num_rows() {
+            self.ahead = Some(batch.slice(given, batch.num_rows() - given));
+        }
+        let from = self.position;
+        self.position += given as u64;
+        Ok(Some(Chunk { from, to: self.position, payload: Payload::Columns(batch.slice(0, given)) }))
+    }
+
+    fn ended(&self) -> bool {
+        self.position >= self.end
+    }
+}

@@ -1,0 +1,247 @@
+//! Rows appended to one file, exactly once.
+//!
+//! A commit appends rows, syncs them, and then replaces the sidecar, which says how much of the file counts. What lies behind that
+//! length was written by a process that died; it is cut when the lane is opened again, and the committed end is checked first. The file
+//! is locked for as long as the lane lives. A failed write or sync ends the lane: what the system holds of the file is
+//! then unknown, and only a new lane may find out.
+//!
+//! A file that is there already and is not the job's is refused, or with `--append` added to; `--fresh` replaces the job's own.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use riverrun_dataflow::Tick;
+use riverrun_dataflow::sink::{Claim, Lane, Sink, SinkError, TickRows, Token};
+
+use super::lock::open_locked;
+use super::sidecar::{Sidecar, TAIL, sync_folder, tail_digest};
+
+/// Bytes that are written at once.
+const BLOCK: usize = 1 << 20;
+
+/// Where rows go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileSinkConfig {
+    /// The file; folders on the way are created.
+    pub path: PathBuf,
+    /// What the file begins with, line end included: a CSV header ([`crate::format::preamble`]), or nothing.
+    pub preamble: Vec<u8>,
+}
+
+/// Appends rows to one file, one per line, with one lane.
+#[derive(Clone, Debug)]
+pub struct FileSink {
+    config: FileSinkConfig,
+}
+
+impl FileSink {
+    /// Returns the sink. Does not touch the file yet.
+    pub fn new(config: FileSinkConfig) -> FileSink {
+        FileSink { config }
+    }
+
+    fn what(&self) -> String {
+        format!("file `{}`", self.config.path.display())
+    }
+
+    fn failed(&self, error: &io::Error) -> SinkError {
+        SinkError::Write { what: self.what(), reason: error.to_string() }
+    }
+
+    /// Returns the file's lane if this incarnation owns it already, checked and cut to what is committed.
+    fn resume(&self, mut file: File, sidecar: Sidecar, claim: &Claim) -> Result<FileLane, SinkError> {
+        if sidecar.generation > claim.generation {
+            let reason = format!("generation {} wrote to it, this is {}", sidecar.generation, claim.generation);
+            return Err(SinkError::Fenced(format!("{} belongs to a later start of the job: {reason}", self.what())));
+        }
+        let damaged = |reason: String| SinkError::Damaged { what: self.what(), reason };
+        let length = file.metadata().map_err(|error| self.failed(&error))?.len();
+        if length < sidecar.length {
+            let reason = format!("it has {length} bytes, but {} were committed", sidecar.length);
+            return Err(damaged(format!("{reason}; restore it, or start over with `--fresh`")));
+        }
+        let tail = read_tail(&mut file, sidecar.length).map_err(|error| self.failed(&error))?;
+        if tail_digest(&tail) != sidecar.tail {
+            let reason = "its committed rows are not those that were written";
+            return Err(damaged(format!("{reason}; restore it, or start over with `--fresh`")));
+        }
+        let mut lane = self.lane(file, sidecar, tail);
+        lane.sidecar.generation = claim.generation;
+        if length > lane.sidecar.length {
+            tracing::info!(file = %self.config.path.display(), bytes = length - lane.sidecar.length, "cut uncommitted rows");
+        }
+        lane.cut().map_err(|error| self.failed(&error))?;
+        Ok(lane)
+    }
+
+    /// Makes the file the job's own: what it holds stays with `keep`, else it goes.
+    fn begin(&self, mut file: File, claim: &Claim, keep: bool) -> Result<FileLane, SinkError> {
+        let failed = |error: io::Error| self.failed(&error);
+        let length = if keep { file.metadata().map_err(failed)?.len() } else { 0 };
+        let tail = read_tail(&mut file, length).map_err(failed)?;
+        let mut sidecar = Sidecar::new(&claim.job, &claim.sink, &claim.incarnation, claim.generation);
+        sidecar.length = length;
+        sidecar.tail = tail_digest(&tail);
+        let mut lane = self.lane(file, sidecar, tail);
+        // First the claim, then the cut: a crash between the two leaves a file that is the job's, with rows that do not count.
+        lane.sidecar.write(&lane.path).map_err(failed)?;
+        lane.cut().map_err(failed)?;
+        let open_line = length > 0 && lane.tail.last() != Some(&b'\n');
+        let preamble: &[u8] = match (length, open_line) {
+            (0, _) => &self.config.preamble,
+            (_, true) => b"\n",
+            _ => b"",
+        };
+        if !preamble.is_empty() {
+            lane.append(preamble).and_then(|()| lane.settle(None)).map_err(failed)?;
+        }
+        Ok(lane)
+    }
+
+    fn lane(&self, file: File, sidecar: Sidecar, tail: Vec<u8>) -> FileLane {
+        let (path, what) = (self.config.path.clone(), self.what());
+        FileLane { path, what, file, sidecar, tail, buffer: Vec::new(), failed: None }
+    }
+
+    fn refused(&self, why: &str, claim: &Claim) -> SinkError {
+        let out = "write to another path, move it away, or add to it with `--append`";
+        SinkError::Refused(format!("{} {why}; job `{}` does not touch it: {out}", self.what(), claim.job))
+    }
+}
+
+impl Sink for FileSink {
+    fn lanes(&self) -> Result<u32, SinkError> {
+        Ok(1)
+    }
+
+    fn open(&self, lane: u32, claim: &Claim) -> Result<(Box<dyn Lane>, Option<Token>), SinkError> {
+        assert_eq!(lane, 0, "a file has one lane");
+        let path = &self.config.path;
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            std::fs::create_dir_all(folder).map_err(|error| self.failed(&error))?;
+        }
+        let file = open_locked(path, &self.what())?;
+        sync_folder(path).map_err(|error| self.failed(&error))?;
+        let empty = file.metadata().map_err(|error| self.failed(&error))?.len() == 0;
+        let lane = match Sidecar::read(path)? {
+            Some(sidecar) if sidecar.incarnation == claim.incarnation && is_of(&sidecar, claim) => {
+                self.resume(file, sidecar, claim)?
+            }
+            Some(sidecar) if is_of(&sidecar, claim) && claim.fresh => self.begin(file, claim, claim.append)?,
+            Some(_) if claim.append => self.begin(file, claim, true)?,
+            Some(sidecar) if is_of(&sidecar, claim) => {
+                let why = "was written by the same job with another state folder";
+                return Err(SinkError::Refused(format!(
+                    "{} {why}; to replace it start over with `--fresh`",
+                    self.what()
+                )));
+            }
+            Some(sidecar) => {
+                let why = format!("belongs to sink `{}` of job `{}`", sidecar.sink, sidecar.job);
+                return Err(self.refused(&why, claim));
+            }
+            None if empty || claim.append => self.begin(file, claim, true)?,
+            None => return Err(self.refused("exists and was not written by a job", claim)),
+        };
+        let token = lane.sidecar.token();
+        Ok((Box::new(lane), token))
+    }
+}
+
+fn is_of(sidecar: &Sidecar, claim: &Claim) -> bool {
+    sidecar.job == claim.job && sidecar.sink == claim.sink
+}
+
+/// Returns the last of the first `length` bytes of `file`, [`TAIL`] at most.
+fn read_tail(file: &mut File, length: u64) -> io::Result<Vec<u8>> {
+    let kept = length.min(TAIL as u64);
+    file.seek(SeekFrom::Start(length - kept))?;
+    let mut tail = Vec::new();
+    file.take(kept).read_to_end(&mut tail)?;
+    Ok(tail)
+}
+
+/// The lane of a file.
+struct FileLane {
+    path: PathBuf,
+    what: String,
+    file: File,
+    sidecar: Sidecar,
+    /// The last bytes before the end, [`TAIL`] at most.
+    tail: Vec<u8>,
+    buffer: Vec<u8>,
+    /// Why the lane can write no more.
+    failed: Option<String>,
+}
+
+impl FileLane {
+    /// Cuts what is not committed and goes to the end.
+    fn cut(&mut self) -> io::Result<()> {
+        let length = self.sidecar.length;
+        if self.file.metadata()?.len() != length {
+            self.file.set_len(length)?;
+            self.file.sync_all()?;
+        }
+        self.file.seek(SeekFrom::Start(length)).map(|_| ())
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all(bytes)?;
+        self.sidecar.length += bytes.len() as u64;
+        let kept = &bytes[bytes.len().saturating_sub(TAIL)..];
+        let surplus = (self.tail.len() + kept.len()).saturating_sub(TAIL);
+        self.tail.drain(..surplus);
+        self.tail.extend_from_slice(kept);
+        Ok(())
+    }
+
+    /// Appends rows in blocks, so that a large commit is not held twice.
+    fn append_rows(&mut self, ticks: &[TickRows]) -> io::Result<()> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.clear();
+        for rows in ticks.iter().map(|tick| &tick.rows) {
+            for index in 0..rows.len() {
+                buffer.extend_from_slice(rows.key_value(index).1);
+                buffer.push(b'\n');
+                if buffer.len() >= BLOCK {
+                    self.append(&buffer)?;
+                    buffer.clear();
+                }
+            }
+        }
+        self.append(&buffer)?;
+        buffer.clear();
+        buffer.shrink_to(2 * BLOCK);
+        self.buffer = buffer;
+        Ok(())
+    }
+
+    /// Makes what was appended durable, then committed.
+    fn settle(&mut self, upto: Option<Tick>) -> io::Result<()> {
+        self.file.sync_data()?;
+        self.sidecar.tick = upto;
+        self.sidecar.tail = tail_digest(&self.tail);
+        self.sidecar.write(&self.path)
+    }
+}
+
+impl Lane for FileLane {
+    fn commit(&mut self, upto: Tick, ticks: &[TickRows]) -> Result<(), SinkError> {
+        let failed = |reason: String| SinkError::Write { what: self.what.clone(), reason };
+        if let Some(reason) = &self.failed {
+            return Err(failed(format!("an earlier write failed ({reason}); the job must be started again")));
+        }
+        assert!(self.sidecar.tick.is_none_or(|tick| tick < upto), "ticks are committed in order");
+        let done = self.append_rows(ticks).and_then(|()| self.settle(Some(upto)));
+        done.map_err(|error| {
+            self.failed = Some(error.to_string());
+            SinkError::Write { what: self.what.clone(), reason: error.to_string() }
+        })
+    }
+}
+
+/// Returns how much of the output file at `path` is committed, if it has a sidecar: readers that stop there see every row once.
+pub fn committed_length(path: &Path) -> Result<Option<u64>, SinkError> {
+    Ok(Sidecar::read(path)?.map(|sidecar| sidecar.length))
+}
