@@ -17,11 +17,20 @@
 //! `last` go by per-key order, `(event time, id, source, split, position)`, and by the value itself where that is equal.
 //! Among floats, NaN is one value and greater than all others, and -0.0 is 0.0.
 
+mod accumulator;
+mod count;
+mod distinct;
+mod edge;
+mod extreme;
+mod fold;
 mod parse;
+mod scalar;
+mod sum;
 
 use arrow::datatypes::{DataType, Field};
 
 use crate::expression::Expression;
+pub use fold::{AggregateInputs, Aggregates};
 
 /// What an aggregate makes of the values of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -239,6 +239,30 @@ impl Expression {
         self.physical.downcast_ref::<Column>().map(Column::index)
     }
 
+    /// Returns the expression that is a column of `schema`.
+    pub fn column(schema: &Schema, index: usize) -> Expression {
+        let field = schema.field(index);
+        Expression {
+            sql: field.name().clone(),
+            physical: Arc::new(Column::new(field.name(), index)),
+            data_type: field.data_type().clone(),
+            nullable: field.is_nullable(),
+            columns: vec![field.name().clone()],
+        }
+    }
+
+    /// Returns the same expression for batches that have left only the columns `kept`, all that it reads among them.
+    pub(crate) fn on_columns(&self, kept: &[usize]) -> Expression {
+        let moved = self.physical.clone().transform_up(|node| {
+            let Some(column) = node.downcast_ref::<Column>() else { return Ok(Transformed::no(node)) };
+            let index = kept.iter().position(|kept| *kept == column.index());
+            let index = index.expect("what an expression reads is kept");
+            Ok(Transformed::yes(Arc::new(Column::new(column.name(), index)) as Arc<dyn PhysicalExpr>))
+        });
+        let physical = moved.data().expect("moving a column does not fail");
+        Expression { physical, ..self.clone() }
+    }
+
     /// Evaluates it on a batch whose first columns are the visible ones it was compiled for.
     pub fn evaluate(&self, batch: &RecordBatch) -> Evaluated {
         match self.try_evaluate(batch) {

@@ -1,12 +1,12 @@
 //! The operators: what happens to rows between a source and a sink.
 //!
 //! Read in this order: [`expression`] makes typed expressions of SQL text, [`select`] and [`union`] are the stateless
-//! steps, [`aggregate`] folds rows into typed accumulators, [`order`] says which of two rows comes
-//! first, and [`window`] does so per key and span of event time. [`kept`] keeps rows between ticks, [`attribute`] credits
-//! conversions to touches.
+//! steps, [`aggregate`] folds rows into typed accumulators, and [`window`] does so per key and span of event time. [`order`]
+//! says which of two rows comes first, [`kept`] keeps rows between ticks, [`attribute`] credits conversions to touches.
 
 pub mod aggregate;
 pub mod attribute;
+mod bad_row;
 pub mod expression;
 pub mod kept;
 pub mod order;
