@@ -268,7 +268,9 @@ impl Topic {
             let segment = SegmentName::of(self, partition, 0);
             let beginning = segment.beginning(&Carried::EMPTY);
             let bound = Bound { base: 0, length: beginning.len() as u64, next: 0, times: Times::NONE };
-            for (file, bytes) in [(segment.path, beginning), (dir.join(synced::NAME), synced::beginning(&bound))] {
+            for (file, bytes) in
+                [(segment.path, beginning), (dir.join(synced::NAME), synced::beginning(self, partition, &bound))]
+            {
                 disk.install(&file, &bytes).map_err(|e| failed(&file, &e))?;
             }
         }

@@ -16,7 +16,7 @@ pub(crate) trait Disk: fmt::Debug + Send + Sync {
     fn cut(&self, file: &File, path: &Path, length: u64) -> io::Result<()>;
     /// Puts a whole file in place, durably and at once; replaces the one that was there.
     fn install(&self, path: &Path, bytes: &[u8]) -> io::Result<()>;
-    /// Creates a folder for a topic that is being created.
+    /// Creates a folder, and those above it, durably, if it is not there.
     fn folder(&self, path: &Path) -> io::Result<()>;
     /// Moves a whole, durable folder into place, durably; fails if there is one.
     fn place(&self, from: &Path, to: &Path) -> io::Result<()>;
@@ -50,8 +50,16 @@ impl Disk for FileSystem {
     }
 
     fn folder(&self, path: &Path) -> io::Result<()> {
-        fs::create_dir_all(path)?;
-        sync_folder_of(path)
+        if path.is_dir() {
+            return Ok(());
+        }
+        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            self.folder(parent)?;
+        }
+        match fs::create_dir(path) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+            created => created.and_then(|()| sync_folder_of(path)),
+        }
     }
 
     fn place(&self, from: &Path, to: &Path) -> io::Result<()> {

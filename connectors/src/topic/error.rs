@@ -60,8 +60,10 @@ pub enum TopicError {
         what: String,
     },
     /// A record that no topic takes.
-    #[error("a record of {bytes} bytes is too long for a topic: the limit is {limit} bytes")]
+    #[error("{what} takes no record of {bytes} bytes: the limit is {limit}")]
     TooLong {
+        /// The partition.
+        what: String,
         /// The length of key and value.
         bytes: usize,
         /// The greatest length.
@@ -144,6 +146,10 @@ impl From<TopicError> for SinkError {
     fn from(error: TopicError) -> SinkError {
         match error {
             TopicError::Damaged { what, reason } => SinkError::Damaged { what, reason },
+            TopicError::TooLong { what, bytes, limit } => {
+                SinkError::Write { what, reason: format!("a row of {bytes} bytes is too long: the limit is {limit}") }
+            }
+            TopicError::Failed { what } => SinkError::Write { what, reason: "a write failed before".into() },
             TopicError::Held { .. } => SinkError::Fenced(error.to_string()),
             TopicError::Name(_) | TopicError::Option(_) | TopicError::Missing { .. } => {
                 SinkError::Refused(error.to_string())

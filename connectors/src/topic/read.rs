@@ -11,7 +11,7 @@ use super::synced::{Bound, SyncedFile};
 use super::{PartitionInfo, Topic};
 
 /// A buffer is not grown past this before there is something to put in.
-const RESERVE_MAX: usize = 1024 * 1024;
+const RESERVE_MAX: usize = 16 * 1024 * 1024;
 /// Ranges in a buffer are `u32`.
 const BYTES_MAX: usize = 1 << 30;
 
@@ -41,7 +41,7 @@ impl Visible {
 
 /// Returns what a partition holds.
 pub(crate) fn describe(topic: &Topic, partition: u32) -> Result<PartitionInfo, TopicError> {
-    let mut synced = SyncedFile::open(&topic.partition_dir(partition))?;
+    let mut synced = SyncedFile::open(topic, partition)?;
     let visible = Visible::find(topic, partition, synced.as_mut())?;
     let mut bytes = visible.bound.length;
     for base in visible.bases.iter().filter(|base| **base != visible.bound.base) {
@@ -90,7 +90,7 @@ pub(crate) struct Cursor {
 impl Cursor {
     /// Stands before the record `position`, which may be the next that will be written.
     pub fn open(topic: &Topic, partition: u32, position: u64) -> Result<Cursor, TopicError> {
-        let mut synced = SyncedFile::open(&topic.partition_dir(partition))?;
+        let mut synced = SyncedFile::open(topic, partition)?;
         let visible = Visible::find(topic, partition, synced.as_mut())?;
         let bound = visible.bound;
         if position > bound.next {
@@ -116,7 +116,7 @@ impl Cursor {
 
     /// Stands before the first record with a timestamp of `time` or greater, or at the end if there is none.
     pub fn open_at_time(topic: &Topic, partition: u32, time: i64) -> Result<Cursor, TopicError> {
-        let mut synced = SyncedFile::open(&topic.partition_dir(partition))?;
+        let mut synced = SyncedFile::open(topic, partition)?;
         let visible = Visible::find(topic, partition, synced.as_mut())?;
         if visible.bound.times.greatest < time {
             return Cursor::open(topic, partition, visible.bound.next);
@@ -159,10 +159,10 @@ impl Cursor {
             if self.frame.is_none() && !self.advance()? {
                 break;
             }
-            if run.bytes.capacity() == 0 {
-                run.bytes.reserve(bytes_max.min(RESERVE_MAX).min(self.left()));
-            }
             let rows = (limits.rows - run.values.len()).min(usize::try_from(until - self.next).unwrap_or(usize::MAX));
+            if run.values.capacity() == 0 {
+                self.reserve(&mut run, rows, bytes_max);
+            }
             if !self.take(&mut run, rows, bytes_max)? {
                 break;
             }
@@ -265,7 +265,7 @@ impl Cursor {
     /// Asks the synced file whether there is more; true if so.
     fn look(&mut self) -> Result<bool, TopicError> {
         if self.synced.is_none() {
-            self.synced = SyncedFile::open(&self.topic.partition_dir(self.partition))?;
+            self.synced = SyncedFile::open(&self.topic, self.partition)?;
         }
         let Some(synced) = &mut self.synced else { return Ok(false) };
         match synced.load()? {
@@ -285,10 +285,14 @@ impl Cursor {
         Ok(())
     }
 
-    /// Bytes that are left in this segment.
-    fn left(&self) -> usize {
-        let from = self.frame.map_or(self.frames.at, |(frame, _)| frame.at);
-        usize::try_from(self.frames.limit.saturating_sub(from)).unwrap_or(usize::MAX)
+    /// Makes room for so many rows as the frame in hand has, or for what is left in the segment.
+    fn reserve(&self, run: &mut Run, rows: usize, bytes_max: usize) {
+        let (frame, _) = self.frame.expect("the caller brought a frame");
+        let left = usize::try_from(self.frames.limit - frame.at).unwrap_or(usize::MAX);
+        let per_row = (frame.header.payload / frame.header.records.max(1)) as usize;
+        let bytes = rows.saturating_mul(per_row + per_row / 8).min(left).min(bytes_max).min(RESERVE_MAX);
+        run.bytes.reserve(bytes);
+        run.values.reserve(rows.min(bytes / per_row.max(1) + 1));
     }
 
     /// Moves on to the first record with a timestamp of `time` or greater, or to the end.

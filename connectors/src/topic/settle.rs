@@ -10,7 +10,7 @@ use super::error::TopicError;
 use super::frame::Kind;
 use super::segment::{self, Carried, Frame, Frames, SegmentName, Step};
 use super::synced::{Bound, SyncedFile};
-use super::token::TokenRecord;
+use super::token::{Chain, TokenRecord};
 
 /// A partition's last segment as it was found.
 #[derive(Debug)]
@@ -80,6 +80,7 @@ pub(crate) fn settle(
 ) -> Result<Bound, TopicError> {
     let mut settled = start;
     let mut reached = start;
+    let mut rows = Chain::default();
     loop {
         let at = frames.at;
         let frame = match frames.step()? {
@@ -103,12 +104,13 @@ pub(crate) fn settle(
         };
         let mut token = None;
         match header.kind {
-            Kind::Rows => {}
+            Kind::Rows => rows.add(&header),
             Kind::Plain if settled.next == header.first => settled = reached,
             Kind::Plain => return damaged("a commit before it has no token"),
             Kind::Token => match serde_json::from_slice::<TokenRecord>(frames.payload(&frame)) {
-                Ok(record) if record.from == settled.next => {
+                Ok(record) if record.from == settled.next && record.rows == rows => {
                     settled = reached;
+                    rows = Chain::default();
                     token = Some(record);
                 }
                 Ok(_) => return damaged("a token does not fit the rows before it"),

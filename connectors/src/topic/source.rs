@@ -33,7 +33,7 @@ impl Source for TopicSource {
     fn splits(&self, bounded: bool) -> Result<Vec<SplitSpec>, SourceError> {
         let topic = Topic::open(&self.dir, &self.name)?;
         let split = |partition: u32| -> Result<SplitSpec, TopicError> {
-            let mut synced = SyncedFile::open(&topic.partition_dir(partition))?;
+            let mut synced = SyncedFile::open(&topic, partition)?;
             let end = match bounded {
                 true => Some(Visible::find(&topic, partition, synced.as_mut())?.bound.next),
                 false => None,

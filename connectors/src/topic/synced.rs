@@ -7,10 +7,11 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
+use super::Topic;
 use super::disk::Disk;
 use super::error::TopicError;
 use super::frame::{Times, u64_at};
@@ -46,26 +47,28 @@ impl Bound {
 pub(crate) struct SyncedFile {
     path: PathBuf,
     file: File,
+    /// What seeds the checksums, so that the file of another partition does not pass for this one's.
+    seed: u64,
     sequence: u64,
 }
 
 impl SyncedFile {
     /// Opens the file for reading, if there is one.
-    pub fn open(dir: &Path) -> Result<Option<SyncedFile>, TopicError> {
-        let path = dir.join(NAME);
+    pub fn open(topic: &Topic, partition: u32) -> Result<Option<SyncedFile>, TopicError> {
+        let path = topic.partition_dir(partition).join(NAME);
         match File::open(&path) {
-            Ok(file) => Ok(Some(SyncedFile { path, file, sequence: 0 })),
+            Ok(file) => Ok(Some(SyncedFile { path, file, seed: seed(topic, partition), sequence: 0 })),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(TopicError::io("open", &path, &e)),
         }
     }
 
     /// Opens the file for writing; creates it if it is missing.
-    pub fn open_to_write(dir: &Path) -> Result<SyncedFile, TopicError> {
-        let path = dir.join(NAME);
+    pub fn open_to_write(topic: &Topic, partition: u32) -> Result<SyncedFile, TopicError> {
+        let path = topic.partition_dir(partition).join(NAME);
         let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
         match opened {
-            Ok(file) => Ok(SyncedFile { path, file, sequence: 0 }),
+            Ok(file) => Ok(SyncedFile { path, file, seed: seed(topic, partition), sequence: 0 }),
             Err(e) => Err(TopicError::io("open", &path, &e)),
         }
     }
@@ -82,7 +85,8 @@ impl SyncedFile {
                 Err(e) => return Err(TopicError::io("read", &self.path, &e)),
             }
         }
-        let newest = bytes.chunks_exact(SLOT).filter_map(decode).max_by_key(|(sequence, _)| *sequence);
+        let newest =
+            bytes.chunks_exact(SLOT).filter_map(|slot| decode(slot, self.seed)).max_by_key(|(sequence, _)| *sequence);
         self.sequence = newest.map_or(self.sequence, |(sequence, _)| sequence);
         Ok(newest.map(|(_, bound)| bound))
     }
@@ -91,7 +95,7 @@ impl SyncedFile {
     pub fn store(&mut self, disk: &dyn Disk, bound: &Bound) -> Result<(), TopicError> {
         self.sequence += 1;
         let slot = (self.sequence % SLOTS as u64) * SLOT as u64;
-        disk.write(&self.file, &self.path, &encode(self.sequence, bound), slot)
+        disk.write(&self.file, &self.path, &encode(self.sequence, bound, self.seed), slot)
             .map_err(|e| TopicError::io("write", &self.path, &e))
     }
 
@@ -101,7 +105,11 @@ impl SyncedFile {
     }
 }
 
-fn encode(sequence: u64, bound: &Bound) -> [u8; SLOT] {
+fn seed(topic: &Topic, partition: u32) -> u64 {
+    xxh3_64(format!("{} {partition}", topic.id()).as_bytes())
+}
+
+fn encode(sequence: u64, bound: &Bound, seed: u64) -> [u8; SLOT] {
     let mut slot = [0; SLOT];
     let words = [
         sequence,
@@ -114,13 +122,13 @@ fn encode(sequence: u64, bound: &Bound) -> [u8; SLOT] {
     for (index, word) in words.into_iter().enumerate() {
         slot[index * 8..index * 8 + 8].copy_from_slice(&word.to_le_bytes());
     }
-    let check = xxh3_64(&slot[..SLOT - 8]);
+    let check = xxh3_64_with_seed(&slot[..SLOT - 8], seed);
     slot[SLOT - 8..].copy_from_slice(&check.to_le_bytes());
     slot
 }
 
-fn decode(slot: &[u8]) -> Option<(u64, Bound)> {
-    if xxh3_64(&slot[..SLOT - 8]) != u64_at(slot, SLOT - 8) {
+fn decode(slot: &[u8], seed: u64) -> Option<(u64, Bound)> {
+    if xxh3_64_with_seed(&slot[..SLOT - 8], seed) != u64_at(slot, SLOT - 8) {
         return None;
     }
     let times = Times { least: u64_at(slot, 32).cast_signed(), greatest: u64_at(slot, 40).cast_signed() };
@@ -129,8 +137,8 @@ fn decode(slot: &[u8]) -> Option<(u64, Bound)> {
 }
 
 /// Returns the bytes of a file that holds `bound`.
-pub(crate) fn beginning(bound: &Bound) -> Vec<u8> {
+pub(crate) fn beginning(topic: &Topic, partition: u32, bound: &Bound) -> Vec<u8> {
     let mut bytes = vec![0; SLOT * SLOTS];
-    bytes[SLOT..2 * SLOT].copy_from_slice(&encode(1, bound));
+    bytes[SLOT..2 * SLOT].copy_from_slice(&encode(1, bound, seed(topic, partition)));
     bytes
 }

@@ -2,6 +2,9 @@
 
 use riverrun_dataflow::sink::{Claim, SinkError, Token};
 use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use super::frame::Header;
 
 /// Tokens that are carried from segment to segment; the oldest owner is forgotten beyond.
 const OWNERS_MAX: usize = 256;
@@ -21,6 +24,20 @@ pub(crate) struct TokenRecord {
     pub committed_by: u64,
     /// Offset of the first row that this token lets count; those after it up to the token are the commit.
     pub from: u64,
+    /// The frames of these rows: a token never lets other rows count than those it was written for.
+    pub rows: Chain,
+}
+
+/// What the frames of one commit have in common with no others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Chain(u64);
+
+impl Chain {
+    /// Adds the next frame.
+    pub fn add(&mut self, header: &Header) {
+        self.0 = xxh3_64_with_seed(&header.xxh3.to_le_bytes(), self.0 ^ header.first);
+    }
 }
 
 impl TokenRecord {
@@ -68,6 +85,7 @@ impl Owners {
             tick: 0,
             committed_by: 0,
             from: records,
+            rows: Chain::default(),
         };
         if let Some(known) = self.0.iter().find(|known| known.is_of(&own)) {
             if known.generation > claim.generation {

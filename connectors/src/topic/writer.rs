@@ -20,7 +20,7 @@ use super::index::Index;
 use super::segment::{Carried, Frame, SEGMENT_HEADER, SegmentName};
 use super::settle::{self, Found, StartAt};
 use super::synced::{Bound, SyncedFile};
-use super::token::{Owners, TokenRecord};
+use super::token::{Chain, Owners, TokenRecord};
 
 /// The file in which a writer says who it is, for the one that finds the partition taken.
 pub(crate) const HOLDER: &str = "writer";
@@ -53,8 +53,8 @@ pub(crate) struct Writer {
     times: Times,
     owners: Owners,
     index: Index,
-    /// Whether rows were appended that have no token yet.
-    uncommitted: bool,
+    /// The frames of rows that have no token yet, if there are any.
+    uncommitted: Option<Chain>,
     failed: bool,
     /// The partition's folder, locked for as long as this lives. Last, so that it is released last.
     _lock: File,
@@ -79,7 +79,7 @@ impl Writer {
     /// Like [`Writer::open`], on a disk of the caller's.
     pub fn open_on(disk: Arc<dyn Disk>, topic: &Topic, partition: u32, holder: &str) -> Result<Writer, TopicError> {
         let lock = lock(topic, partition, holder)?;
-        let mut synced_file = SyncedFile::open_to_write(&topic.partition_dir(partition))?;
+        let mut synced_file = SyncedFile::open_to_write(topic, partition)?;
         let mut found = settle::find(topic, partition, Some(&mut synced_file), StartAt::Beginning)?;
         let carried = found.carried.take().expect("settling from the beginning reads what is carried");
         let mut owners = Owners::new(carried.tokens);
@@ -113,7 +113,7 @@ impl Writer {
             times: settled.times,
             owners,
             index,
-            uncommitted: false,
+            uncommitted: None,
             failed: false,
             _lock: lock,
         })
@@ -146,7 +146,8 @@ impl Writer {
         if bytes > RECORD_MAX {
             // A commit without one of its rows must never be completed.
             self.failed |= kind == Kind::Rows;
-            return Err(TopicError::TooLong { bytes, limit: RECORD_MAX });
+            let what = self.topic.partition_name(self.partition);
+            return Err(TopicError::TooLong { what, bytes, limit: RECORD_MAX });
         }
         if self.is_full() {
             self.roll()?;
@@ -164,7 +165,9 @@ impl Writer {
             self.frames.extend_from_slice(&[0; HEADER]);
             OpenFrame { kind, start, first: self.next, times: Times::NONE }
         });
-        self.uncommitted |= kind == Kind::Rows;
+        if kind == Kind::Rows {
+            self.uncommitted.get_or_insert_default();
+        }
         open.times.add(record.timestamp);
         record.push(&mut self.frames);
         let offset = self.next;
@@ -180,11 +183,11 @@ impl Writer {
         }
         self.close_frame();
         token.from = self.synced.next;
+        token.rows = self.uncommitted.take().unwrap_or_default();
         let payload = serde_json::to_vec(&token).expect("a token has only strings and numbers");
         let start = self.frames.len();
         self.frames.extend_from_slice(&[0; HEADER]);
         self.frames.extend_from_slice(&payload);
-        self.uncommitted = false;
         self.open = Some(OpenFrame { kind: Kind::Token, start, first: self.next, times: Times::NONE });
         self.sync()?;
         self.owners.note(token);
@@ -194,7 +197,7 @@ impl Writer {
     /// Makes everything that was appended durable, and lets readers see it.
     pub fn sync(&mut self) -> Result<(), TopicError> {
         self.usable()?;
-        assert!(!self.uncommitted, "rows of a commit are made durable by their token");
+        assert!(self.uncommitted.is_none(), "rows of a commit are made durable by their token");
         self.close_frame();
         self.write()?;
         if self.written == self.synced.length {
@@ -241,6 +244,9 @@ impl Writer {
             xxh3: frame::checksum(payload),
         };
         self.frames[open.start..open.start + HEADER].copy_from_slice(&header.encode(self.segment.seed, at));
+        if let (Kind::Rows, Some(chain)) = (header.kind, &mut self.uncommitted) {
+            chain.add(&header);
+        }
         self.times = self.times.and(open.times);
         self.index.note(&Frame { header, at });
     }
