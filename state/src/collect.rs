@@ -1,15 +1,31 @@
 //! Collection: deletes the log records and state files that no kept checkpoint needs.
+//!
+//! Runs on the journal's thread after a checkpoint of its own generation, a bounded piece at a time. The floor is raised
+//! before a record is deleted, so a process that was paused cannot take a collected number for a free one. Files of later
+//! generations are never touched, those of earlier ones that no kept checkpoint names are orphans, those of our own are
+//! deleted when the last checkpoint that names them goes. A crash anywhere leaves only what the next run collects.
 
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
+
 use crate::error::StateError;
-use crate::record::Checkpoint;
+use crate::events::CollectionFailed;
+use crate::folder::Folder;
+use crate::log::{Backwards, Bounds, LogReader};
+use crate::record::{Body, Checkpoint, written_now};
 use crate::states::SharedLedger;
 
-/// Which checkpoints are kept.
+/// Records read, or objects deleted, after one checkpoint.
+const PIECE: usize = 256;
+/// The floor is raised by at least so many records at once.
+const FLOOR_STEP: u64 = 64;
+
+/// Which checkpoints are kept, each with all that a restart from it needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
-    /// The last so many.
+    /// The last so many; at least one is always kept.
     pub checkpoints: usize,
     /// And all that are younger than this.
     pub keep_for: Duration,
@@ -23,11 +39,194 @@ impl Default for Retention {
 
 /// Collects after each checkpoint.
 #[derive(Debug)]
-pub struct Collector {}
+pub struct Collector {
+    folder: Folder,
+    reader: LogReader,
+    retention: Retention,
+    generation: u64,
+    floor: u64,
+    /// Checkpoints that are not collected, newest first. The beginning of the job counts as one, without files.
+    kept: VecDeque<Kept>,
+    /// The older part of the log that was not looked through yet, for checkpoints of earlier runs.
+    unseen: Option<Backwards>,
+    /// When the oldest record that was seen was written.
+    oldest: String,
+    /// Paths of objects to be deleted.
+    doomed: VecDeque<String>,
+    /// What earlier runs left behind was found.
+    swept: bool,
+    failed: bool,
+}
+
+#[derive(Debug)]
+struct Kept {
+    at: Option<DateTime<Utc>>,
+    after: u64,
+    inputs: Option<u64>,
+    files: BTreeSet<String>,
+}
+
+impl Kept {
+    fn beginning(at: &str) -> Kept {
+        Kept { at: time_of(at), after: 1, inputs: None, files: BTreeSet::new() }
+    }
+
+    fn of(checkpoint: &Checkpoint, at: &str) -> Kept {
+        Kept {
+            at: time_of(at),
+            after: checkpoint.after,
+            inputs: checkpoint.inputs.map(|inputs| inputs.seq),
+            files: checkpoint.files().map(|file| file.path).collect(),
+        }
+    }
+}
+
+fn time_of(at: &str) -> Option<DateTime<Utc>> {
+    DateTime::parse_from_rfc3339(at).ok().map(|at| at.to_utc())
+}
 
 impl Collector {
-    /// Notes that `checkpoint` was published as record `seq`, and deletes what is no longer needed.
-    pub fn published(&mut self, _seq: u64, _checkpoint: &Checkpoint, _ledger: &SharedLedger) -> Result<(), StateError> {
+    /// Returns the collector of `generation`, which recovered from the checkpoint record `base` of a log within `bounds`.
+    pub fn new(
+        folder: Folder,
+        reader: LogReader,
+        retention: Retention,
+        generation: u64,
+        bounds: Bounds,
+        base: Option<u64>,
+    ) -> Collector {
+        // What stands between the base and the end of the log was passed over; it is not kept.
+        let unseen = reader.backwards(Bounds { last: base.unwrap_or(bounds.floor), ..bounds });
+        Collector {
+            folder,
+            reader,
+            retention,
+            generation,
+            floor: bounds.floor,
+            kept: VecDeque::new(),
+            unseen: Some(unseen),
+            oldest: written_now(),
+            doomed: VecDeque::new(),
+            swept: false,
+            failed: false,
+        }
+    }
+
+    /// Notes that `checkpoint` was published just now, and deletes a piece of what is no longer needed. Failure is logged: it
+    /// loses nothing but room.
+    pub fn published(&mut self, checkpoint: &Checkpoint, ledger: &SharedLedger) {
+        self.kept.push_front(Kept::of(checkpoint, &written_now()));
+        if self.failed {
+            return;
+        }
+        if let Err(error) = self.collect(ledger) {
+            CollectionFailed(&error).log();
+            self.failed = true;
+        }
+    }
+
+    fn collect(&mut self, ledger: &SharedLedger) -> Result<(), StateError> {
+        self.look_back()?;
+        if self.unseen.is_some() {
+            return Ok(());
+        }
+        self.drop_old(ledger);
+        let target = self.kept.iter().map(|kept| kept.after - 1).min().unwrap_or(0);
+        if target >= self.floor + FLOOR_STEP || (!self.swept && target > self.floor) {
+            self.raise(target)?;
+        }
+        if !self.swept {
+            self.sweep(ledger)?;
+            self.swept = true;
+        }
+        let piece = self.doomed.len().min(PIECE);
+        self.doomed.drain(..piece).try_for_each(|path| self.folder.store().delete(&path))
+    }
+
+    /// Looks through a piece of the log of earlier runs.
+    fn look_back(&mut self) -> Result<(), StateError> {
+        let Some(unseen) = &mut self.unseen else { return Ok(()) };
+        for _ in 0..PIECE {
+            let Some(record) = unseen.next() else {
+                self.unseen = None;
+                if self.floor == 0 {
+                    self.kept.push_back(Kept::beginning(&self.oldest));
+                }
+                return Ok(());
+            };
+            let record = record?;
+            self.oldest.clone_from(&record.header.at);
+            if let Body::Checkpoint(checkpoint) = &record.body {
+                self.kept.push_back(Kept::of(checkpoint, &record.header.at));
+            }
+        }
+        Ok(())
+    }
+
+    /// Drops the checkpoints that are no longer kept, and dooms their files.
+    fn drop_old(&mut self, ledger: &SharedLedger) {
+        let keep_for = chrono::Duration::from_std(self.retention.keep_for).ok();
+        let oldest_kept = time_of(&written_now()).zip(keep_for).and_then(|(now, age)| now.checked_sub_signed(age));
+        let mut dropped = BTreeSet::new();
+        while self.kept.len() > self.retention.checkpoints.max(1) {
+            let young = |kept: &Kept| kept.at.zip(oldest_kept).is_some_and(|(at, limit)| at > limit);
+            if self.kept.back().is_none_or(young) {
+                break;
+            }
+            dropped.extend(self.kept.pop_back().into_iter().flat_map(|kept| kept.files));
+        }
+        if dropped.is_empty() {
+            return;
+        }
+        let needed = self.needed(ledger);
+        self.doomed.extend(dropped.difference(&needed).map(|path| self.folder.inside(path)));
+    }
+
+    fn needed(&self, ledger: &SharedLedger) -> BTreeSet<String> {
+        let mut needed = ledger.lock().paths();
+        needed.extend(self.kept.iter().flat_map(|kept| kept.files.iter().cloned()));
+        needed
+    }
+
+    /// Raises the floor to `target` and dooms the records up to it.
+    fn raise(&mut self, target: u64) -> Result<(), StateError> {
+        let store = self.folder.store();
+        store.create(&self.folder.inside(&format!("floor/{target:020}")), Vec::new())?;
+        let inputs: BTreeSet<u64> = self.kept.iter().filter_map(|kept| kept.inputs).collect();
+        let records = (self.floor + 1..=target).filter(|seq| !inputs.contains(seq));
+        self.doomed.extend(records.map(|seq| self.reader.path(seq)));
+        if self.floor > 0 {
+            self.doomed.push_back(self.folder.inside(&format!("floor/{:020}", self.floor)));
+        }
+        self.floor = target;
+        Ok(())
+    }
+
+    /// Dooms what earlier runs left behind: records and floors below the floor, files of earlier generations that nobody
+    /// needs.
+    fn sweep(&mut self, ledger: &SharedLedger) -> Result<(), StateError> {
+        let store = self.folder.store();
+        let needed = self.needed(ledger);
+        let inputs: BTreeSet<String> =
+            self.kept.iter().filter_map(|kept| Some(self.reader.path(kept.inputs?))).collect();
+        let below = self.reader.path(self.floor);
+        let mut found: BTreeSet<String> = BTreeSet::new();
+        for record in store.list(&self.folder.inside("log"))? {
+            if record.path <= below && !inputs.contains(&record.path) {
+                found.insert(record.path);
+            }
+        }
+        let floor = self.folder.inside(&format!("floor/{:020}", self.floor));
+        found.extend(store.list(&self.folder.inside("floor"))?.into_iter().map(|it| it.path).filter(|it| *it < floor));
+        let ours = self.folder.inside(&format!("state/g{:06}/", self.generation));
+        let needed: BTreeSet<String> = needed.iter().map(|path| self.folder.inside(path)).collect();
+        let files = store.list(&self.folder.inside("state"))?.into_iter().map(|file| file.path);
+        found.extend(files.filter(|path| *path < ours && !needed.contains(path)));
+        let known: BTreeSet<String> = self.doomed.iter().cloned().collect();
+        self.doomed.extend(found.difference(&known).cloned());
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

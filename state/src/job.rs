@@ -210,8 +210,11 @@ impl Started {
         }
         let ledger = decision.checkpoint.as_ref().map(|(_, _, it)| Ledger::of(it)).unwrap_or_default();
         let ledger = SharedLedger::new(ledger);
-        let collector = Collector {};
         let recovery = decision.into_recovery();
+        let newest = recovery.checkpoint.as_ref().map(|it| it.seq);
+        let reader = self.log.reader().clone();
+        let collector =
+            Collector::new(self.folder.clone(), reader, self.retention, writer.generation, self.before, newest);
         let base = recovery.checkpoint.as_ref().map_or(0, |it| it.parts.tick);
         let last = recovery.entries.last().map_or(base, |entry| entry.record.tick);
         let states = States::new(self.folder, self.file.shards, writer, ledger.clone(), self.lock.clone());

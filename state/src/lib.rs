@@ -17,6 +17,7 @@
 
 pub mod collect;
 pub mod error;
+mod events;
 pub mod file;
 pub mod folder;
 pub mod inspect;
@@ -30,7 +31,7 @@ pub mod rows;
 pub mod states;
 pub mod store;
 #[cfg(test)]
-pub mod testing;
+mod testing;
 
 pub use collect::Retention;
 pub use error::StateError;

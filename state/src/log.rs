@@ -41,7 +41,13 @@ impl LogReader {
         let floor = self.floor()?;
         let names = self.store.list(&format!("{}/log", self.folder))?;
         let last = names.iter().rev().find_map(|listed| number_of(listed.name.strip_suffix(".json")?));
-        Ok(Bounds { floor, last: last.unwrap_or(0).max(floor) })
+        match last.unwrap_or(0) {
+            last if floor > 0 && last <= floor => Err(StateError::damaged(
+                self.name(floor + 1),
+                "it and all later ones are missing\n  hint: restore the log from a backup, or start over with --fresh",
+            )),
+            last => Ok(Bounds { floor, last }),
+        }
     }
 
     /// Returns the floor.

@@ -6,8 +6,9 @@
 
 use std::collections::BTreeMap;
 
+use riverrun_dataflow::engine;
 use riverrun_dataflow::journal::{CheckpointParts, JournalEntry, LaneToken};
-use riverrun_dataflow::tick::Tick;
+use riverrun_dataflow::tick::{Tick, Timeline};
 
 use crate::error::StateError;
 use crate::record::{Body, Checkpoint, Record};
@@ -47,6 +48,19 @@ pub struct Recovery {
     pub warnings: Vec<String>,
     /// The job came to its end, and all sinks have all of it.
     pub finished: bool,
+}
+
+impl Recovery {
+    /// Returns where the engine goes on; `start` is where the job stands before its first tick.
+    pub fn resume(self, start: Timeline) -> engine::Recovery {
+        let Recovery { checkpoint, entries, .. } = self;
+        match checkpoint {
+            Some(Restored { parts: CheckpointParts { before, recent, balance, .. }, .. }) => {
+                engine::Recovery { before, recent, entries, balance }
+            }
+            None => engine::Recovery { before: start, recent: Vec::new(), entries, balance: BTreeMap::new() },
+        }
+    }
 }
 
 /// The checkpoint that is restored.

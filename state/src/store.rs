@@ -62,7 +62,7 @@ impl Store {
             return Err(StateError::Storage { act: "read", what: what(), reason });
         }
         let local = LocalFileSystem::new_with_prefix(&full).map_err(|e| StateError::storage("read", what(), &e))?;
-        Ok(Store { objects: Arc::new(local.with_fsync(true)), folder: Some(full) })
+        Ok(Store { objects: Arc::new(local.with_fsync(true).with_automatic_cleanup(true)), folder: Some(full) })
     }
 
     /// Returns a store over `objects`; `folder` is the local folder in which they lie, if they do.

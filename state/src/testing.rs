@@ -1,4 +1,6 @@
-//! An object store that fails on demand.
+//! An object store that fails on demand, and a job that is run by hand.
+
+pub mod model;
 
 use std::collections::VecDeque;
 use std::fmt;

@@ -1,0 +1,159 @@
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use riverrun_dataflow::tick::Tick;
+
+use super::*;
+use crate::job::{Parts, Started};
+use crate::testing::model::{Model, Rows, entry, inputs, parts, restore, start, store, tokens};
+
+const NOTHING_YOUNG: Retention = Retention { checkpoints: 3, keep_for: Duration::ZERO };
+
+/// A job whose checkpoints are collected, run in several generations.
+struct Job {
+    dir: tempfile::TempDir,
+    model: Model,
+    tick: Tick,
+    snapshots: BTreeMap<Tick, Rows>,
+}
+
+impl Job {
+    fn new() -> Job {
+        Job { dir: tempfile::tempdir().unwrap(), model: Model::default(), tick: 0, snapshots: BTreeMap::new() }
+    }
+
+    fn started(&self, retention: Retention) -> Started {
+        let mut started = start(self.dir.path());
+        started.retain(retention);
+        if started.inputs().is_none() {
+            started.append_inputs(inputs()).unwrap();
+        }
+        started
+    }
+
+    fn running(&self, retention: Retention) -> Parts {
+        self.started(retention).recover(&tokens(self.tick)).unwrap().1
+    }
+
+    /// Runs `ticks` ticks with a checkpoint after each.
+    fn run(&mut self, running: &mut Parts, ticks: Tick) {
+        for _ in 0..ticks {
+            self.tick += 1;
+            let tick = self.tick;
+            self.model.set((tick % 8) as u16, tick as i64 % 3, Some(Some(format!("v{tick}"))));
+            running.journal.append_ticks(&[entry(tick, 1)]).unwrap();
+            let files = self.model.freeze(&*running.states, tick, 2);
+            running.journal.append_checkpoint(parts(tick, files)).unwrap();
+            self.snapshots.insert(tick, self.model.rows.clone());
+        }
+    }
+
+    fn count(&self, part: &str) -> usize {
+        store(self.dir.path()).list(&format!("jobs/j/{part}")).unwrap().len()
+    }
+}
+
+fn break_newest(dir: &Path, checkpoints: usize) {
+    let store = store(dir);
+    let mut ticks: Vec<String> = store.list("jobs/j/state").unwrap().into_iter().map(|file| file.path).collect();
+    ticks.sort_by_key(|path| path.split('/').find(|part| part.starts_with('c')).map(str::to_owned));
+    for path in ticks.iter().rev().take(checkpoints) {
+        std::fs::write(dir.join(path), b"broken").unwrap();
+    }
+}
+
+#[test]
+fn old_checkpoints_go_and_the_job_goes_on() {
+    let mut job = Job::new();
+    let mut running = job.running(NOTHING_YOUNG);
+    job.run(&mut running, 200);
+    assert!(job.count("log") < 150, "{} records left", job.count("log"));
+    assert_eq!(job.count("floor"), 1);
+    assert!(job.count("state") < 60, "{} files left", job.count("state"));
+    drop(running);
+    let started = job.started(NOTHING_YOUNG);
+    assert_eq!(started.inputs(), Some(&inputs()), "the inputs record outlives the records around it");
+    let (recovery, running) = started.recover(&tokens(200)).unwrap();
+    assert_eq!(recovery.checkpoint.unwrap().parts.tick, 200);
+    assert_eq!(restore(&*running.states, 3), job.model.rows);
+}
+
+#[test]
+fn every_kept_checkpoint_can_be_restored() {
+    for broken in 0..=2 {
+        let mut job = Job::new();
+        let mut running = job.running(NOTHING_YOUNG);
+        job.run(&mut running, 120);
+        drop(running);
+        break_newest(job.dir.path(), broken);
+        let (recovery, running) = job.started(NOTHING_YOUNG).recover(&tokens(120)).unwrap();
+        let base = recovery.checkpoint.map(|it| it.parts.tick).unwrap();
+        assert!((118..=120).contains(&base) && (broken == 0) == (base == 120), "{base} with {broken} broken");
+        assert_eq!(restore(&*running.states, 1), job.snapshots[&base]);
+    }
+}
+
+#[test]
+fn young_checkpoints_stay_across_restarts() {
+    let mut job = Job::new();
+    for _ in 0..3 {
+        let mut running = job.running(Retention::default());
+        job.run(&mut running, 40);
+    }
+    assert_eq!(job.count("floor"), 0);
+    assert_eq!(job.count("log"), 3 + 1 + 3 * 80);
+    // What earlier runs kept is collected by a later run that keeps less.
+    let mut running = job.running(NOTHING_YOUNG);
+    job.run(&mut running, 4);
+    assert!(job.count("log") <= 14, "{} records left", job.count("log"));
+    drop(running);
+    let (_, running) = job.started(NOTHING_YOUNG).recover(&tokens(job.tick)).unwrap();
+    assert_eq!(restore(&*running.states, 2), job.model.rows);
+}
+
+#[test]
+fn files_that_no_checkpoint_names_are_swept_by_a_later_generation() {
+    let mut job = Job::new();
+    let mut running = job.running(NOTHING_YOUNG);
+    job.run(&mut running, 3);
+    job.model.freeze(&*running.states, 9, 2);
+    let store = store(job.dir.path());
+    store.put("jobs/j/state/g000000/c000000000001/w0000/s.t.delta.parquet", b"left by a crash".to_vec()).unwrap();
+    store.put("jobs/j/state/g000009/c000000000009/w0000/s.t.delta.parquet", b"of a later one".to_vec()).unwrap();
+    drop(running);
+    job.model = Model::default();
+    let (_, mut running) = job.started(NOTHING_YOUNG).recover(&tokens(job.tick)).unwrap();
+    job.model.rows = restore(&*running.states, 1);
+    job.run(&mut running, 1);
+    let left = store.list("jobs/j/state").unwrap();
+    assert!(!left.iter().any(|file| file.path.contains("/g000000/")), "{left:?}");
+    assert!(
+        left.iter().any(|file| file.path.contains("/g000009/")),
+        "a later generation's files are not ours to judge"
+    );
+}
+
+#[test]
+fn records_left_by_a_crash_below_the_floor_are_neither_read_nor_kept() {
+    let mut job = Job::new();
+    let mut running = job.running(NOTHING_YOUNG);
+    job.run(&mut running, 100);
+    drop(running);
+    let store = store(job.dir.path());
+    let below = "jobs/j/log/00000000000000000003.json";
+    store.put(below, b"half deleted".to_vec()).unwrap();
+    let mut running = job.running(NOTHING_YOUNG);
+    job.run(&mut running, 1);
+    assert_eq!(store.get(below).unwrap(), None);
+}
+
+#[test]
+fn a_log_that_lost_all_after_its_floor_is_damage() {
+    let mut job = Job::new();
+    let mut running = job.running(NOTHING_YOUNG);
+    job.run(&mut running, 100);
+    drop(running);
+    std::fs::remove_dir_all(job.dir.path().join("jobs/j/log")).unwrap();
+    let error = crate::testing::model::open(job.dir.path()).start().unwrap_err();
+    assert!(matches!(&error, StateError::Damaged { reason, .. } if reason.contains("all later ones")), "{error}");
+}
