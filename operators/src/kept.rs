@@ -453,7 +453,9 @@ fn compact(rows: RecordBatch) -> Result<RecordBatch, StepError> {
 /// Counts rows by event time, coarsely, to know how many are older than a limit without looking at them.
 struct Ages {
     span: Duration,
-    width: i64,
+    /// A step is `2^shift` microseconds: between a 128th and a 64th of the span, and about a second at least.
+    shift: u32,
+    /// Rows by step.
     rows: BTreeMap<i64, usize>,
     /// All steps below this one are counted in `old`.
     limit: i64,
@@ -462,19 +464,20 @@ struct Ages {
 
 impl Ages {
     fn new(span: Duration) -> Ages {
-        Ages { span, width: (micros_of(span) / 64).max(1_000_000), rows: BTreeMap::new(), limit: i64::MIN, old: 0 }
+        let shift = (micros_of(span) / 64).max(1 << 20).ilog2();
+        Ages { span, shift, rows: BTreeMap::new(), limit: i64::MIN, old: 0 }
     }
 
     fn add_all(&mut self, times: &[i64]) {
-        for run in times.chunk_by(|a, b| a.div_euclid(self.width) == b.div_euclid(self.width)) {
-            let step = run[0].div_euclid(self.width);
+        for run in times.chunk_by(|a, b| a >> self.shift == b >> self.shift) {
+            let step = run[0] >> self.shift;
             *self.rows.entry(step).or_default() += run.len();
             self.old += if step < self.limit { run.len() } else { 0 };
         }
     }
 
     fn remove(&mut self, time: i64) {
-        let step = time.div_euclid(self.width);
+        let step = time >> self.shift;
         let rows = self.rows.get_mut(&step).expect("every kept row is counted");
         *rows -= 1;
         if *rows == 0 {
@@ -485,7 +488,7 @@ impl Ages {
 
     /// Returns the number of rows in steps that are wholly older than `limit`, which never goes back.
     fn older_than(&mut self, limit: EventTime) -> usize {
-        let limit = if limit == EventTime::MAX { i64::MAX } else { limit.0.div_euclid(self.width) };
+        let limit = if limit == EventTime::MAX { i64::MAX } else { limit.0 >> self.shift };
         if limit > self.limit {
             self.old += self.rows.range(self.limit..limit).map(|(_, rows)| *rows).sum::<usize>();
             self.limit = limit;

@@ -1,3 +1,5 @@
+//! The order of rows against plain tuples, and what breaks ties.
+
 use std::sync::Arc;
 
 use arrow::array::{Float64Array, Int64Array, UInt32Array, UInt64Array};
