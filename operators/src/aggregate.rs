@@ -31,6 +31,7 @@ use arrow::datatypes::{DataType, Field};
 
 use crate::expression::Expression;
 pub use fold::{AggregateInputs, Aggregates};
+pub(crate) use scalar::Scalar;
 
 /// What an aggregate makes of the values of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,7 +13,7 @@ use riverrun_dataflow::key::normal_bits;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// A value that an accumulator owns, and the column it comes from and goes to.
-pub(super) trait Scalar: Clone + Default + 'static {
+pub(crate) trait Scalar: Clone + Default + 'static {
     /// A value in a column.
     type Ref<'a>: Copy;
     /// A column, read.
@@ -36,7 +36,7 @@ pub(super) trait Scalar: Clone + Default + 'static {
 }
 
 /// Spreads the bits of an integer over a hash.
-pub(crate) fn mix(value: u64) -> u64 {
+fn mix(value: u64) -> u64 {
     let spread = (value ^ (value >> 32)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     spread ^ (spread >> 29)
 }
