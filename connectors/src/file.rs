@@ -14,6 +14,8 @@ mod lock;
 mod sidecar;
 mod sink;
 mod source;
+#[cfg(test)]
+mod tests;
 mod text;
 
 pub use compression::Compression;

@@ -71,7 +71,7 @@ impl FileSink {
         if length > lane.sidecar.length {
             tracing::info!(file = %self.config.path.display(), bytes = length - lane.sidecar.length, "cut uncommitted rows");
         }
-        lane.cut().map_err(|error| self.failed(&error))?;
+        lane.cut().and_then(|()| lane.prepare(&self.config.preamble)).map_err(|error| self.failed(&error))?;
         Ok(lane)
     }
 
@@ -86,16 +86,7 @@ impl FileSink {
         let mut lane = self.lane(file, sidecar, tail);
         // First the claim, then the cut: a crash between the two leaves a file that is the job's, with rows that do not count.
         lane.sidecar.write(&lane.path).map_err(failed)?;
-        lane.cut().map_err(failed)?;
-        let open_line = length > 0 && lane.tail.last() != Some(&b'\n');
-        let preamble: &[u8] = match (length, open_line) {
-            (0, _) => &self.config.preamble,
-            (_, true) => b"\n",
-            _ => b"",
-        };
-        if !preamble.is_empty() {
-            lane.append(preamble).and_then(|()| lane.settle(None)).map_err(failed)?;
-        }
+        lane.cut().and_then(|()| lane.prepare(&self.config.preamble)).map_err(failed)?;
         Ok(lane)
     }
 
@@ -121,8 +112,11 @@ impl Sink for FileSink {
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             std::fs::create_dir_all(folder).map_err(|error| self.failed(&error))?;
         }
+        let created = !path.exists();
         let file = open_locked(path, &self.what())?;
-        sync_folder(path).map_err(|error| self.failed(&error))?;
+        if created {
+            sync_folder(path).map_err(|error| self.failed(&error))?;
+        }
         let empty = file.metadata().map_err(|error| self.failed(&error))?.len() == 0;
         let lane = match Sidecar::read(path)? {
             Some(sidecar) if sidecar.incarnation == claim.incarnation && is_of(&sidecar, claim) => {
@@ -184,6 +178,20 @@ impl FileLane {
             self.file.sync_all()?;
         }
         self.file.seek(SeekFrom::Start(length)).map(|_| ())
+    }
+
+    /// Before the first commit: gives an empty file its beginning, and a foreign one the end of its last line.
+    fn prepare(&mut self, preamble: &[u8]) -> io::Result<()> {
+        let missing = match (self.sidecar.tick, self.tail.last()) {
+            (Some(_), _) | (None, Some(b'\n')) => return Ok(()),
+            (None, None) => preamble,
+            (None, Some(_)) => b"\n",
+        };
+        if missing.is_empty() {
+            return Ok(());
+        }
+        self.append(missing)?;
+        self.settle(None)
     }
 
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {

@@ -496,7 +496,7 @@ proptest! {
             (Err(_), _) => prop_assert_eq!(code, Some("utf8")),
             (_, Ok(_)) => prop_assert!(code != Some("malformed"), "{:?}", fast.bad),
             // `serde_json` reads every value, we only those in use, and no number into a double that is not one.
-            (_, Err(error)) if error.to_string().contains("out of range") || error.to_string().contains("surrogate") => {}
+            (_, Err(error)) if error.to_string().contains("out of range") || error.to_string().contains("hex escape") => {}
             (_, Err(error)) => prop_assert_eq!(code, Some("malformed"), "{}", error),
         }
     }
