@@ -5,7 +5,6 @@
 //! is created and `fresh.json` deleted. Whoever finds a `fresh.json` completes what was begun. Besides, the first record of
 //! a log is chained to its incarnation.
 
-use std::collections::BTreeMap;
 use std::collections::hash_map::RandomState;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::hash::BuildHasher;
@@ -34,12 +33,21 @@ pub struct JobSpec {
     pub build: String,
     /// Shards; fixed when the job is created.
     pub shards: u16,
-    /// Lanes of each sink by name; fixed when the job is created.
-    pub lanes: BTreeMap<String, u32>,
+    /// Lanes of each sink, in the order of the graph; fixed when the job is created.
+    pub lanes: Vec<SinkLanes>,
     /// Whether to go on or start over.
     pub begin: Begin,
     /// Who opens it.
     pub holder: Holder,
+}
+
+/// The lanes of a sink.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SinkLanes {
+    /// The sink's name.
+    pub sink: String,
+    /// How many lanes it has.
+    pub lanes: u32,
 }
 
 /// Whether a job goes on or starts over.
@@ -73,8 +81,8 @@ pub struct JobFile {
     pub incarnation: String,
     /// Shards.
     pub shards: u16,
-    /// Lanes of each sink by name.
-    pub lanes: BTreeMap<String, u32>,
+    /// Lanes of each sink, in the order of the graph.
+    pub lanes: Vec<SinkLanes>,
     /// How keys become hashes.
     pub hash: String,
     /// Hash of the plan.
@@ -377,7 +385,7 @@ mod tests {
             plan: "plan-1".into(),
             build: "build-1".into(),
             shards: 8,
-            lanes: BTreeMap::from([("out".into(), 2)]),
+            lanes: vec![SinkLanes { sink: "out".into(), lanes: 2 }],
             begin: Begin::Continue,
             holder: Holder { host: "here".into(), pid: 7, workers: 1 },
         }
@@ -395,7 +403,7 @@ mod tests {
         let first = Folder::open(store.clone(), &spec("j")).unwrap();
         let fixed = first.file.clone();
         drop(first);
-        let again = JobSpec { lanes: BTreeMap::new(), build: "build-2".into(), ..spec("j") };
+        let again = JobSpec { lanes: vec![], build: "build-2".into(), ..spec("j") };
         assert_eq!(Folder::open(store.clone(), &again).unwrap().file, fixed);
         assert_eq!(jobs(&store).unwrap(), ["j"]);
     }

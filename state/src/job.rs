@@ -6,7 +6,6 @@
 //! The order matters: the generation record fences whoever ran the job before, only then are the sinks asked for their
 //! tokens, and only then is it decided where to begin.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use riverrun_dataflow::journal::{Journal, LaneToken, StateStore};
@@ -14,7 +13,7 @@ use riverrun_dataflow::journal::{Journal, LaneToken, StateStore};
 use crate::collect::{Collector, Retention};
 use crate::error::StateError;
 use crate::file::load;
-use crate::folder::{Folder, Holder, JobFile, JobSpec, Lock, Opened, random_id};
+use crate::folder::{Folder, Holder, JobFile, JobSpec, Lock, Opened, SinkLanes, random_id};
 use crate::journal::{JobJournal, Tail};
 use crate::ledger::Ledger;
 use crate::log::{Bounds, Log, LogReader, Writer};
@@ -164,8 +163,8 @@ impl Started {
         self.file.shards
     }
 
-    /// Returns the lanes of each sink by name, fixed when the job was created.
-    pub fn lanes(&self) -> &BTreeMap<String, u32> {
+    /// Returns the lanes of each sink in the order of the graph, fixed when the job was created.
+    pub fn lanes(&self) -> &[SinkLanes] {
         &self.file.lanes
     }
 

@@ -35,7 +35,7 @@ mod testing;
 
 pub use collect::Retention;
 pub use error::StateError;
-pub use folder::{Begin, Holder, JobSpec};
+pub use folder::{Begin, Holder, JobSpec, SinkLanes};
 pub use job::{JobState, Parts, Started};
 pub use record::{InputSplit, Inputs};
 pub use recovery::{Recovery, Restored};

@@ -16,7 +16,7 @@ use riverrun_dataflow::operator::{FrozenTable, TableSpec};
 use riverrun_dataflow::source::SplitSpec;
 use riverrun_dataflow::tick::{Tick, TickRecord, Timeline};
 
-use crate::folder::{Begin, Holder, JobSpec};
+use crate::folder::{Begin, Holder, JobSpec, SinkLanes};
 use crate::job::{JobState, Started};
 use crate::record::{InputSplit, Inputs};
 use crate::store::Store;
@@ -30,7 +30,7 @@ pub fn spec() -> JobSpec {
         plan: "plan-1".into(),
         build: "build-1".into(),
         shards: SHARDS,
-        lanes: BTreeMap::from([("out".into(), 2)]),
+        lanes: vec![SinkLanes { sink: "out".into(), lanes: 2 }],
         begin: Begin::Continue,
         holder: Holder { host: "here".into(), pid: 7, workers: 1 },
     }
