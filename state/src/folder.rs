@@ -307,17 +307,45 @@ impl Folder {
         std::fs::create_dir_all(&folder).map_err(failed)?;
         let mut file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(StateError::Held { job: self.job.clone(), holder: describe(&mut file), lock: what });
-            }
-            Err(TryLockError::Error(e)) => return Err(StateError::storage("lock", what, &e)),
+        if !take(&file).map_err(|e| StateError::storage("lock", what.clone(), &e))? {
+            return Err(StateError::Held { job: self.job.clone(), holder: describe(&mut file), lock: what });
         }
         let text = serde_json::to_string(holder).expect("a holder is always JSON");
         file.set_len(0).and_then(|()| file.write_all(text.as_bytes())).map_err(failed)?;
         Ok(Some(Lock { _file: file }))
     }
+}
+
+impl Lock {
+    /// Returns whether a process runs the job in `folder` now; `None` where there are no locks.
+    pub fn is_held(folder: &Folder) -> Option<bool> {
+        let path = folder.store.local()?.join(&folder.path).join("LOCK");
+        let file = File::open(path).ok()?;
+        // A shared lock, given back at once, disturbs no one but a process that starts in this very moment.
+        match file.try_lock_shared() {
+            Ok(()) => Some(false),
+            Err(TryLockError::WouldBlock) => Some(true),
+            Err(TryLockError::Error(_)) => None,
+        }
+    }
+}
+
+/// Locks `file` for this process alone. Someone who just looks whether it is locked holds a shared lock for a moment, and is
+/// waited for.
+fn take(file: &File) -> std::io::Result<bool> {
+    for _ in 0..LOOKS_MAX {
+        match file.try_lock() {
+            Ok(()) => return Ok(true),
+            Err(TryLockError::Error(error)) => return Err(error),
+            Err(TryLockError::WouldBlock) => {}
+        }
+        if file.try_lock_shared().is_err() {
+            return Ok(false);
+        }
+        file.unlock()?;
+        std::thread::yield_now();
+    }
+    Ok(false)
 }
 
 fn describe(file: &mut File) -> String {
@@ -328,6 +356,9 @@ fn describe(file: &mut File) -> String {
         None => "another process".into(),
     }
 }
+
+/// How often someone who only looks at the lock is waited for.
+const LOOKS_MAX: usize = 1000;
 
 /// How keys become hashes; fixed with the folder's format.
 const HASH: &str = "xxh3_64";
@@ -417,6 +448,28 @@ mod tests {
         Folder::open(store.clone(), &spec("k")).unwrap();
         drop(first);
         Folder::open(store, &spec("j")).unwrap();
+    }
+
+    #[test]
+    fn looking_at_the_lock_keeps_nobody_out() {
+        let (_dir, store) = folder();
+        let opened = Folder::open(store.clone(), &spec("j")).unwrap();
+        assert_eq!(Lock::is_held(&opened.folder), Some(true));
+        let folder = opened.folder.clone();
+        drop(opened);
+        let over = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                    Lock::is_held(&folder);
+                }
+            });
+            for _ in 0..200 {
+                drop(folder.lock(&spec("j").holder).unwrap());
+            }
+            over.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+        assert_eq!(Lock::is_held(&folder), Some(false));
     }
 
     #[test]

@@ -1,1 +1,289 @@
-//! Looking at a job's state from outside, without its lock.
+//! Looking at a job's state from outside: nothing is locked, nothing is written, and the job may be running.
+//!
+//! A running job may collect what is being read. Whoever looks then looks again; only what stays missing is a finding.
+
+mod verify;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use riverrun_dataflow::balance::Counts;
+use riverrun_dataflow::source::SplitId;
+use riverrun_dataflow::tick::Tick;
+use riverrun_dataflow::time::EventTime;
+use serde::Serialize;
+
+pub use verify::{Report, verify};
+
+use crate::error::StateError;
+use crate::folder::{Folder, JobFile, Lock};
+use crate::log::{Bounds, LogReader};
+use crate::record::{Body, Checkpoint, Inputs, Record, TableFiles};
+use crate::store::Store;
+
+/// How often the log is read again because it was collected meanwhile.
+const ATTEMPTS: usize = 3;
+
+/// A job and its checkpoints.
+#[derive(Clone, Debug, Serialize)]
+pub struct Overview {
+    /// What was fixed when the job was created.
+    pub job: JobFile,
+    /// Whether a process runs it now; unknown on stores without locks.
+    pub running: Option<bool>,
+    /// The newest generation.
+    pub generation: u64,
+    /// The first and the last record of the log that are kept.
+    pub records: (u64, u64),
+    /// The last tick in the log.
+    pub last_tick: Tick,
+    /// The checkpoints, newest first.
+    pub checkpoints: Vec<Summary>,
+}
+
+/// A checkpoint in a line.
+#[derive(Clone, Debug, Serialize)]
+pub struct Summary {
+    /// The state is the one after this tick.
+    pub tick: Tick,
+    /// The number of its record in the log.
+    pub seq: u64,
+    /// The generation that published it.
+    pub generation: u64,
+    /// The build that published it.
+    pub build: String,
+    /// When it was published.
+    pub at: String,
+    /// The tick was the job's last.
+    pub finished: bool,
+    /// CPU time spent on it, in microseconds.
+    pub cpu_micros: u64,
+    /// Files that a restart from it reads.
+    pub files: usize,
+    /// Their bytes.
+    pub bytes: u64,
+    /// The bytes among them that were written for this checkpoint.
+    pub bytes_new: u64,
+    /// State by step.
+    pub steps: BTreeMap<String, StepState>,
+    /// The least committed tick of all lanes; `None` without sinks that have tokens.
+    pub token: Option<Tick>,
+}
+
+/// What the files of a step hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct StepState {
+    /// Files.
+    pub files: usize,
+    /// Rows in them; a key that changed since its base counts once per file.
+    pub rows: u64,
+    /// Bytes in them.
+    pub bytes: u64,
+}
+
+/// A checkpoint, whole.
+#[derive(Clone, Debug, Serialize)]
+pub struct Detail {
+    /// In a line.
+    #[serde(flatten)]
+    pub summary: Summary,
+    /// The recorded clock, in microseconds since the epoch.
+    pub now: i64,
+    /// The watermark of each source.
+    pub sources: Vec<SourceAt>,
+    /// How far each split was read.
+    pub splits: Vec<SplitAt>,
+    /// How far each lane had committed.
+    pub lanes: Vec<LaneAt>,
+    /// The balance since the job began.
+    pub balance: BTreeMap<String, Counts>,
+    /// The files of each table.
+    pub tables: Vec<TableFiles>,
+}
+
+/// How far a source was.
+#[derive(Clone, Debug, Serialize)]
+pub struct SourceAt {
+    /// Its name.
+    pub source: String,
+    /// Its watermark.
+    pub watermark: EventTime,
+}
+
+/// How far a split was read.
+#[derive(Clone, Debug, Serialize)]
+pub struct SplitAt {
+    /// Its number.
+    pub id: SplitId,
+    /// Its source.
+    pub source: String,
+    /// Its name.
+    pub split: String,
+    /// The position after the last row read.
+    pub position: u64,
+    /// Where it ends, if that is fixed.
+    pub end: Option<u64>,
+    /// Greatest event time seen.
+    pub greatest: EventTime,
+    /// It held back no watermark.
+    pub idle: bool,
+    /// It will never give another row.
+    pub ended: bool,
+}
+
+/// How far a lane had committed.
+#[derive(Clone, Debug, Serialize)]
+pub struct LaneAt {
+    /// Its sink.
+    pub sink: String,
+    /// The lane.
+    pub lane: u32,
+    /// Its committed tick when the checkpoint was published.
+    pub tick: Tick,
+}
+
+/// Lists the checkpoints of `job`.
+pub fn list(store: Store, job: &str) -> Result<Overview, StateError> {
+    let Look { folder, file, reader } = Look::at(store, job)?;
+    let (bounds, records) = settled(&reader, |bounds| reader.backwards(bounds).collect::<Result<Vec<_>, _>>())?;
+    let last_tick = records.iter().map(|record| last_tick_of(&record.body)).max().unwrap_or(0);
+    let checkpoints = records.iter().filter_map(|record| match &record.body {
+        Body::Checkpoint(checkpoint) => Some(summary(record, checkpoint)),
+        _ => None,
+    });
+    Ok(Overview {
+        running: Lock::is_held(&folder),
+        generation: records.first().map_or(0, |record| record.header.generation),
+        records: (records.last().map_or(0, |record| record.header.seq), bounds.last),
+        last_tick,
+        checkpoints: checkpoints.collect(),
+        job: file,
+    })
+}
+
+/// Shows the newest checkpoint of `job`, or the newest one at `tick`; `None` if there is none.
+pub fn show(store: Store, job: &str, tick: Option<Tick>) -> Result<Option<Detail>, StateError> {
+    let Look { file, reader, .. } = Look::at(store, job)?;
+    let wanted = |record: &Record| match &record.body {
+        Body::Checkpoint(checkpoint) => tick.is_none_or(|tick| tick == checkpoint.tick),
+        _ => false,
+    };
+    let (_, found) = settled(&reader, |bounds| {
+        let found = reader.backwards(bounds).find(|record| record.as_ref().map_or(true, wanted));
+        let Some(record) = found.transpose()? else { return Ok(None) };
+        let Body::Checkpoint(checkpoint) = &record.body else { return Ok(None) };
+        let inputs = match checkpoint.inputs {
+            Some(at) => match reader.read_at(at)?.body {
+                Body::Inputs(inputs) => inputs,
+                _ => return Err(StateError::damaged(reader.name(at.seq), "it is no inputs record")),
+            },
+            None => Inputs::default(),
+        };
+        Ok(Some(detail(&record, checkpoint, &inputs, &file)))
+    })?;
+    Ok(found)
+}
+
+/// A job that is looked at.
+struct Look {
+    folder: Folder,
+    file: JobFile,
+    reader: LogReader,
+}
+
+impl Look {
+    fn at(store: Store, job: &str) -> Result<Look, StateError> {
+        let folder = Folder::of(Arc::new(store), job)?;
+        let Some(file) = folder.read()? else {
+            let reason = "the job never ran with this state folder".into();
+            let at = folder.store().name(folder.path());
+            return Err(StateError::OtherJob { folder: at, job: job.to_string(), reason });
+        };
+        let reader = folder.log(&file);
+        Ok(Look { folder, file, reader })
+    }
+}
+
+/// Runs `look` on the log, again if the log was collected under its hands.
+fn settled<T>(reader: &LogReader, look: impl Fn(Bounds) -> Result<T, StateError>) -> Result<(Bounds, T), StateError> {
+    let mut attempt = 1;
+    loop {
+        let bounds = reader.bounds()?;
+        match look(bounds) {
+            Err(StateError::Damaged { .. }) if attempt < ATTEMPTS && reader.floor()? > bounds.floor => attempt += 1,
+            result => return Ok((bounds, result?)),
+        }
+    }
+}
+
+fn last_tick_of(body: &Body) -> Tick {
+    match body {
+        Body::Ticks(ticks) => ticks.last,
+        Body::Checkpoint(checkpoint) => checkpoint.tick,
+        Body::Generation(_) | Body::Inputs(_) => 0,
+    }
+}
+
+fn summary(record: &Record, checkpoint: &Checkpoint) -> Summary {
+    let mut steps: BTreeMap<String, StepState> = BTreeMap::new();
+    let (mut files, mut bytes, mut bytes_new) = (0, 0, 0);
+    for file in checkpoint.files() {
+        let step = steps.entry(file.step).or_default();
+        step.files += 1;
+        step.rows += file.rows;
+        step.bytes += file.bytes;
+        files += 1;
+        bytes += file.bytes;
+        bytes_new += if file.tick == checkpoint.tick { file.bytes } else { 0 };
+    }
+    Summary {
+        tick: checkpoint.tick,
+        seq: record.header.seq,
+        generation: record.header.generation,
+        build: record.header.build.clone(),
+        at: record.header.at.clone(),
+        finished: checkpoint.finished,
+        cpu_micros: checkpoint.cpu_micros,
+        files,
+        bytes,
+        bytes_new,
+        steps,
+        token: checkpoint.tokens.iter().map(|token| token.tick).min(),
+    }
+}
+
+fn detail(record: &Record, checkpoint: &Checkpoint, inputs: &Inputs, file: &JobFile) -> Detail {
+    let after = checkpoint.clone().into_parts().after();
+    let name = |names: Option<&str>, index: usize| names.map_or_else(|| index.to_string(), str::to_owned);
+    let source = |at: usize| name(inputs.sources.get(at).map(String::as_str), at);
+    let sources = after.watermarks.iter().enumerate();
+    let splits = after.splits.values().map(|mark| {
+        let input = inputs.splits.iter().find(|input| input.id == mark.split);
+        SplitAt {
+            id: mark.split,
+            source: input.map(|input| input.source.clone()).unwrap_or_default(),
+            split: name(input.map(|input| input.spec.name.as_str()), mark.split as usize),
+            position: mark.to,
+            end: input.and_then(|input| input.spec.end),
+            greatest: mark.greatest,
+            idle: mark.idle,
+            ended: mark.ended,
+        }
+    });
+    let lanes = checkpoint.tokens.iter().map(|token| {
+        let sink = file.lanes.get(token.sink as usize).map(|sink| sink.sink.as_str());
+        LaneAt { sink: name(sink, token.sink as usize), lane: token.lane, tick: token.tick }
+    });
+    Detail {
+        summary: summary(record, checkpoint),
+        now: after.now,
+        sources: sources.map(|(at, watermark)| SourceAt { source: source(at), watermark: *watermark }).collect(),
+        splits: splits.collect(),
+        lanes: lanes.collect(),
+        balance: checkpoint.balance.clone(),
+        tables: checkpoint.tables.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

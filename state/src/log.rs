@@ -83,6 +83,11 @@ impl LogReader {
         Backwards { reader: self.clone(), floor: bounds.floor, next: bounds.last, expected: None }
     }
 
+    /// Returns what the first record is chained to.
+    pub fn root(&self) -> Digest {
+        self.root
+    }
+
     /// Returns how a person finds record `seq`.
     pub fn name(&self, seq: u64) -> String {
         format!("log record {}", self.store.name(&self.path(seq)))
