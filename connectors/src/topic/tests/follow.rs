@@ -11,6 +11,8 @@ use crate::topic::{Begin, TopicSink};
 /// Set for the process that writes.
 const DIR: &str = "RIVERRUN_TEST_TOPIC_DIR";
 const ROWS_PER_TICK: u64 = 7;
+/// A writer that is this far ahead of where it began waits to be killed, so that the test is as long on any disk.
+const TICKS_MAX: u64 = 100;
 
 fn claim(generation: u64) -> Claim {
     let of = |s: &str| s.to_owned();
@@ -23,8 +25,12 @@ fn writer_process() {
     let Ok(dir) = std::env::var(DIR) else { return };
     let sink = TopicSink::new(&dir, "t", None);
     let (mut lane, token) = sink.open(0, &claim(1)).unwrap();
-    for t in token.map_or(0, |t| t.tick) + 1.. {
+    let first = token.map_or(0, |t| t.tick) + 1;
+    for t in first..first + TICKS_MAX {
         lane.commit(t, &[tick(t, (t - 1) * ROWS_PER_TICK..t * ROWS_PER_TICK)]).unwrap();
+    }
+    loop {
+        std::thread::park();
     }
 }
 
