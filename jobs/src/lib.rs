@@ -1,1 +1,20 @@
-//! stub
+//! Jobs: from the job file to a graph that the engine can run.
+//!
+//! Read in this order: [`yaml`] reads a text with positions, [`fault`] is what can be wrong with it, [`spec`] is what was
+//! written, [`plan`] is what was checked, [`connect`] opens its places and makes the graph. [`explain`], [`schema`] and
+//! [`reference`] are for people, [`bundled`] are the jobs that come along.
+
+pub mod bundled;
+pub mod connect;
+pub mod explain;
+pub mod fault;
+pub mod plan;
+pub mod reference;
+pub mod schema;
+pub mod spec;
+mod yaml;
+
+pub use bundled::bundled;
+pub use connect::{Connected, Environment, Topics};
+pub use plan::{BUILD_ID, Plan, check};
+pub use yaml::Span;

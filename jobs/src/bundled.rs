@@ -1,0 +1,80 @@
+//! The jobs that come with the binary, and the beginnings of new ones.
+
+/// A job file that comes with the binary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JobFile {
+    /// Its name, without `.yaml`.
+    pub name: &'static str,
+    /// What it is for, in a few words.
+    pub about: &'static str,
+    /// What it says.
+    pub text: &'static str,
+}
+
+/// The bundled jobs.
+pub const BUNDLED: [JobFile; 2] = [
+    JobFile {
+        name: "attribution",
+        about: "credits orders to the last click before them",
+        text: include_str!("../attribution.yaml"),
+    },
+    JobFile {
+        name: "item-minutes",
+        about: "impressions, clicks and click-through rate of each item per minute",
+        text: include_str!("../item-minutes.yaml"),
+    },
+];
+
+/// Where a new job can begin.
+pub const STARTERS: [JobFile; 2] = [
+    JobFile {
+        name: "window",
+        about: "files in, a count per key and minute, a file out",
+        text: include_str!("../starters/window.yaml"),
+    },
+    JobFile {
+        name: "attribution",
+        about: "two topics in, orders credited to clicks, a topic out",
+        text: include_str!("../starters/attribution.yaml"),
+    },
+];
+
+/// Returns the text of the bundled job `name`.
+pub fn bundled(name: &str) -> Option<&'static str> {
+    BUNDLED.iter().find(|job| job.name == name).map(|job| job.text)
+}
+
+/// Returns the starter `template` as the job file of a job called `name`.
+pub fn starter(template: &str, name: &str) -> Option<String> {
+    let starter = STARTERS.iter().find(|starter| starter.name == template)?;
+    let (first, rest) = starter.text.split_once('\n')?;
+    let comment = first.find('#').map_or("", |at| &first[at..]);
+    Some(format!("{}\n{rest}", format!("job: {name:<30} {comment}").trim_end()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn assert_clean(name: &str, text: &str) {
+        match crate::check(name, text, &[]) {
+            Ok((_, report)) if report.is_empty() => {}
+            Ok((_, report)) | Err(report) => panic!("{report}"),
+        }
+    }
+
+    #[test]
+    fn every_bundled_job_and_every_starter_is_clean() {
+        for job in BUNDLED {
+            assert_clean(job.name, job.text);
+            assert!(job.text.starts_with(&format!("job: {}\n", job.name)), "{}", job.name);
+        }
+        for job in STARTERS {
+            assert_clean(job.name, job.text);
+            let named = starter(job.name, "my-own").unwrap();
+            assert_clean(job.name, &named);
+            assert_eq!(crate::check("x", &named, &[]).unwrap().0.name(), "my-own");
+        }
+        assert!(bundled("attribution").is_some() && bundled("nothing").is_none() && starter("nothing", "x").is_none());
+    }
+}

@@ -1,0 +1,298 @@
+//! Opens the places that a plan reads and writes, and makes the graph of it.
+//!
+//! ```text
+//! plan.connect(environment) -> connected.splits() -> (kept in the job's log) -> plan.graph(connected, splits)
+//! ```
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use riverrun_connectors::console::{ConsoleForm, ConsoleSink};
+use riverrun_connectors::file::{Compression, FileSink, FileSinkConfig, FileSource, FileSourceConfig};
+use riverrun_connectors::format::{decoder, encoder, preamble};
+use riverrun_connectors::topic::{TopicSink, TopicSource};
+use riverrun_dataflow::Graph;
+use riverrun_dataflow::graph::{Edge, InputNode, Make, SinkNode, SourceNode, SplitNode, StepNode};
+use riverrun_dataflow::sink::{Encoder, Promise, Sink};
+use riverrun_dataflow::source::{Decoder, Source, SourceError, SplitId};
+
+use crate::fault::{Code, Fault, Report, codes};
+use crate::plan::{Plan, PlannedSink, PlannedSource};
+use crate::spec::values::resolve;
+use crate::spec::{SinkPlace, SourcePlace};
+use crate::yaml::Spanned;
+
+/// Where a job runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Environment {
+    /// Where topics live.
+    pub topics: Topics,
+    /// Topics end where they end now.
+    pub until_end: bool,
+}
+
+/// Where topics live.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Topics {
+    /// In a folder.
+    Embedded(PathBuf),
+    /// Elsewhere, as written; not in this version.
+    Elsewhere(String),
+}
+
+impl Topics {
+    /// Reads what `--topics` says: a folder, or an address such as `kafka://host:port`.
+    pub fn parse(text: &str) -> Topics {
+        match text.split_once("://") {
+            Some(("file", path)) => Topics::Embedded(PathBuf::from(path)),
+            Some(_) => Topics::Elsewhere(text.to_owned()),
+            None => Topics::Embedded(PathBuf::from(text)),
+        }
+    }
+}
+
+/// A source, ready to be read.
+#[derive(Clone)]
+pub struct OpenSource {
+    /// Its name in the job file.
+    pub name: String,
+    /// Its splits are opened here.
+    pub source: Arc<dyn Source>,
+    /// Makes its decoder.
+    pub decoder: Make<dyn Decoder>,
+    /// All its splits have fixed ends.
+    pub bounded: bool,
+}
+
+/// A sink, ready to be written.
+#[derive(Clone)]
+pub struct OpenSink {
+    /// Its name in the job file.
+    pub name: String,
+    /// The outside system.
+    pub sink: Arc<dyn Sink>,
+    /// Makes its encoder.
+    pub encoder: Make<dyn Encoder>,
+    /// Its lanes.
+    pub lanes: u32,
+    /// What it promises.
+    pub promise: Promise,
+}
+
+/// The places of a plan, in the order of its sources and sinks.
+#[derive(Clone)]
+pub struct Connected {
+    /// The sources.
+    pub sources: Vec<OpenSource>,
+    /// The sinks.
+    pub sinks: Vec<OpenSink>,
+}
+
+impl Connected {
+    /// Returns whether all sources are bounded.
+    pub fn bounded(&self) -> bool {
+        self.sources.iter().all(|source| source.bounded)
+    }
+
+    /// Returns the splits there are now, numbered by (source name, split name) from 0.
+    pub fn splits(&self) -> Result<Vec<Vec<SplitNode>>, SourceError> {
+        let mut next: SplitId = 0;
+        let mut all = Vec::new();
+        // The plan's sources stand in the order of their names.
+        for source in &self.sources {
+            let mut found = source.source.splits(source.bounded)?;
+            found.sort_by(|a, b| a.name.cmp(&b.name));
+            let mut nodes = Vec::new();
+            for spec in found {
+                nodes.push(SplitNode { id: next, spec });
+                next += 1;
+            }
+            all.push(nodes);
+        }
+        Ok(all)
+    }
+}
+
+impl Plan {
+    /// Opens the places of all sources and sinks. Nothing is written yet.
+    pub fn connect(&self, environment: &Environment) -> Result<Connected, Report> {
+        let mut faults = Vec::new();
+        let mut keep = |result: Result<_, Fault>| result.map_err(|fault| faults.push(fault)).ok();
+        let sources: Vec<Option<OpenSource>> =
+            self.sources.iter().map(|source| keep(open_source(source, environment))).collect();
+        let mut keep = |result: Result<_, Fault>| result.map_err(|fault| faults.push(fault)).ok();
+        let sinks: Vec<Option<OpenSink>> = self.sinks.iter().map(|sink| keep(open_sink(sink, environment))).collect();
+        match faults.is_empty() {
+            true => Ok(Connected {
+                sources: sources.into_iter().flatten().collect(),
+                sinks: sinks.into_iter().flatten().collect(),
+            }),
+            false => {
+                let mut report = Report::new(self.texts.clone());
+                report.extend(faults);
+                Err(report)
+            }
+        }
+    }
+
+    /// Returns the graph that the engine runs: this plan on these places and splits.
+    pub fn graph(&self, connected: &Connected, splits: Vec<Vec<SplitNode>>) -> Graph {
+        assert_eq!(splits.len(), self.sources.len(), "there is a list of splits for every source");
+        let sources =
+            self.sources.iter().zip(&connected.sources).zip(splits).map(|((planned, open), splits)| SourceNode {
+                name: planned.name.clone(),
+                source: open.source.clone(),
+                decoder: open.decoder.clone(),
+                schema: planned.schema.arrow(),
+                bounded: open.bounded,
+                max_disorder: planned.max_disorder,
+                idle_after: planned.idle_after,
+                max_future: planned.max_future,
+                event_times: planned.event_times.clone(),
+                on_bad_row: planned.on_bad_row,
+                splits,
+            });
+        let steps = self.steps.iter().map(|step| StepNode {
+            name: step.name.clone(),
+            inputs: step
+                .inputs
+                .iter()
+                .map(|input| InputNode { from: input.from, route: input.route.clone() })
+                .collect(),
+            work: step.work.clone(),
+            schema: step.schema.clone(),
+            late: step.late.clone(),
+            bad: step.bad,
+            watermark: step.watermark.clone(),
+        });
+        let sinks = self.sinks.iter().zip(&connected.sinks).map(|(planned, open)| SinkNode {
+            name: planned.name.clone(),
+            from: planned.from,
+            encoder: open.encoder.clone(),
+            lanes: open.lanes,
+            key: planned.key.clone(),
+            sink: open.sink.clone(),
+        });
+        Graph {
+            job: self.name.clone(),
+            shards: self.settings.shards,
+            sources: sources.collect(),
+            steps: steps.collect(),
+            sinks: sinks.collect(),
+            ticks: self.settings.ticks.clone(),
+        }
+    }
+
+    /// Returns the schema of the rows that sink `index` is given, hidden columns included.
+    pub fn sink_schema(&self, index: usize) -> &SchemaRef {
+        &self.sinks[index].schema
+    }
+
+    /// Returns whether something reads the rows on `edge`.
+    pub fn reads(&self, edge: Edge) -> bool {
+        let by_steps = self.steps.iter().flat_map(|step| &step.inputs).any(|input| input.from == edge);
+        by_steps || self.sinks.iter().any(|sink| sink.from == edge)
+    }
+}
+
+fn topics_folder<'e>(environment: &'e Environment, who: &str, topic: &Spanned<String>) -> Result<&'e PathBuf, Fault> {
+    match &environment.topics {
+        Topics::Embedded(folder) => Ok(folder),
+        Topics::Elsewhere(place) => {
+            let message = format!("{who} uses the topic `{}`, and topics are at `{place}`", topic.value);
+            let fault = Fault::error(codes::TOPICS_ELSEWHERE, topic.span, message);
+            Err(fault
+                .note("this version has topics in a folder only")
+                .hint("give a folder: `--topics .riverrun/topics`"))
+        }
+    }
+}
+
+/// Puts in what references stand for.
+fn resolved(text: &Spanned<String>, who: &str) -> Result<String, Fault> {
+    resolve(&text.value)
+        .map_err(|reason| Fault::error(codes::BAD_REFERENCE, text.span, format!("{who} cannot be opened: {reason}")))
+}
+
+fn cannot(code: Code, who: &str, place: &Spanned<String>, reason: impl std::fmt::Display) -> Fault {
+    let reason = reason.to_string();
+    let mut lines = reason.lines();
+    let first = lines.next().unwrap_or_default();
+    let mut fault = Fault::error(code, place.span, format!("{who} cannot be opened: {first}"));
+    for line in lines.map(str::trim) {
+        match line.strip_prefix("hint: ") {
+            Some(hint) => fault = fault.hint(hint),
+            None => fault = fault.note(line),
+        }
+    }
+    fault
+}
+
+fn open_source(planned: &PlannedSource, environment: &Environment) -> Result<OpenSource, Fault> {
+    let who = format!("source `{}`", planned.name);
+    let name = planned.name.clone();
+    match &planned.place {
+        SourcePlace::Topic(topic) => {
+            let folder = topics_folder(environment, &who, topic)?;
+            let decoder = decoder(&planned.format, planned.schema.clone())
+                .map_err(|error| cannot(codes::CANNOT_OPEN, &who, topic, error))?;
+            let source = Arc::new(TopicSource::new(folder, &topic.value));
+            Ok(OpenSource { name, source, decoder, bounded: environment.until_end })
+        }
+        SourcePlace::File(path) => {
+            let config = FileSourceConfig {
+                path: resolved(path, &who)?,
+                format: planned.format.clone(),
+                compression: Compression::Auto,
+                schema: planned.schema.clone(),
+            };
+            let failed = |error| cannot(codes::CANNOT_OPEN, &who, path, error);
+            let source = FileSource::new(config).map_err(failed)?;
+            let decoder = source.decoder().map_err(failed)?;
+            Ok(OpenSource { name, source: Arc::new(source), decoder, bounded: true })
+        }
+    }
+}
+
+fn open_sink(planned: &PlannedSink, environment: &Environment) -> Result<OpenSink, Fault> {
+    let who = format!("sink `{}`", planned.name);
+    let encoder = encoder(&planned.format, planned.schema.clone(), planned.key.clone())
+        .map_err(|error| Fault::elsewhere(codes::NOT_ENCODABLE, format!("{who} cannot write its rows: {error}")))?;
+    let nowhere = Spanned { value: String::new(), span: Default::default() };
+    let (sink, place): (Arc<dyn Sink>, &Spanned<String>) = match &planned.place {
+        SinkPlace::Topic { name, partitions } => {
+            let folder = topics_folder(environment, &who, name)?;
+            (Arc::new(TopicSink::new(folder, &name.value, *partitions)), name)
+        }
+        SinkPlace::File(path) => {
+            let preamble = preamble(&planned.format, &planned.schema);
+            let config = FileSinkConfig { path: PathBuf::from(resolved(path, &who)?), preamble };
+            (Arc::new(FileSink::new(config)), path)
+        }
+        SinkPlace::Console => (Arc::new(ConsoleSink::new(ConsoleForm::Lines)), &nowhere),
+    };
+    let lanes = sink.lanes().map_err(|error| cannot(codes::CANNOT_OPEN, &who, place, error))?;
+    let promise = sink.promise();
+    Ok(OpenSink { name: planned.name.clone(), sink, encoder, lanes, promise })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn topics_are_a_folder_or_elsewhere() {
+        assert_eq!(Topics::parse("a/b"), Topics::Embedded("a/b".into()));
+        assert_eq!(Topics::parse("file:///a"), Topics::Embedded("/a".into()));
+        assert_eq!(Topics::parse("kafka://h:9092"), Topics::Elsewhere("kafka://h:9092".into()));
+    }
+
+    #[test]
+    fn kafka_is_a_fault_of_every_topic() {
+        let (plan, _) = crate::check("job.yaml", crate::bundled("attribution").unwrap(), &[]).unwrap();
+        let environment = Environment { topics: Topics::parse("kafka://h:9092"), until_end: false };
+        let Err(report) = plan.connect(&environment) else { panic!("there is no such version") };
+        assert_eq!(report.faults().iter().map(|fault| fault.code).collect::<Vec<_>>(), [codes::TOPICS_ELSEWHERE; 3]);
+    }
+}

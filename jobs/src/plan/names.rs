@@ -1,0 +1,253 @@
+//! What names refer to, in which order steps stand, and what is never used.
+
+use std::collections::BTreeSet;
+
+use riverrun_dataflow::graph::{Edge, OnBadRow};
+
+use crate::fault::{Fault, codes, list};
+use crate::spec::{JobSpec, OperatorSpec, SinkPlace, SourcePlace};
+use crate::yaml::Spanned;
+
+impl OperatorSpec {
+    /// Returns the streams that the step reads, in the order of its inputs.
+    pub(crate) fn inputs(&self) -> Vec<&Spanned<String>> {
+        match self {
+            OperatorSpec::Select(select) => vec![&select.from],
+            OperatorSpec::Union(from) => from.iter().collect(),
+            OperatorSpec::Window(window) => vec![&window.from],
+            OperatorSpec::Attribute(attribute) => vec![&attribute.conversions, &attribute.touches],
+        }
+    }
+
+    /// Returns the operator's name in the job file.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            OperatorSpec::Select(_) => "select",
+            OperatorSpec::Union(_) => "union",
+            OperatorSpec::Window(_) => "window",
+            OperatorSpec::Attribute(_) => "attribute",
+        }
+    }
+
+    fn has_bad(&self) -> bool {
+        matches!(self, OperatorSpec::Select(_) | OperatorSpec::Window(_))
+    }
+
+    fn has_late(&self) -> bool {
+        matches!(self, OperatorSpec::Window(_) | OperatorSpec::Attribute(_))
+    }
+}
+
+/// What every reference of the job means. Edges number sources and steps as the job file does.
+pub(super) struct Names {
+    /// The inputs of each step; `None` where the reference is at fault.
+    pub inputs: Vec<Vec<Option<Edge>>>,
+    /// What each sink reads.
+    pub sinks: Vec<Option<Edge>>,
+    /// The steps, each after those it reads; those in a circle are left out.
+    pub order: Vec<usize>,
+}
+
+/// Returns the source or step that an edge begins at, as an edge of its rows.
+pub(super) fn base(edge: Edge) -> Edge {
+    match edge {
+        Edge::Source(index) | Edge::SourceBad(index) => Edge::Source(index),
+        Edge::Step(index) | Edge::StepLate(index) | Edge::StepBad(index) => Edge::Step(index),
+    }
+}
+
+impl Names {
+    /// Resolves all references of `spec`.
+    pub(super) fn resolve(spec: &JobSpec, faults: &mut Vec<Fault>) -> Names {
+        clashes(spec, faults);
+        same_places(spec, faults);
+        let resolve_all = |index: usize, faults: &mut Vec<Fault>| {
+            let step = &spec.steps[index];
+            let who = format!("step `{}`", step.name.value);
+            step.operator.inputs().into_iter().map(|from| resolve(spec, from, &who, faults)).collect()
+        };
+        let inputs: Vec<Vec<Option<Edge>>> = (0..spec.steps.len()).map(|step| resolve_all(step, faults)).collect();
+        let sinks = spec
+            .sinks
+            .iter()
+            .map(|sink| resolve(spec, &sink.from, &format!("sink `{}`", sink.name.value), faults))
+            .collect();
+        let order = order(spec, &inputs, faults);
+        Names { inputs, sinks, order }
+    }
+
+    /// Returns the sources and steps from which rows reach a sink.
+    pub(super) fn used(&self) -> BTreeSet<Edge> {
+        let mut used = BTreeSet::new();
+        let mut open: Vec<Edge> = self.sinks.iter().flatten().map(|edge| base(*edge)).collect();
+        while let Some(edge) = open.pop() {
+            if !used.insert(edge) {
+                continue;
+            }
+            if let Edge::Step(step) = edge {
+                open.extend(self.inputs[step].iter().flatten().map(|edge| base(*edge)));
+            }
+        }
+        used
+    }
+}
+
+fn clashes(spec: &JobSpec, faults: &mut Vec<Fault>) {
+    for step in &spec.steps {
+        if spec.sources.iter().any(|source| source.name.value == step.name.value) {
+            let message = format!("step `{}` has the name of a source", step.name.value);
+            faults.push(Fault::error(codes::NAME_CLASH, step.name.span, message).hint("give one of them another name"));
+        }
+    }
+}
+
+fn same_places(spec: &JobSpec, faults: &mut Vec<Fault>) {
+    let place = |place: &Option<SinkPlace>| match place {
+        Some(SinkPlace::Topic { name, .. }) => Some(("topic", name.clone())),
+        Some(SinkPlace::File(path)) => Some(("file", path.clone())),
+        Some(SinkPlace::Console) | None => None,
+    };
+    for (index, sink) in spec.sinks.iter().enumerate() {
+        let Some((kind, written)) = place(&sink.place) else { continue };
+        let same = |other: &Option<SinkPlace>| {
+            place(other).is_some_and(|(other_kind, other)| other_kind == kind && other.value == written.value)
+        };
+        if let Some(other) = spec.sinks[..index].iter().find(|other| same(&other.place)) {
+            let (one, two) = (&other.name.value, &sink.name.value);
+            let message = format!("sinks `{one}` and `{two}` both write to the {kind} `{}`", written.value);
+            let hint = "give each a place of its own, or join their streams with `union`";
+            faults.push(Fault::error(codes::SAME_PLACE, written.span, message).hint(hint));
+        }
+        let read = spec.sources.iter().find(|source| match &source.place {
+            Some(SourcePlace::Topic(topic)) => kind == "topic" && topic.value == written.value,
+            Some(SourcePlace::File(path)) => kind == "file" && path.value == written.value,
+            None => false,
+        });
+        if let Some(source) = read {
+            let (sink, source) = (&sink.name.value, &source.name.value);
+            let message =
+                format!("sink `{sink}` writes to the {kind} `{}`, which source `{source}` reads", written.value);
+            faults.push(Fault::error(codes::SAME_PLACE, written.span, message).hint("write to another place"));
+        }
+    }
+}
+
+fn resolve(spec: &JobSpec, from: &Spanned<String>, who: &str, faults: &mut Vec<Fault>) -> Option<Edge> {
+    let written = from.value.as_str();
+    let (name, side) = match written.split_once('.') {
+        Some((name, side)) => (name, Some(side)),
+        None => (written, None),
+    };
+    if spec.broken.iter().any(|broken| broken == name) {
+        return None;
+    }
+    let source = spec.sources.iter().position(|source| source.name.value == name);
+    let step = spec.steps.iter().position(|step| step.name.value == name);
+    let found = match (source, step, side) {
+        (Some(source), _, None) => Ok(Edge::Source(source)),
+        (Some(source), _, Some("bad")) if spec.sources[source].on_bad_row != OnBadRow::Divert => {
+            Err(format!("source `{name}` does not divert its bad rows: its `on_bad_row` is another"))
+        }
+        (Some(source), _, Some("bad")) => Ok(Edge::SourceBad(source)),
+        (Some(_), _, Some(_)) => Err(format!("source `{name}` has the side output `{name}.bad` only")),
+        (None, Some(step), None) => Ok(Edge::Step(step)),
+        (None, Some(step), Some("bad")) if spec.steps[step].operator.has_bad() => Ok(Edge::StepBad(step)),
+        (None, Some(step), Some("late")) if spec.steps[step].operator.has_late() => Ok(Edge::StepLate(step)),
+        (None, Some(step), Some(_)) => Err(sides(spec, step)),
+        (None, None, _) => {
+            faults.push(unknown(spec, from, name, who));
+            return None;
+        }
+    };
+    found
+        .map_err(|note| {
+            let message = format!("{who} takes rows from `{written}`, which does not exist");
+            faults.push(Fault::error(codes::UNKNOWN_STREAM, from.span, message).note(note));
+        })
+        .ok()
+}
+
+fn sides(spec: &JobSpec, step: usize) -> String {
+    let step = &spec.steps[step];
+    let name = &step.name.value;
+    let (bad, late) = (step.operator.has_bad(), step.operator.has_late());
+    let sides: Vec<String> = [("bad", bad), ("late", late)]
+        .into_iter()
+        .filter(|(_, has)| *has)
+        .map(|(side, _)| format!("`{name}.{side}`"))
+        .collect();
+    match sides.is_empty() {
+        true => format!("a {} has no side outputs", step.operator.name()),
+        false => format!("a {} has the side outputs {}", step.operator.name(), list(sides)),
+    }
+}
+
+fn unknown(spec: &JobSpec, from: &Spanned<String>, name: &str, who: &str) -> Fault {
+    let sources = spec.sources.iter().map(|source| source.name.value.as_str());
+    let names: Vec<&str> = sources.chain(spec.steps.iter().map(|step| step.name.value.as_str())).collect();
+    let message = format!("{who} takes rows from `{}`, which is no source or step", from.value);
+    let fault = Fault::error(codes::UNKNOWN_STREAM, from.span, message);
+    let fault = match names.is_empty() {
+        true => fault,
+        false => fault.note(format!("there are {}", list(&names))),
+    };
+    fault.did_you_mean(name, names)
+}
+
+/// Puts the steps in an order in which each stands after those it reads; reports circles.
+fn order(spec: &JobSpec, inputs: &[Vec<Option<Edge>>], faults: &mut Vec<Fault>) -> Vec<usize> {
+    let mut order: Vec<usize> = Vec::new();
+    let mut waiting: Vec<usize> = (0..spec.steps.len()).collect();
+    loop {
+        let ready = |step: &usize| {
+            inputs[*step].iter().flatten().all(|edge| match base(*edge) {
+                Edge::Step(before) => order.contains(&before),
+                _ => true,
+            })
+        };
+        let Some(at) = waiting.iter().position(ready) else { break };
+        order.push(waiting.remove(at));
+    }
+    while let Some(circle) = circle(&waiting, inputs) {
+        let names: Vec<String> =
+            circle.iter().chain(circle.first()).map(|step| format!("`{}`", spec.steps[*step].name.value)).collect();
+        let first = &spec.steps[circle[0]];
+        let message = format!("step `{}` reads itself, by way of other steps or directly", first.name.value);
+        let fault = Fault::error(codes::CYCLE, first.name.span, message);
+        faults.push(fault.note(format!("the circle is {}", names.join(" <- "))));
+        waiting.retain(|step| !circle.contains(step));
+    }
+    order
+}
+
+/// Returns a circle among `waiting`, each step followed by one that it reads.
+fn circle(waiting: &[usize], inputs: &[Vec<Option<Edge>>]) -> Option<Vec<usize>> {
+    let next = |step: usize| {
+        inputs[step].iter().flatten().find_map(|edge| match base(*edge) {
+            Edge::Step(before) if waiting.contains(&before) => Some(before),
+            _ => None,
+        })
+    };
+    waiting.iter().find_map(|start| {
+        let mut path = vec![*start];
+        while let Some(step) = next(*path.last().expect("a path has a first step")) {
+            if let Some(at) = path.iter().position(|seen| *seen == step) {
+                return Some(path.split_off(at));
+            }
+            path.push(step);
+        }
+        None
+    })
+}
+
+/// Warns about sources and steps from which no row reaches a sink.
+pub(super) fn warn_unused(spec: &JobSpec, used: &BTreeSet<Edge>, faults: &mut Vec<Fault>) {
+    let sources = spec.sources.iter().enumerate().map(|(index, source)| (Edge::Source(index), "source", &source.name));
+    let steps = spec.steps.iter().enumerate().map(|(index, step)| (Edge::Step(index), "step", &step.name));
+    for (edge, kind, name) in sources.chain(steps) {
+        if !used.contains(&edge) {
+            let message = format!("{kind} `{}` feeds no sink and is left out", name.value);
+            faults.push(Fault::warning(codes::UNUSED, name.span, message).hint("let a sink read it, or remove it"));
+        }
+    }
+}

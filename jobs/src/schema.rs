@@ -1,0 +1,148 @@
+//! The JSON Schema of the job file, for editors: draft 2020-12, made of the table in [`crate::spec::fields`].
+
+use serde_json::{Map, Value, json};
+
+use crate::spec::fields::{Field, JOB, Kind, Section};
+
+/// The pattern of durations.
+const DURATION: &str = "^[0-9]+(us|ms|s|m|h|d)$";
+/// The pattern of sizes.
+const SIZE: &str = "^[0-9]+(B|KiB|MiB|GiB|TiB)$";
+/// The pattern of names of sources, steps and sinks.
+const PART: &str = "^[A-Za-z][A-Za-z0-9_-]{0,62}$";
+/// The pattern of names of columns.
+const COLUMN: &str = "^(?!__)[A-Za-z_][A-Za-z0-9_]*$";
+
+/// Returns the JSON Schema of the job file.
+pub fn json_schema() -> Value {
+    let mut schema = section(&JOB);
+    schema["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
+    schema["title"] = json!("Riverrun job file");
+    schema
+}
+
+fn section(section: &Section) -> Value {
+    let built = || section.fields.iter().filter(|field| !field.later);
+    let properties: Map<String, Value> = built().map(|field| (field.name.to_owned(), property(field))).collect();
+    let required: Vec<&str> = built().filter(|field| field.required).map(|field| field.name).collect();
+    let mut schema = json!({
+        "type": "object",
+        "description": section.doc,
+        "properties": properties,
+        "additionalProperties": false,
+    });
+    if !required.is_empty() {
+        schema["required"] = json!(required);
+    }
+    if let [group] = section.one_of {
+        let one = section.group(group.name).filter(|field| !field.later);
+        schema["oneOf"] = one.map(|field| json!({ "required": [field.name] })).collect();
+    }
+    if section.fields.is_empty() {
+        schema["type"] = json!(["object", "null"]);
+    }
+    schema
+}
+
+fn property(field: &Field) -> Value {
+    let mut schema = kind(field.kind);
+    schema["description"] = json!(field.doc);
+    if let Some(default) = field.default {
+        schema["default"] = match field.kind {
+            Kind::Number(..) => default.parse::<u64>().map_or(json!(default), |number| json!(number)),
+            Kind::Flag => json!(default == "true"),
+            _ => json!(default),
+        };
+    }
+    schema
+}
+
+fn kind(kind: Kind) -> Value {
+    let names = |pattern: &str, values: Value| json!({ "type": "object", "patternProperties": { pattern: values }, "additionalProperties": false });
+    match kind {
+        Kind::Text | Kind::Outside | Kind::Stream | Kind::Sql | Kind::Time => json!({ "type": "string" }),
+        Kind::JobName => json!({ "type": "string", "pattern": "^[a-z0-9-]{1,63}$" }),
+        Kind::Topic => json!({ "type": "string", "pattern": "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}$" }),
+        Kind::Column => json!({ "type": "string", "pattern": COLUMN }),
+        Kind::Streams | Kind::SqlList => json!({ "type": "array", "items": { "type": "string" }, "minItems": 1 }),
+        Kind::Columns => json!({ "type": "array", "items": { "type": "string", "pattern": COLUMN } }),
+        Kind::SqlMap => names(COLUMN, json!({ "type": "string" })),
+        Kind::Schema => {
+            let nested = json!({
+                "type": "object",
+                "properties": { "path": { "type": "string" }, "type": { "type": "string" } },
+                "required": ["path", "type"],
+                "additionalProperties": false,
+            });
+            names(COLUMN, json!({ "oneOf": [{ "type": "string" }, nested] }))
+        }
+        Kind::Duration(..) => json!({ "type": "string", "pattern": DURATION }),
+        Kind::Bytes(..) => json!({ "type": "string", "pattern": SIZE }),
+        Kind::Number(least, most) => json!({ "type": "integer", "minimum": least, "maximum": most }),
+        Kind::Flag => json!({ "type": "boolean" }),
+        Kind::Char => json!({ "type": "string", "minLength": 1, "maxLength": 1 }),
+        Kind::Choice(choices) => {
+            let words: Vec<&str> = choices.iter().filter(|choice| !choice.later).map(|choice| choice.word).collect();
+            json!({ "enum": words })
+        }
+        Kind::Section(inner) => section(inner),
+        Kind::Each(inner) => names(PART, section(inner)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bundled::{BUNDLED, STARTERS};
+    use crate::yaml::{self, Node};
+
+    /// Checks what an editor would: that every key of `node` is one of the schema, and every value of its type.
+    fn follow(node: &Node, schema: &Value, path: &str) {
+        let types = &schema["type"];
+        let is = |name: &str| types == name || types.as_array().is_some_and(|all| all.contains(&json!(name)));
+        match &node.value {
+            yaml::Value::Map(entries) => {
+                let nested = schema["oneOf"].as_array().and_then(|all| all.iter().find(|one| one["type"] == "object"));
+                let schema = nested.unwrap_or(schema);
+                assert!(schema["type"] == "object" || is("object"), "{path} is a map");
+                for entry in entries {
+                    let key = &entry.key.value;
+                    let patterns = schema["patternProperties"].as_object();
+                    let inner = schema["properties"].get(key).or_else(|| patterns.and_then(|all| all.values().next()));
+                    follow(&entry.value, inner.unwrap_or_else(|| panic!("{path}.{key} is not in the schema")), key);
+                }
+            }
+            yaml::Value::List(items) => {
+                assert!(is("array"), "{path} is a list");
+                items.iter().for_each(|item| follow(item, &schema["items"], path));
+            }
+            yaml::Value::Scalar(scalar) => match schema["enum"].as_array() {
+                Some(words) => assert!(words.contains(&json!(scalar.text)), "{path}: {}", scalar.text),
+                None => assert!(!is("object") && !is("array"), "{path} is {}", scalar.text),
+            },
+            yaml::Value::Null => {}
+        }
+    }
+
+    #[test]
+    fn bundled_jobs_and_starters_fit_the_schema() {
+        let schema = json_schema();
+        for job in BUNDLED.iter().chain(&STARTERS) {
+            follow(&yaml::parse(job.text, 0).unwrap(), &schema, job.name);
+        }
+    }
+
+    #[test]
+    fn every_object_is_closed_and_every_property_explained() {
+        fn visit(schema: &Value, path: &str) {
+            if schema["type"] == "object" {
+                assert_eq!(schema["additionalProperties"], false, "{path}");
+            }
+            for (name, inner) in schema["properties"].as_object().into_iter().flatten() {
+                assert!(path.ends_with("schema") || inner["description"].is_string(), "{path}.{name}");
+                visit(inner, &format!("{path}.{name}"));
+            }
+        }
+        visit(&json_schema(), "job");
+    }
+}

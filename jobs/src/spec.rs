@@ -1,0 +1,170 @@
+//! The job as written: the file and its overrides, read key by key, with the places where everything stands.
+//!
+//! What a name refers to, which types an expression has, whether steps fit together: all that is [`crate::plan`]'s.
+
+pub mod fields;
+mod overrides;
+mod parts;
+pub mod reader;
+pub mod values;
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use riverrun_connectors::format::{Column, EncodeSpec, FormatSpec};
+use riverrun_dataflow::EventTime;
+use riverrun_dataflow::graph::{OnBadRow, TickSettings};
+
+use crate::fault::{Fault, Report, Text, codes};
+use crate::yaml::{self, Span, Spanned};
+
+/// A job as written. What is at fault in it is left out; [`JobSpec::broken`] names such parts.
+#[derive(Clone, Debug)]
+pub(crate) struct JobSpec {
+    pub name: Spanned<String>,
+    pub description: Option<String>,
+    pub sources: Vec<SourceSpec>,
+    pub steps: Vec<StepSpec>,
+    pub sinks: Vec<SinkSpec>,
+    /// Sources and steps that could not be read: what refers to them is not at fault.
+    pub broken: Vec<String>,
+    pub settings: Settings,
+}
+
+/// The job-wide knobs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Where ticks are cut.
+    pub ticks: TickSettings,
+    /// Shards, fixed when the job is created.
+    pub shards: u16,
+    /// The least time between two checkpoints.
+    pub checkpoint_every: Duration,
+    /// The time between two commits of a sink.
+    pub commit_every: Duration,
+    /// How much of the recorded past is kept.
+    pub journal_keep: Keep,
+}
+
+/// How much of the recorded past is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// What recovery needs.
+    Needed,
+    /// Everything.
+    All,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct SourceSpec {
+    pub name: Spanned<String>,
+    /// `None`: at fault.
+    pub place: Option<SourcePlace>,
+    pub format: FormatSpec,
+    pub columns: Vec<Spanned<Column>>,
+    pub event_time: Option<Spanned<String>>,
+    pub id: Option<Spanned<String>>,
+    pub max_disorder: Duration,
+    pub max_future: Duration,
+    pub idle_after: Duration,
+    pub event_times: RangeInclusive<EventTime>,
+    pub on_bad_row: OnBadRow,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum SourcePlace {
+    Topic(Spanned<String>),
+    File(Spanned<String>),
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct StepSpec {
+    pub name: Spanned<String>,
+    pub operator: OperatorSpec,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum OperatorSpec {
+    Select(SelectSpec),
+    Union(Vec<Spanned<String>>),
+    Window(WindowSpec),
+    Attribute(AttributeSpec),
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct SelectSpec {
+    pub from: Spanned<String>,
+    pub condition: Option<Spanned<String>>,
+    pub columns: Option<Vec<Spanned<String>>>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct WindowSpec {
+    pub from: Spanned<String>,
+    /// Length of a window, and time between two beginnings.
+    pub size: Spanned<Duration>,
+    pub every: Spanned<Duration>,
+    pub by: Vec<Spanned<String>>,
+    pub aggregates: Vec<(Spanned<String>, Spanned<String>)>,
+    pub lateness: Duration,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct AttributeSpec {
+    pub conversions: Spanned<String>,
+    pub touches: Spanned<String>,
+    pub by: Vec<Spanned<String>>,
+    pub window: Duration,
+    pub model: String,
+    pub dedupe_for: Duration,
+    /// Where `dedupe_for` was written, if it was.
+    pub dedupe_written: Option<Span>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct SinkSpec {
+    pub name: Spanned<String>,
+    pub from: Spanned<String>,
+    /// `None`: at fault.
+    pub place: Option<SinkPlace>,
+    pub format: EncodeSpec,
+    pub key: Option<Vec<Spanned<String>>>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum SinkPlace {
+    Topic { name: Spanned<String>, partitions: Option<u32> },
+    File(Spanned<String>),
+    Console,
+}
+
+/// Reads a job: the text of its file under `name`, and overrides as given to `--set`.
+pub(crate) fn read(name: &str, text: &str, overrides: &[String]) -> (Option<JobSpec>, Report) {
+    let mut texts = vec![Text { name: name.to_owned(), text: text.to_owned() }];
+    texts.extend(overrides.iter().map(|written| overrides::text_of(written)));
+    let mut report = Report::new(texts);
+    let mut root = match yaml::parse(text, 0) {
+        Ok(root) => root,
+        Err(error) => {
+            let fault = Fault::error(codes::SYNTAX, error.span, format!("the job file is not read: {}", error.message));
+            report.push(match error.hint {
+                Some(hint) => fault.hint(hint),
+                None => fault,
+            });
+            return (None, report);
+        }
+    };
+    for (index, written) in overrides.iter().enumerate() {
+        if let Err(fault) = overrides::apply(&mut root, written, index + 1) {
+            report.push(fault);
+        }
+    }
+    let mut reader = reader::Reader::default();
+    let form = reader.form(&fields::JOB, &root, "the job", root.span.head());
+    let spec = parts::job(&form, &mut reader.faults);
+    report.extend(reader.faults);
+    (spec, report)
+}
+
+#[cfg(test)]
+mod tests;

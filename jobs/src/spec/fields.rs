@@ -1,0 +1,485 @@
+//! Every key of the job file, once: its name, the kind of its value, its default, and what it means.
+//!
+//! The reader ([`super::reader`]), the JSON Schema ([`crate::schema`]) and the reference page ([`crate::reference`]) all
+//! follow this table.
+
+/// A map with fixed keys.
+#[derive(Debug)]
+pub struct Section {
+    /// What it describes, for messages: "a source".
+    pub what: &'static str,
+    /// What it means.
+    pub doc: &'static str,
+    /// Its keys.
+    pub fields: &'static [Field],
+    /// Groups of keys of which exactly one must be given.
+    pub one_of: &'static [Group],
+}
+
+/// Keys of which exactly one must be given.
+#[derive(Debug)]
+pub struct Group {
+    /// The group's name in [`Field::group`].
+    pub name: &'static str,
+    /// What the key says, for messages.
+    pub says: &'static str,
+}
+
+/// A key.
+#[derive(Debug)]
+pub struct Field {
+    /// The key.
+    pub name: &'static str,
+    /// The kind of its value.
+    pub kind: Kind,
+    /// What it means.
+    pub doc: &'static str,
+    /// Whether it must be given.
+    pub required: bool,
+    /// Its value where it is not given, as it would be written.
+    pub default: Option<&'static str>,
+    /// The group it belongs to; "" for none.
+    pub group: &'static str,
+    /// Known, but not in this version.
+    pub later: bool,
+}
+
+/// The kind of a value.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    /// Free text.
+    Text,
+    /// Text for a connector, in which `${env:NAME}` and `${file:PATH}` stand for what they name.
+    Outside,
+    /// The name of the job.
+    JobName,
+    /// The name of a topic.
+    Topic,
+    /// A source, a step, or one of their side outputs.
+    Stream,
+    /// Several of them.
+    Streams,
+    /// A column.
+    Column,
+    /// Several columns.
+    Columns,
+    /// An SQL expression.
+    Sql,
+    /// Columns and `"expression as name"`.
+    SqlList,
+    /// Names and the aggregates they stand for.
+    SqlMap,
+    /// Names of columns and their types.
+    Schema,
+    /// A duration such as `5s`, between these bounds.
+    Duration(&'static str, &'static str),
+    /// A size such as `64MiB`, between these bounds.
+    Bytes(&'static str, &'static str),
+    /// A whole number between these bounds.
+    Number(u64, u64),
+    /// `true` or `false`.
+    Flag,
+    /// One character.
+    Char,
+    /// A date or a time with its zone.
+    Time,
+    /// One of these words.
+    Choice(&'static [Choice]),
+    /// A map with fixed keys.
+    Section(&'static Section),
+    /// Any number of names, each with such a map.
+    Each(&'static Section),
+}
+
+/// A word that can stand as a value.
+#[derive(Debug)]
+pub struct Choice {
+    /// The word.
+    pub word: &'static str,
+    /// What it means.
+    pub doc: &'static str,
+    /// Known, but not in this version.
+    pub later: bool,
+}
+
+const fn field(name: &'static str, kind: Kind, doc: &'static str) -> Field {
+    Field { name, kind, doc, required: false, default: None, group: "", later: false }
+}
+
+const fn later(name: &'static str, group: &'static str, doc: &'static str) -> Field {
+    Field { name, kind: Kind::Text, doc, required: false, default: None, group, later: true }
+}
+
+const fn choice(word: &'static str, doc: &'static str) -> Choice {
+    Choice { word, doc, later: false }
+}
+
+const fn later_choice(word: &'static str) -> Choice {
+    Choice { word, doc: "", later: true }
+}
+
+impl Field {
+    const fn required(mut self) -> Field {
+        self.required = true;
+        self
+    }
+
+    const fn default(mut self, default: &'static str) -> Field {
+        self.default = Some(default);
+        self
+    }
+
+    const fn of(mut self, group: &'static str) -> Field {
+        self.group = group;
+        self
+    }
+}
+
+impl Section {
+    /// Returns the key `name`.
+    pub fn field(&self, name: &str) -> Option<&'static Field> {
+        self.fields.iter().find(|field| field.name == name)
+    }
+
+    /// Returns the keys of `group`.
+    pub fn group(&self, group: &str) -> impl Iterator<Item = &'static Field> {
+        self.fields.iter().filter(move |field| field.group == group)
+    }
+}
+
+/// The group of keys that say where rows come from or go to.
+pub const CONNECTOR: &str = "connector";
+/// The group of keys that say what a step does.
+pub const OPERATOR: &str = "operator";
+/// The group of keys that say which windows there are.
+pub const SPANS: &str = "spans";
+
+/// The longest duration that can be written.
+const LONG: &str = "36500d";
+
+/// The whole job file.
+pub static JOB: Section = Section {
+    what: "the job",
+    doc: "A job file is one YAML map. It reads from top to bottom as rows flow.",
+    one_of: &[],
+    fields: &[
+        field(
+            "job",
+            Kind::JobName,
+            "The job's name: lower case letters, digits and `-`, at most 63. State, metrics and logs carry it.",
+        )
+        .required(),
+        field("description", Kind::Text, "What the job is for, in a sentence."),
+        field("sources", Kind::Each(&SOURCE), "Where rows come from, by name.").required(),
+        field(
+            "steps",
+            Kind::Each(&STEP),
+            "What happens to rows, by name. A step may read any other, as long as there is no circle; the order in the file does not matter.",
+        ),
+        field("sinks", Kind::Each(&SINK), "Where rows go, by name.").required(),
+        field("checkpoint", Kind::Section(&CHECKPOINT), "When state is written down."),
+        field("commit", Kind::Section(&COMMIT), "When output becomes visible."),
+        field("tick", Kind::Section(&TICK), "How input is cut into ticks."),
+        field(
+            "align",
+            Kind::Duration("1ms", LONG),
+            "How far a split's event time may run ahead of the slowest one before it waits.",
+        )
+        .default("1m"),
+        field(
+            "shards",
+            Kind::Number(1, 4096),
+            "Into how many shards keys are divided; fixed when the job is created, and an upper bound on workers.",
+        )
+        .default("128"),
+        field("journal", Kind::Section(&JOURNAL), "How much of the recorded past is kept."),
+    ],
+};
+
+static CHECKPOINT: Section = Section {
+    what: "`checkpoint`",
+    doc: "When state is written down.",
+    one_of: &[],
+    fields: &[field(
+        "every",
+        Kind::Duration("10ms", "1d"),
+        "The least time between two checkpoints; the next also waits for 20 times the CPU time that the last one took.",
+    )
+    .default("10s")],
+};
+
+static COMMIT: Section = Section {
+    what: "`commit`",
+    doc: "When output becomes visible.",
+    one_of: &[],
+    fields: &[field("every", Kind::Duration("10ms", "1h"), "The time between two commits of a sink.").default("1s")],
+};
+
+static TICK: Section = Section {
+    what: "`tick`",
+    doc: "How input is cut into ticks. On bounded input the cut follows from `max_rows` and `max_bytes` alone.",
+    one_of: &[],
+    fields: &[
+        field("interval", Kind::Duration("1ms", "1m"), "The time after which a tick of live input is closed.")
+            .default("20ms"),
+        field("max_rows", Kind::Number(1, 1 << 32), "Records in a tick, over all sources.").default("65536"),
+        field("max_bytes", Kind::Bytes("1KiB", "1TiB"), "Bytes of raw records in a tick, over all sources.")
+            .default("64MiB"),
+        field(
+            "in_flight",
+            Kind::Number(1, 64),
+            "Ticks that may be incomplete at once: the bound on how much is read ahead.",
+        )
+        .default("4"),
+    ],
+};
+
+static JOURNAL: Section = Section {
+    what: "`journal`",
+    doc: "How much of the recorded past is kept.",
+    one_of: &[],
+    fields: &[field(
+        "keep",
+        Kind::Choice(&[
+            choice("needed", "what recovery needs: the last three checkpoints and the ticks after the oldest of them"),
+            choice("all", "everything, so that `riverrun replay --recorded` can go back to the start"),
+        ]),
+        "What of the journal and the checkpoints is kept.",
+    )
+    .default("needed")],
+};
+
+const LATER_CONNECTORS_KAFKA: &str = "An explicit Kafka cluster.";
+
+/// A source.
+pub static SOURCE: Section = Section {
+    what: "a source",
+    doc: "A source names one connector, says how its records are written, and which columns they have.",
+    one_of: &[Group { name: CONNECTOR, says: "where rows come from" }],
+    fields: &[
+        field("topic", Kind::Topic, "A topic of the deployment's log. Where topics live is given by `--topics`, not by the job.").of(CONNECTOR),
+        field("file", Kind::Section(&FILE_SOURCE), "A fixed set of files.").of(CONNECTOR),
+        later("kafka", CONNECTOR, LATER_CONNECTORS_KAFKA),
+        later("http", CONNECTOR, "Rows posted over HTTP."),
+        later("postgres", CONNECTOR, "A Postgres table."),
+        later("mysql", CONNECTOR, "A MySQL table."),
+        later("s3", CONNECTOR, "Objects in a bucket."),
+        later("nats", CONNECTOR, "A NATS stream."),
+        later("websocket", CONNECTOR, "A web socket."),
+        field("format", Kind::Choice(&[
+            choice("json", "one JSON object per record"),
+            choice("csv", "comma-separated values"),
+            choice("parquet", "Parquet files"),
+            later_choice("avro"),
+            later_choice("protobuf"),
+        ]), "How records are written.").default("json"),
+        field("schema", Kind::Schema, "The columns: `name: type`, or `name: { path: a.b, type: string }` for a nested or renamed one. A trailing `!` makes a column required.").required(),
+        field("event_time", Kind::Column, "The timestamp column that says when the thing happened. A row without it is bad."),
+        field("id", Kind::Column, "The string or int64 column that names a row: it breaks ties and is the key of deduplication."),
+        field("max_disorder", Kind::Duration("0s", LONG), "How late a row may be behind the greatest event time seen: the watermark is that time minus this.").default("0s"),
+        field("max_future", Kind::Duration("0s", LONG), "On live input, rows further ahead of the clock than this are bad and never move the watermark.").default("1h"),
+        field("idle_after", Kind::Duration("10ms", LONG), "A live split that was empty for so long no longer holds back the watermark.").default("30s"),
+        field("event_time_range", Kind::Section(&TIMES), "Event times that are believed; a row outside is bad."),
+        field("on_bad_row", Kind::Choice(&[
+            choice("divert", "it goes to `<source>.bad`; where nothing reads that, it is counted and sampled into the log"),
+            choice("drop", "it is counted"),
+            choice("stop", "it stops the job"),
+        ]), "What happens to a row that cannot be used.").default("divert"),
+        field("header", Kind::Flag, "csv: the first record of a file names its columns; otherwise they follow the order of `schema`.").default("true"),
+        field("delimiter", Kind::Char, "csv: what stands between two fields.").default(","),
+        field("null", Kind::Text, "csv: an unquoted field with this text is null.").default(""),
+    ],
+};
+
+static FILE_SOURCE: Section = Section {
+    what: "a file source",
+    doc: "A fixed set of files; each is a split. `.gz` and `.zst` are unpacked.",
+    one_of: &[],
+    fields: &[field(
+        "path",
+        Kind::Outside,
+        "A path or a glob such as `in/*.jsonl`, relative to the working directory.",
+    )
+    .required()],
+};
+
+static TIMES: Section = Section {
+    what: "`event_time_range`",
+    doc: "Event times that are believed, both ends included.",
+    one_of: &[],
+    fields: &[
+        field("from", Kind::Time, "The earliest.").default("1970-01-01"),
+        field("to", Kind::Time, "The latest.").default("2100-01-01"),
+    ],
+};
+
+/// A step.
+pub static STEP: Section = Section {
+    what: "a step",
+    doc: "A step names one operator, with its options under it.",
+    one_of: &[Group { name: OPERATOR, says: "what the step does" }],
+    fields: &[
+        field("select", Kind::Section(&SELECT), "Keeps some rows and computes columns.").of(OPERATOR),
+        field("union", Kind::Section(&UNION), "Makes one stream of several with the same columns.").of(OPERATOR),
+        field("window", Kind::Section(&WINDOW), "Aggregates rows by key in windows of event time.").of(OPERATOR),
+        field("attribute", Kind::Section(&ATTRIBUTE), "Credits each conversion to a touch before it.").of(OPERATOR),
+        later("sessionize", OPERATOR, "Groups a key's rows into sessions."),
+        later("deduplicate", OPERATOR, "Drops rows seen before."),
+        later("join", OPERATOR, "Joins two streams in a window."),
+        later("frustration", OPERATOR, "Finds signs of frustration."),
+        later("incidents", OPERATOR, "Makes incidents of signals."),
+        later("funnel", OPERATOR, "Follows users through steps."),
+        later("anomaly", OPERATOR, "Finds unusual values."),
+        later("meter", OPERATOR, "Meters usage."),
+        later("proof", OPERATOR, "Proves totals."),
+        later("sql", OPERATOR, "A streaming SELECT."),
+        later("view", OPERATOR, "A live table."),
+        later("match", OPERATOR, "A pattern over a key's rows."),
+    ],
+};
+
+const FROM: &str = "Where rows come from: a source, a step, or a side output such as `clicks.bad`.";
+
+static SELECT: Section = Section {
+    what: "`select`",
+    doc: "Keeps the rows for which `where` is true, and computes columns. Event time and id travel along. Keeps no state.",
+    one_of: &[],
+    fields: &[
+        field("from", Kind::Stream, FROM).required(),
+        field("where", Kind::Sql, "An SQL condition; rows for which it is not true are left out."),
+        field(
+            "columns",
+            Kind::SqlList,
+            "The columns of the result: names, and `\"expression as name\"`. Without it, all columns.",
+        ),
+    ],
+};
+
+static UNION: Section = Section {
+    what: "`union`",
+    doc: "Makes one stream of several with the same columns. Keeps no state.",
+    one_of: &[],
+    fields: &[field("from", Kind::Streams, "The streams; names and types of their columns must be equal.").required()],
+};
+
+static WINDOW: Section = Section {
+    what: "`window`",
+    doc: "Aggregates rows by key in windows of event time, UTC and aligned to the epoch. A window is emitted once, when the watermark has passed its end and `lateness`. Gives `window_start`, `window_end`, the keys and the aggregates.",
+    one_of: &[Group { name: SPANS, says: "which windows there are" }],
+    fields: &[
+        field("from", Kind::Stream, FROM).required(),
+        field("tumble", Kind::Duration("1ms", LONG), "Windows back to back, of this length.").of(SPANS),
+        field("hop", Kind::Section(&HOP), "Windows that overlap.").of(SPANS),
+        field("by", Kind::Columns, "The columns of the key; without it, one group of all rows. Null is a key like any other."),
+        field("aggregates", Kind::SqlMap, "The columns of the result: `name: aggregate`, such as `clicks: \"count(*) filter (where event_type = 'click')\"`. There are count, count(distinct), sum, min, max, avg, first and last.").required(),
+        field("lateness", Kind::Duration("0s", LONG), "How long a window stays open for rows that come late.").default("0s"),
+    ],
+};
+
+static HOP: Section = Section {
+    what: "`hop`",
+    doc: "Windows of `size`, one beginning at every multiple of `every`.",
+    one_of: &[],
+    fields: &[
+        field("size", Kind::Duration("1ms", LONG), "The length of a window; a multiple of `every`.").required(),
+        field("every", Kind::Duration("1ms", LONG), "The time between the beginnings of two windows.").required(),
+    ],
+};
+
+static ATTRIBUTE: Section = Section {
+    what: "`attribute`",
+    doc: "Credits each conversion to a touch of the same key, at most `window` before it (both ends included). Gives the columns of the conversion, those of the touch as `touch_...`, then `attributed`, `model`, `weight_ppm` and `time_to_convert_ms`. A conversion without a touch gives a row too. Null keys never match.",
+    one_of: &[],
+    fields: &[
+        field("conversions", Kind::Stream, "What is credited: orders.").required(),
+        field("touches", Kind::Stream, "What is credited with it: clicks.").required(),
+        field("by", Kind::Columns, "The columns of the key, with the same names and types on both sides.").required(),
+        field("window", Kind::Duration("0s", LONG), "How long before a conversion a touch may be.").required(),
+        field("model", Kind::Choice(&[
+            choice("last_touch", "the last one: the greatest in (event time, id, source, split, position)"),
+            choice("first_touch", "the first one"),
+            later_choice("last_non_direct"),
+            later_choice("linear"),
+            later_choice("position_based"),
+            later_choice("time_decay"),
+            later_choice("markov"),
+            later_choice("shapley"),
+        ]), "Which touch is credited.").default("last_touch"),
+        field("dedupe_for", Kind::Duration("0s", LONG), "For how much event time the ids of conversions are remembered; a second conversion with the same key and id is a duplicate. Needs an `id` on their source.").default("24h"),
+    ],
+};
+
+/// A sink.
+pub static SINK: Section = Section {
+    what: "a sink",
+    doc: "A sink names the stream it writes and one connector.",
+    one_of: &[Group { name: CONNECTOR, says: "where rows go" }],
+    fields: &[
+        field("from", Kind::Stream, FROM).required(),
+        field("topic", Kind::Topic, "A topic of the deployment's log; it is created if there is none.").of(CONNECTOR),
+        field("file", Kind::Section(&FILE_SINK), "One file.").of(CONNECTOR),
+        field("console", Kind::Section(&CONSOLE), "Standard output. Rows may repeat after a crash.").of(CONNECTOR),
+        later("kafka", CONNECTOR, LATER_CONNECTORS_KAFKA),
+        later("http", CONNECTOR, "Rows posted over HTTP."),
+        later("postgres", CONNECTOR, "A Postgres table."),
+        later("mysql", CONNECTOR, "A MySQL table."),
+        later("clickhouse", CONNECTOR, "A ClickHouse table."),
+        later("redis", CONNECTOR, "Redis."),
+        later("parquet", CONNECTOR, "Parquet files."),
+        later("s3", CONNECTOR, "Objects in a bucket."),
+        later("iceberg", CONNECTOR, "An Iceberg table."),
+        later("delta", CONNECTOR, "A Delta table."),
+        later("nats", CONNECTOR, "A NATS stream."),
+        later("elasticsearch", CONNECTOR, "An Elasticsearch index."),
+        later("jira", CONNECTOR, "Tickets in Jira."),
+        later("linear", CONNECTOR, "Tickets in Linear."),
+        later("slack", CONNECTOR, "Messages in Slack."),
+        later("metrics", CONNECTOR, "Metrics of the process."),
+        field(
+            "format",
+            Kind::Choice(&[
+                choice("json", "one JSON object per row"),
+                choice("csv", "comma-separated values"),
+                later_choice("parquet"),
+                later_choice("avro"),
+                later_choice("protobuf"),
+            ]),
+            "How rows are written.",
+        )
+        .default("json"),
+        field(
+            "timestamps",
+            Kind::Choice(&[
+                choice("rfc3339", "text such as `2026-01-01T00:00:00.123Z`"),
+                choice("epoch_ms", "whole milliseconds since 1970"),
+            ]),
+            "json: how timestamps are written.",
+        )
+        .default("rfc3339"),
+        field(
+            "key",
+            Kind::Columns,
+            "topic: the columns that are the record's key and place it in a partition. Without it, rows are placed by the key of the step they come from.",
+        ),
+        field(
+            "partitions",
+            Kind::Number(1, 1024),
+            "topic: into how many partitions it is divided. A topic that exists must have as many; without, it keeps those it has, and a new one gets one.",
+        ),
+        later("lanes", "", "In how many lanes a sink writes."),
+        later("partition_by", "", "Columns that divide output into folders."),
+        field("header", Kind::Flag, "csv: the first record names the columns.").default("true"),
+        field("delimiter", Kind::Char, "csv: what stands between two fields.").default(","),
+        field("null", Kind::Text, "csv: what is written for null.").default(""),
+    ],
+};
+
+static FILE_SINK: Section = Section {
+    what: "a file sink",
+    doc: "One file, in one lane. Rows appear at every commit.",
+    one_of: &[],
+    fields: &[field("path", Kind::Outside, "The file, relative to the working directory.").required()],
+};
+
+static CONSOLE: Section =
+    Section { what: "`console`", doc: "Standard output. It has no options: `console: {}`.", one_of: &[], fields: &[] };

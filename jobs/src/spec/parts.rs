@@ -1,0 +1,242 @@
+//! From what was read key by key to the parts of a job, and whether the keys of one part go together.
+
+use std::time::Duration;
+
+use riverrun_connectors::format::{CsvOptions, EncodeSpec, FormatSpec, Timestamps};
+use riverrun_dataflow::graph::{OnBadRow, TickSettings};
+
+use super::fields::{CONNECTOR, OPERATOR, SINK, SOURCE, STEP};
+use super::reader::Form;
+use super::{
+    AttributeSpec, JobSpec, Keep, OperatorSpec, SelectSpec, Settings, SinkPlace, SinkSpec, SourcePlace, SourceSpec,
+    StepSpec, WindowSpec,
+};
+use crate::fault::{Fault, codes};
+use crate::yaml::Spanned;
+
+/// Returns the job that `form` describes; a part that cannot be made is named as broken.
+pub fn job(form: &Form, faults: &mut Vec<Fault>) -> Option<JobSpec> {
+    let mut broken = Vec::new();
+    let mut sources = Vec::new();
+    for (name, source) in parts(form, "sources") {
+        match source_of(&name, &source, faults) {
+            Some(source) => sources.push(source),
+            None => broken.push(name.value),
+        }
+    }
+    let mut steps = Vec::new();
+    for (name, step) in parts(form, "steps") {
+        match operator_of(&step) {
+            Some(operator) => steps.push(StepSpec { name, operator }),
+            None => broken.push(name.value),
+        }
+    }
+    let sinks: Vec<SinkSpec> =
+        parts(form, "sinks").iter().filter_map(|(name, sink)| sink_of(name, sink, faults)).collect();
+    for key in ["sources", "sinks"] {
+        if form.forms(key).is_some_and(|forms| forms.value.is_empty()) {
+            let span = form.forms(key).map_or(form.span, |forms| forms.span);
+            faults.push(Fault::error(codes::NOTHING_TO_DO, span, format!("the job has no {key}")));
+        }
+    }
+    Some(JobSpec {
+        name: form.text("job").unwrap_or(Spanned { value: String::new(), span: form.span }),
+        description: form.text("description").map(|text| text.value),
+        sources,
+        steps,
+        sinks,
+        broken,
+        settings: settings(form)?,
+    })
+}
+
+fn parts(form: &Form, key: &str) -> Vec<(Spanned<String>, Form)> {
+    form.forms(key).map(|forms| forms.value).unwrap_or_default()
+}
+
+fn settings(form: &Form) -> Option<Settings> {
+    let inner = |key: &str| form.form(key).map(|form| form.value);
+    let tick = inner("tick")?;
+    let millis = Duration::from_millis;
+    let duration = |form: &Form, key: &str| form.duration(key).map_or(millis(1), |value| value.value);
+    let number = |key: &str| tick.number(key).map_or(1, |value| value.value);
+    Some(Settings {
+        ticks: TickSettings {
+            interval: duration(&tick, "interval"),
+            max_rows: number("max_rows"),
+            max_bytes: number("max_bytes"),
+            in_flight: number("in_flight"),
+            align: duration(form, "align"),
+        },
+        shards: form.number("shards").and_then(|value| u16::try_from(value.value).ok()).unwrap_or(1),
+        checkpoint_every: duration(&inner("checkpoint")?, "every"),
+        commit_every: duration(&inner("commit")?, "every"),
+        journal_keep: match word(&inner("journal")?, "keep").as_str() {
+            "all" => Keep::All,
+            _ => Keep::Needed,
+        },
+    })
+}
+
+fn word(form: &Form, key: &str) -> String {
+    form.text(key).map(|text| text.value).unwrap_or_default()
+}
+
+fn span_of(form: &Form, key: &str) -> Duration {
+    form.duration(key).map(|span| span.value).unwrap_or_default()
+}
+
+fn csv_of(form: &Form) -> CsvOptions {
+    CsvOptions {
+        header: form.flag("header").is_none_or(|flag| flag.value),
+        delimiter: word(form, "delimiter").bytes().next().unwrap_or(b','),
+        null: word(form, "null"),
+    }
+}
+
+/// Adds a fault for each of `keys` that was written although it does not go with `with`.
+fn refuse(form: &Form, keys: &[&str], who: &str, with: &str, faults: &mut Vec<Fault>) {
+    for key in keys.iter().filter(|key| form.wrote(key)) {
+        if let Some(value) = form.get(key) {
+            let message = format!("`{key}` of {who} does not go with {with}");
+            faults.push(Fault::error(codes::DOES_NOT_FIT, value.span, message).hint("leave it out"));
+        }
+    }
+}
+
+const CSV: [&str; 3] = ["header", "delimiter", "null"];
+
+fn source_of(name: &Spanned<String>, form: &Form, faults: &mut Vec<Fault>) -> Option<SourceSpec> {
+    let who = format!("source `{}`", name.value);
+    let chosen = form.chosen(&SOURCE, CONNECTOR);
+    let place = match chosen {
+        Some("topic") => form.text("topic").map(SourcePlace::Topic),
+        Some("file") => form.form("file").and_then(|file| file.value.text("path")).map(SourcePlace::File),
+        _ => None,
+    };
+    let format = match word(form, "format").as_str() {
+        "csv" => {
+            let options = csv_of(form);
+            if chosen == Some("topic") {
+                refuse(form, &["header"], &who, "`topic`, whose records are rows", faults);
+            }
+            FormatSpec::Csv(CsvOptions { header: options.header && chosen != Some("topic"), ..options })
+        }
+        other => {
+            refuse(form, &CSV, &who, &format!("the format `{other}`"), faults);
+            if other == "parquet" && chosen == Some("topic") {
+                let span = form.get("format").map_or(form.span, |format| format.span);
+                let message = format!("{who} reads the format `parquet` from a topic");
+                faults.push(Fault::error(codes::DOES_NOT_FIT, span, message).hint("read it from a `file`"));
+            }
+            if other == "parquet" { FormatSpec::Parquet } else { FormatSpec::Json }
+        }
+    };
+    let times = form.form("event_time_range").map(|times| times.value)?;
+    let (from, to) = (times.time("from"), times.time("to"));
+    if let (Some(from), Some(to)) = (&from, &to)
+        && from.value > to.value
+    {
+        faults.push(Fault::error(
+            codes::BAD_QUANTITY,
+            to.span,
+            format!("`event_time_range` of {who} ends before it begins"),
+        ));
+    }
+    Some(SourceSpec {
+        name: name.clone(),
+        place,
+        format,
+        columns: form.schema("schema")?.value,
+        event_time: form.text("event_time"),
+        id: form.text("id"),
+        max_disorder: span_of(form, "max_disorder"),
+        max_future: span_of(form, "max_future"),
+        idle_after: span_of(form, "idle_after"),
+        event_times: from.map_or(riverrun_dataflow::EventTime::MIN, |time| time.value)
+            ..=to.map_or(riverrun_dataflow::EventTime::MAX, |time| time.value),
+        on_bad_row: match word(form, "on_bad_row").as_str() {
+            "drop" => OnBadRow::Drop,
+            "stop" => OnBadRow::Stop,
+            _ => OnBadRow::Divert,
+        },
+    })
+}
+
+fn operator_of(step: &Form) -> Option<OperatorSpec> {
+    let operator = step.chosen(&STEP, OPERATOR)?;
+    let form = step.form(operator)?.value;
+    Some(match operator {
+        "select" => {
+            // A list that is at fault is not "all columns".
+            if !form.whole {
+                return None;
+            }
+            let columns = form.list("columns").map(|list| list.value);
+            OperatorSpec::Select(SelectSpec { from: form.text("from")?, condition: form.text("where"), columns })
+        }
+        "union" => OperatorSpec::Union(form.list("from")?.value),
+        "window" => OperatorSpec::Window(window_of(&form)?),
+        "attribute" => OperatorSpec::Attribute(AttributeSpec {
+            conversions: form.text("conversions")?,
+            touches: form.text("touches")?,
+            by: form.list("by")?.value,
+            window: span_of(&form, "window"),
+            model: word(&form, "model"),
+            dedupe_for: span_of(&form, "dedupe_for"),
+            dedupe_written: form.wrote("dedupe_for").then(|| form.get("dedupe_for").map(|value| value.span)).flatten(),
+        }),
+        _ => return None,
+    })
+}
+
+fn window_of(form: &Form) -> Option<WindowSpec> {
+    let (size, every) = match (form.duration("tumble"), form.form("hop")) {
+        (Some(size), _) => (size.clone(), size),
+        (None, Some(hop)) => (hop.value.duration("size")?, hop.value.duration("every")?),
+        (None, None) => return None,
+    };
+    let by = match (form.wrote("by"), form.list("by")) {
+        (true, None) => return None,
+        (_, list) => list.map(|list| list.value).unwrap_or_default(),
+    };
+    let aggregates = form.named("aggregates")?.value;
+    Some(WindowSpec { from: form.text("from")?, size, every, by, aggregates, lateness: span_of(form, "lateness") })
+}
+
+fn sink_of(name: &Spanned<String>, form: &Form, faults: &mut Vec<Fault>) -> Option<SinkSpec> {
+    let who = format!("sink `{}`", name.value);
+    let chosen = form.chosen(&SINK, CONNECTOR);
+    let place = match chosen {
+        Some("topic") => {
+            let partitions = form.number("partitions").and_then(|number| u32::try_from(number.value).ok());
+            form.text("topic").map(|name| SinkPlace::Topic { name, partitions })
+        }
+        Some("file") => form.form("file").and_then(|file| file.value.text("path")).map(SinkPlace::File),
+        Some("console") => Some(SinkPlace::Console),
+        _ => None,
+    };
+    if let Some(other) = chosen.filter(|chosen| *chosen != "topic") {
+        refuse(form, &["key", "partitions"], &who, &format!("`{other}`"), faults);
+    }
+    let format = match word(form, "format").as_str() {
+        "csv" => {
+            refuse(form, &["timestamps"], &who, "the format `csv`", faults);
+            if chosen == Some("topic") {
+                refuse(form, &["header"], &who, "`topic`, whose records are rows", faults);
+            }
+            let options = csv_of(form);
+            EncodeSpec::Csv(CsvOptions { header: options.header && chosen != Some("topic"), ..options })
+        }
+        other => {
+            refuse(form, &CSV, &who, &format!("the format `{other}`"), faults);
+            let timestamps = match word(form, "timestamps").as_str() {
+                "epoch_ms" => Timestamps::EpochMillis,
+                _ => Timestamps::Rfc3339,
+            };
+            EncodeSpec::Json { timestamps }
+        }
+    };
+    let key = form.list("key").map(|list| list.value);
+    Some(SinkSpec { name: name.clone(), from: form.text("from")?, place, format, key })
+}

@@ -1,0 +1,574 @@
+//! Reads a tree by the table of [`fields`](super::fields): every fault at once, defaults put in.
+
+use std::time::Duration;
+
+use riverrun_connectors::format::{Column, ColumnType};
+use riverrun_dataflow::EventTime;
+
+use super::fields::{Choice, Field, Kind, Section};
+use super::values;
+use crate::fault::{Fault, codes, list, shorten};
+use crate::yaml::{Entry, Node, Span, Spanned};
+
+/// A map that was read by its section. Every key with a default has a value.
+#[derive(Clone, Debug)]
+pub struct Form {
+    /// Where it stands.
+    pub span: Span,
+    /// Nothing in it is at fault.
+    pub whole: bool,
+    values: Vec<(&'static str, Spanned<Value>)>,
+    /// The keys that were written; the others have their default.
+    written: Vec<&'static str>,
+}
+
+/// A value that was read by its kind.
+#[derive(Clone, Debug)]
+pub enum Value {
+    /// A text, a name, an expression, a choice.
+    Text(String),
+    /// A duration.
+    Duration(Duration),
+    /// A size or a number.
+    Number(u64),
+    /// Yes or no.
+    Flag(bool),
+    /// A time.
+    Time(EventTime),
+    /// Names or expressions.
+    List(Vec<Spanned<String>>),
+    /// Names with expressions.
+    Named(Vec<(Spanned<String>, Spanned<String>)>),
+    /// Columns.
+    Schema(Vec<Spanned<Column>>),
+    /// A map with fixed keys.
+    Form(Form),
+    /// Names with such maps.
+    Forms(Vec<(Spanned<String>, Form)>),
+}
+
+/// Reads trees and gathers faults.
+#[derive(Default)]
+pub struct Reader {
+    /// What is at fault so far.
+    pub faults: Vec<Fault>,
+}
+
+/// A place in the job in the words of a message, and where it stands.
+#[derive(Clone, Copy)]
+struct Who<'a> {
+    name: &'a str,
+    at: Span,
+}
+
+impl Reader {
+    /// Reads the map `node` as `section`; `name` is what messages call it, `at` where a missing key is reported.
+    pub fn form(&mut self, section: &'static Section, node: &Node, name: &str, at: Span) -> Form {
+        let before = self.faults.len();
+        let who = Who { name, at };
+        let empty = Vec::new();
+        let entries = match &node.value {
+            crate::yaml::Value::Map(entries) => entries,
+            crate::yaml::Value::Null => &empty,
+            other => {
+                let message = format!("{name} is {}, not a map of keys", other.describe());
+                self.faults.push(Fault::error(codes::WRONG_KIND, node.span, message).note(keys_of(section)));
+                return Form { span: node.span, whole: false, values: Vec::new(), written: Vec::new() };
+            }
+        };
+        let mut values = Vec::new();
+        for entry in self.once(entries, name) {
+            if let Some((field, value)) = self.entry(section, entry, who) {
+                values.push((field.name, value));
+            }
+        }
+        let written = values.iter().map(|(name, _)| *name).collect();
+        self.check_groups(section, entries, who);
+        for field in section.fields.iter().filter(|field| !given(entries, field.name)) {
+            if let Some(value) = self.absent(field, who) {
+                values.push((field.name, Spanned { value, span: at }));
+            }
+        }
+        Form { span: node.span, whole: self.faults.len() == before, values, written }
+    }
+
+    /// Returns the entries without repetitions, which are faults.
+    fn once<'n>(&mut self, entries: &'n [Entry], name: &str) -> Vec<&'n Entry> {
+        let mut seen: Vec<&Entry> = Vec::new();
+        for entry in entries {
+            if seen.iter().any(|other| other.key.value == entry.key.value) {
+                let message = format!("{name} has the key `{}` twice", shorten(&entry.key.value));
+                self.faults.push(Fault::error(codes::REPEATED_KEY, entry.key.span, message).hint("keep one of them"));
+            } else {
+                seen.push(entry);
+            }
+        }
+        seen
+    }
+
+    fn entry(
+        &mut self,
+        section: &'static Section,
+        entry: &Entry,
+        who: Who<'_>,
+    ) -> Option<(&'static Field, Spanned<Value>)> {
+        let key = &entry.key;
+        let Some(field) = section.field(&key.value) else {
+            self.faults.push(unknown_key(section, key, who.name));
+            return None;
+        };
+        if field.later {
+            let message = format!("{} uses `{}`, which is not in this version", who.name, field.name);
+            self.faults.push(Fault::error(codes::NOT_YET, key.span, message).note(built(section, field)));
+            return None;
+        }
+        let value = self.value(field, entry, who)?;
+        Some((field, Spanned { value, span: entry.value.span }))
+    }
+
+    fn value(&mut self, field: &'static Field, entry: &Entry, who: Who<'_>) -> Option<Value> {
+        let node = &entry.value;
+        let inner = match who.name {
+            "the job" => format!("`{}`", field.name),
+            name => format!("`{}` of {name}", field.name),
+        };
+        match field.kind {
+            Kind::Section(section) => Some(Value::Form(self.form(section, node, &inner, entry.key.span))),
+            Kind::Each(section) => self.each(section, node, &inner),
+            Kind::Schema => self.schema(node, &inner),
+            Kind::SqlMap => self.named(node, &inner),
+            Kind::Streams | Kind::Columns | Kind::SqlList => self.list(field.kind, node, &inner),
+            kind => {
+                let text = self.text(node, kind, &inner)?;
+                match scalar(kind, &text) {
+                    Ok(value) => Some(value),
+                    Err(fault) => {
+                        self.faults.push(fault.at(&inner, &text, node.span));
+                        None
+                    }
+                }
+            }
+        }
+    }
+
+    /// Returns the value of a key that is not given: its default, or a fault.
+    fn absent(&mut self, field: &'static Field, who: Who<'_>) -> Option<Value> {
+        if field.required {
+            let message = format!("{} has no `{}`", who.name, field.name);
+            self.faults.push(Fault::error(codes::MISSING_KEY, who.at, message).note(first_sentence(field.doc)));
+            return None;
+        }
+        match (field.kind, field.default) {
+            (Kind::Section(section), None) if field.group.is_empty() => {
+                let nothing = Node { span: who.at, value: crate::yaml::Value::Null };
+                Some(Value::Form(self.form(section, &nothing, who.name, who.at)))
+            }
+            (kind, Some(default)) => scalar(kind, default).ok(),
+            _ => None,
+        }
+    }
+
+    fn check_groups(&mut self, section: &'static Section, entries: &[Entry], who: Who<'_>) {
+        for group in section.one_of {
+            let built = || section.group(group.name).filter(|field| !field.later).map(|field| field.name);
+            let found: Vec<&Entry> = entries
+                .iter()
+                .filter(|entry| section.field(&entry.key.value).is_some_and(|field| field.group == group.name))
+                .collect();
+            // A mistyped key is reported as such; that the right one is missing then says nothing more.
+            let mistyped = entries.iter().any(|entry| section.field(&entry.key.value).is_none());
+            let later = found.iter().any(|entry| section.field(&entry.key.value).is_some_and(|field| field.later));
+            let fault = match found.as_slice() {
+                _ if later => continue,
+                [_] => continue,
+                [] if mistyped => continue,
+                [] => Fault::error(codes::NOT_ONE, who.at, format!("{} does not say {}", who.name, group.says))
+                    .hint(format!("give one of {}", list(built()))),
+                [first, second, ..] => {
+                    let (first, key) = (&first.key.value, &second.key);
+                    let message = format!("{} has both `{first}` and `{}`", who.name, key.value);
+                    if first == &key.value {
+                        continue;
+                    }
+                    Fault::error(codes::NOT_ONE, key.span, message)
+                        .note(format!("one key says {}", group.says))
+                        .hint("keep one of them")
+                }
+            };
+            self.faults.push(fault);
+        }
+    }
+
+    fn each(&mut self, section: &'static Section, node: &Node, name: &str) -> Option<Value> {
+        let entries = self.map(node, name)?;
+        let noun = section.what.trim_start_matches("a ");
+        let mut forms = Vec::new();
+        for entry in self.once(entries, name) {
+            let key = &entry.key;
+            let who = format!("{noun} `{}`", shorten(&key.value));
+            if let Err(rule) = values::part_name(&key.value) {
+                let message = format!("`{}` cannot be the name of {}", shorten(&key.value), section.what);
+                self.faults.push(Fault::error(codes::BAD_NAME, key.span, message).note(rule));
+            }
+            let form = self.form(section, &entry.value, &who, key.span);
+            forms.push((key.clone(), form));
+        }
+        Some(Value::Forms(forms))
+    }
+
+    fn map<'n>(&mut self, node: &'n Node, name: &str) -> Option<&'n [Entry]> {
+        match &node.value {
+            crate::yaml::Value::Map(entries) => Some(entries),
+            crate::yaml::Value::Null => Some(&[]),
+            other => {
+                let message = format!("{name} is {}, not a map of names", other.describe());
+                self.faults.push(Fault::error(codes::WRONG_KIND, node.span, message));
+                None
+            }
+        }
+    }
+
+    fn text(&mut self, node: &Node, kind: Kind, name: &str) -> Option<String> {
+        match &node.value {
+            crate::yaml::Value::Scalar(scalar) => Some(scalar.text.clone()),
+            crate::yaml::Value::Null => {
+                let message = format!("{name} has no value");
+                self.faults
+                    .push(Fault::error(codes::WRONG_KIND, node.span, message).hint(format!("give {}", wanted(kind))));
+                None
+            }
+            other => {
+                let message = format!("{name} is {}, not {}", other.describe(), wanted(kind));
+                self.faults.push(Fault::error(codes::WRONG_KIND, node.span, message));
+                None
+            }
+        }
+    }
+
+    fn list(&mut self, kind: Kind, node: &Node, name: &str) -> Option<Value> {
+        let crate::yaml::Value::List(items) = &node.value else {
+            let message = format!("{name} is {}, not a list", node.value.describe());
+            let hint = match &node.value {
+                crate::yaml::Value::Scalar(scalar) => format!("write `[{}]`", shorten(&scalar.text)),
+                _ => "write `[a, b]`".to_owned(),
+            };
+            self.faults.push(Fault::error(codes::WRONG_KIND, node.span, message).hint(hint));
+            return None;
+        };
+        if items.is_empty() && !matches!(kind, Kind::Columns) {
+            self.faults.push(Fault::error(codes::WRONG_KIND, node.span, format!("{name} is an empty list")));
+            return None;
+        }
+        let one = if matches!(kind, Kind::SqlList) { Kind::Sql } else { Kind::Column };
+        let item_name = format!("an item of {name}");
+        let texts: Vec<Option<Spanned<String>>> = items
+            .iter()
+            .map(|item| self.text(item, one, &item_name).map(|value| Spanned { value, span: item.span }))
+            .collect();
+        texts.into_iter().collect::<Option<Vec<_>>>().map(Value::List)
+    }
+
+    fn named(&mut self, node: &Node, name: &str) -> Option<Value> {
+        let entries = self.map(node, name)?;
+        let mut named = Some(Vec::new());
+        for entry in self.once(entries, name) {
+            self.column_name(&entry.key);
+            let what = format!("`{}` of {name}", shorten(&entry.key.value));
+            match (self.text(&entry.value, Kind::Sql, &what), &mut named) {
+                (Some(value), Some(named)) => {
+                    named.push((entry.key.clone(), Spanned { value, span: entry.value.span }))
+                }
+                _ => named = None,
+            }
+        }
+        named.map(Value::Named)
+    }
+
+    fn column_name(&mut self, key: &Spanned<String>) {
+        if let Err(rule) = values::column_name(&key.value) {
+            let message = format!("`{}` cannot be the name of a column", shorten(&key.value));
+            let fault = Fault::error(codes::BAD_NAME, key.span, message).note(rule);
+            self.faults.push(fault);
+        }
+    }
+
+    fn schema(&mut self, node: &Node, name: &str) -> Option<Value> {
+        let entries = self.map(node, name)?;
+        if entries.is_empty() {
+            let fault = Fault::error(codes::WRONG_KIND, node.span, format!("{name} has no column"));
+            self.faults.push(fault.hint("name each column in use, such as `user_id: string`"));
+            return None;
+        }
+        let mut columns = Some(Vec::new());
+        for entry in self.once(entries, name) {
+            let before = self.faults.len();
+            self.column_name(&entry.key);
+            if self.faults.len() > before {
+                let hint = format!("rename it: `my_name: {{ path: {}, type: string }}`", shorten(&entry.key.value));
+                let last = self.faults.pop().expect("one was just added");
+                self.faults.push(last.hint(hint));
+            }
+            match (self.column(entry, name), &mut columns) {
+                (Some(column), Some(columns)) => columns.push(Spanned { value: column, span: entry.key.span }),
+                _ => columns = None,
+            }
+        }
+        columns.map(Value::Schema)
+    }
+
+    fn column(&mut self, entry: &Entry, name: &str) -> Option<Column> {
+        let key = &entry.key;
+        let what = format!("column `{}` of {name}", shorten(&key.value));
+        let form = match &entry.value.value {
+            crate::yaml::Value::Map(_) => Some(self.form(&COLUMN, &entry.value, &what, key.span)),
+            _ => None,
+        };
+        let written = match &form {
+            None => Spanned { value: self.text(&entry.value, Kind::Text, &what)?, span: entry.value.span },
+            Some(form) => form.text("type")?,
+        };
+        match ColumnType::parse(&written.value) {
+            Ok((column_type, required)) => {
+                let column = Column { required, ..Column::new(&key.value, column_type) };
+                match form.and_then(|form| form.text("path")) {
+                    Some(path) if path.value.split('.').any(str::is_empty) => {
+                        let message = format!("the path of {what} has an empty part");
+                        self.faults.push(Fault::error(codes::BAD_NAME, path.span, message));
+                        None
+                    }
+                    Some(path) => Some(column.at(&path.value)),
+                    None => Some(column),
+                }
+            }
+            Err(reason) => {
+                let message = format!("{what} has the type `{}`, which is none", shorten(&written.value));
+                let fault = Fault::error(codes::BAD_COLUMN_TYPE, written.span, message);
+                self.faults.push(match reason.split_once("; ") {
+                    Some((first, rest)) => fault.note(first).note(rest),
+                    None => fault.note(reason),
+                });
+                None
+            }
+        }
+    }
+}
+
+/// A column that is nested or renamed.
+static COLUMN: Section = Section {
+    what: "a column",
+    doc: "A nested or renamed column.",
+    one_of: &[],
+    fields: &[
+        Field {
+            name: "path",
+            kind: Kind::Text,
+            doc: "Where it is found in a record: `user.id`.",
+            required: true,
+            default: None,
+            group: "",
+            later: false,
+        },
+        Field {
+            name: "type",
+            kind: Kind::Text,
+            doc: "Its type.",
+            required: true,
+            default: None,
+            group: "",
+            later: false,
+        },
+    ],
+};
+
+fn given(entries: &[Entry], name: &str) -> bool {
+    entries.iter().any(|entry| entry.key.value == name)
+}
+
+fn keys_of(section: &Section) -> String {
+    let keys = section.fields.iter().filter(|field| !field.later).map(|field| field.name);
+    format!("{} has the keys {}", section.what, list(keys))
+}
+
+fn unknown_key(section: &'static Section, key: &Spanned<String>, name: &str) -> Fault {
+    let fault = Fault::error(codes::UNKNOWN_KEY, key.span, format!("{name} has no key `{}`", shorten(&key.value)));
+    let inside = section.fields.iter().find(|field| match field.kind {
+        Kind::Section(inner) => inner.field(&key.value).is_some(),
+        _ => false,
+    });
+    let fault = match section.fields.is_empty() {
+        true => fault.note(format!("{} has no options", section.what)),
+        false => fault.note(keys_of(section)),
+    };
+    match inside {
+        Some(field) => fault.hint(format!("`{}` is a key of `{}`", key.value, field.name)),
+        None => fault.did_you_mean(&key.value, section.fields.iter().map(|field| field.name)),
+    }
+}
+
+/// Returns what can be used in place of `field`, which cannot.
+fn built(section: &Section, field: &Field) -> String {
+    let others: Vec<&str> = section
+        .group(field.group)
+        .filter(|other| !other.later && !field.group.is_empty())
+        .map(|other| other.name)
+        .collect();
+    match others.is_empty() {
+        true => "leave it out".to_owned(),
+        false => format!("there are {}", list(others)),
+    }
+}
+
+fn first_sentence(doc: &str) -> String {
+    let end = doc.find(". ").unwrap_or(doc.len());
+    let sentence = doc[..end].trim_end_matches('.');
+    let mut chars = sentence.chars();
+    chars.next().map_or(String::new(), |first| first.to_lowercase().chain(chars).collect())
+}
+
+fn wanted(kind: Kind) -> String {
+    match kind {
+        Kind::Text | Kind::Outside | Kind::JobName | Kind::Topic => "a text".to_owned(),
+        Kind::Stream | Kind::Streams => "the name of a source or step".to_owned(),
+        Kind::Column | Kind::Columns => "the name of a column".to_owned(),
+        Kind::Sql | Kind::SqlList | Kind::SqlMap => "an SQL expression".to_owned(),
+        Kind::Duration(..) => "a duration such as `5s`".to_owned(),
+        Kind::Bytes(..) => "a size such as `64MiB`".to_owned(),
+        Kind::Number(..) => "a whole number".to_owned(),
+        Kind::Flag => "`true` or `false`".to_owned(),
+        Kind::Char => "one character".to_owned(),
+        Kind::Time => "a date or time".to_owned(),
+        Kind::Choice(choices) => format!("one of {}", words(choices)),
+        Kind::Schema | Kind::Section(_) | Kind::Each(_) => "a map".to_owned(),
+    }
+}
+
+fn words(choices: &[Choice]) -> String {
+    list(choices.iter().filter(|choice| !choice.later).map(|choice| choice.word))
+}
+
+/// Why a scalar is no value of its kind.
+enum Unfit {
+    Name(&'static str),
+    Quantity(String),
+    Choice(&'static [Choice]),
+    Later(&'static [Choice]),
+    Reference(String),
+}
+
+impl Unfit {
+    fn at(self, name: &str, text: &str, span: Span) -> Fault {
+        let shown = shorten(text);
+        match self {
+            Unfit::Name(rule) => Fault::error(codes::BAD_NAME, span, format!("{name} cannot be `{shown}`")).note(rule),
+            Unfit::Quantity(rule) => {
+                Fault::error(codes::BAD_QUANTITY, span, format!("{name} cannot be `{shown}`")).note(rule)
+            }
+            Unfit::Choice(choices) => {
+                let known = choices.iter().map(|choice| choice.word);
+                Fault::error(codes::BAD_CHOICE, span, format!("{name} cannot be `{shown}`"))
+                    .note(format!("it is one of {}", words(choices)))
+                    .did_you_mean(text, known)
+            }
+            Unfit::Later(choices) => {
+                Fault::error(codes::NOT_YET, span, format!("{name} is `{shown}`, which is not in this version"))
+                    .note(format!("there are {}", words(choices)))
+            }
+            Unfit::Reference(reason) => Fault::error(codes::BAD_REFERENCE, span, format!("{name}: {reason}"))
+                .note("a reference is `${env:NAME}` or `${file:PATH}`"),
+        }
+    }
+}
+
+fn scalar(kind: Kind, text: &str) -> Result<Value, Unfit> {
+    let owned = || Value::Text(text.to_owned());
+    match kind {
+        Kind::JobName => values::job_name(text).map(|()| owned()).map_err(Unfit::Name),
+        Kind::Topic => values::topic_name(text).map(|()| owned()).map_err(Unfit::Name),
+        Kind::Outside => match values::pieces(text) {
+            Ok(_) => Ok(owned()),
+            Err((_, reason)) => Err(Unfit::Reference(reason)),
+        },
+        Kind::Duration(least, most) => {
+            let value = values::duration(text).map_err(Unfit::Quantity)?;
+            let bound = |text| values::duration(text).expect("bounds are durations");
+            in_bounds(value, bound(least)..=bound(most), (least, most)).map(Value::Duration)
+        }
+        Kind::Bytes(least, most) => {
+            let value = values::bytes(text).map_err(Unfit::Quantity)?;
+            let bound = |text| values::bytes(text).expect("bounds are sizes");
+            in_bounds(value, bound(least)..=bound(most), (least, most)).map(Value::Number)
+        }
+        Kind::Number(least, most) => {
+            let value = text.parse::<u64>().map_err(|_| Unfit::Quantity("it is a whole number".to_owned()))?;
+            in_bounds(value, least..=most, (&least.to_string(), &most.to_string())).map(Value::Number)
+        }
+        Kind::Flag => match text {
+            "true" => Ok(Value::Flag(true)),
+            "false" => Ok(Value::Flag(false)),
+            _ => Err(Unfit::Choice(FLAG)),
+        },
+        Kind::Char => match text.as_bytes() {
+            [byte] if byte.is_ascii() && !byte.is_ascii_alphanumeric() && !b"\"\r\n".contains(byte) => Ok(owned()),
+            _ => Err(Unfit::Quantity("it is one character, such as `,` or `;` or `\"\\t\"`".to_owned())),
+        },
+        Kind::Time => values::time(text).map(Value::Time).map_err(Unfit::Quantity),
+        Kind::Choice(choices) => match choices.iter().find(|choice| choice.word == text) {
+            Some(choice) if choice.later => Err(Unfit::Later(choices)),
+            Some(_) => Ok(owned()),
+            None => Err(Unfit::Choice(choices)),
+        },
+        _ => Ok(owned()),
+    }
+}
+
+static FLAG: &[Choice] =
+    &[Choice { word: "true", doc: "yes", later: false }, Choice { word: "false", doc: "no", later: false }];
+
+fn in_bounds<T: PartialOrd>(value: T, bounds: std::ops::RangeInclusive<T>, shown: (&str, &str)) -> Result<T, Unfit> {
+    match bounds.contains(&value) {
+        true => Ok(value),
+        false => Err(Unfit::Quantity(format!("it is at least {} and at most {}", shown.0, shown.1))),
+    }
+}
+
+macro_rules! getter {
+    ($doc:literal, $name:ident, $variant:ident, $type:ty) => {
+        #[doc = $doc]
+        pub fn $name(&self, key: &str) -> Option<Spanned<$type>> {
+            match self.get(key) {
+                Some(Spanned { value: Value::$variant(value), span }) => {
+                    Some(Spanned { value: value.clone(), span: *span })
+                }
+                _ => None,
+            }
+        }
+    };
+}
+
+impl Form {
+    /// Returns the value of `key`, written or by default.
+    pub fn get(&self, key: &str) -> Option<&Spanned<Value>> {
+        self.values.iter().find(|(name, _)| *name == key).map(|(_, value)| value)
+    }
+
+    /// Returns whether `key` was written, not put in by default.
+    pub fn wrote(&self, key: &str) -> bool {
+        self.written.contains(&key)
+    }
+
+    /// Returns the key of `section`'s `group` that has a value.
+    pub fn chosen(&self, section: &'static Section, group: &str) -> Option<&'static str> {
+        section.group(group).map(|field| field.name).find(|name| self.get(name).is_some())
+    }
+
+    getter!("Returns a text.", text, Text, String);
+    getter!("Returns a duration.", duration, Duration, Duration);
+    getter!("Returns a number or size.", number, Number, u64);
+    getter!("Returns a yes or no.", flag, Flag, bool);
+    getter!("Returns a time.", time, Time, EventTime);
+    getter!("Returns a list.", list, List, Vec<Spanned<String>>);
+    getter!("Returns named expressions.", named, Named, Vec<(Spanned<String>, Spanned<String>)>);
+    getter!("Returns columns.", schema, Schema, Vec<Spanned<Column>>);
+    getter!("Returns a map.", form, Form, Form);
+    getter!("Returns named maps.", forms, Forms, Vec<(Spanned<String>, Form)>);
+}
