@@ -36,8 +36,8 @@ pub struct Fault {
     pub span: Option<Span>,
     /// Details.
     pub notes: Vec<String>,
-    /// What the reader can do.
-    pub hint: Option<String>,
+    /// What the reader can do. Boxed: a fault is handed back where a result was hoped for, and small ones are cheap to pass.
+    pub hint: Option<Box<str>>,
 }
 
 impl Fault {
@@ -65,7 +65,7 @@ impl Fault {
 
     /// Says what the reader can do.
     pub fn hint(mut self, hint: impl Into<String>) -> Fault {
-        self.hint = Some(hint.into());
+        self.hint = Some(hint.into().into_boxed_str());
         self
     }
 

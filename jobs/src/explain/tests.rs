@@ -1,3 +1,5 @@
+//! Explanations are compared with those that were reviewed.
+
 use super::*;
 
 fn plan(name: &str) -> Plan {

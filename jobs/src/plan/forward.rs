@@ -301,7 +301,7 @@ impl<'a> Forward<'a> {
         if error.hint.is_none() {
             fault = fault.note(input.columns_note());
         }
-        fault.hint = error.hint;
+        fault.hint = error.hint.map(String::into_boxed_str);
         self.faults.push(fault);
     }
 

@@ -1,3 +1,5 @@
+//! What is read, and where its faults stand.
+
 use super::*;
 use crate::fault::Style;
 

@@ -37,13 +37,15 @@ pub fn write_duration(span: Duration) -> String {
     if micros == 0 {
         return "0s".to_owned();
     }
-    let (unit, size) = DURATIONS.iter().rev().find(|(_, size)| micros % size == 0).expect("1us divides everything");
+    let (unit, size) =
+        DURATIONS.iter().rev().find(|(_, size)| micros.is_multiple_of(*size)).expect("1us divides everything");
     format!("{}{unit}", micros / size)
 }
 
 /// Returns `bytes` as they would be written.
 pub fn write_bytes(bytes: u64) -> String {
-    let (unit, size) = SIZES.iter().rev().find(|(_, size)| bytes >= *size && bytes % size == 0).unwrap_or(&SIZES[0]);
+    let (unit, size) =
+        SIZES.iter().rev().find(|(_, size)| bytes >= *size && bytes.is_multiple_of(*size)).unwrap_or(&SIZES[0]);
     format!("{}{unit}", bytes / size)
 }
 

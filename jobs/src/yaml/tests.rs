@@ -1,3 +1,5 @@
+//! Positions, and what job files do without.
+
 use super::*;
 
 fn get<'a>(node: &'a Node, path: &str) -> &'a Node {
