@@ -16,5 +16,5 @@ mod yaml;
 
 pub use bundled::bundled;
 pub use connect::{Connected, Environment, Topics};
-pub use plan::{BUILD_ID, Plan, check};
+pub use plan::{BUILD_ID, Plan, check, read_file};
 pub use yaml::Span;

@@ -17,7 +17,7 @@ use riverrun_connectors::format::{EncodeSpec, FormatSpec, RowSchema};
 use riverrun_dataflow::EventTime;
 use riverrun_dataflow::graph::{Edge, OnBadRow, StepWork, WatermarkPath};
 
-use crate::fault::{Report, Text};
+use crate::fault::{Fault, Report, Text, codes};
 use crate::spec::{self, Settings, SinkPlace, SourcePlace};
 
 pub(crate) use stream::type_name;
@@ -98,6 +98,19 @@ pub(crate) struct PlannedSink {
     pub schema: SchemaRef,
     /// The columns that are the record's key.
     pub key: Option<Vec<usize>>,
+}
+
+/// Reads the job file at `path`, or reports why it cannot be read.
+pub fn read_file(path: &std::path::Path) -> Result<String, Report> {
+    let reason = match std::fs::read(path).map(String::from_utf8) {
+        Ok(Ok(text)) => return Ok(text),
+        Ok(Err(error)) => format!("byte {} is no UTF-8", error.utf8_error().valid_up_to()),
+        Err(error) => error.to_string(),
+    };
+    let mut report = Report::default();
+    let message = format!("the job file `{}` cannot be read", path.display());
+    report.push(Fault::elsewhere(codes::UNREADABLE, message).note(reason));
+    Err(report)
 }
 
 /// Checks a job: the text of its file, called `name` in faults, with overrides as given to `--set`.

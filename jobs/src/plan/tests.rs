@@ -172,3 +172,15 @@ fn what_feeds_no_sink_is_left_out_with_a_warning() {
     assert_eq!(codes, ["J027", "J027"]);
     assert_eq!((report.errors(), report.warnings()), (0, 2));
 }
+
+#[test]
+fn a_file_that_is_not_there_or_no_text_is_a_fault() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("job.yaml");
+    assert_eq!(read_file(&path).unwrap_err().faults()[0].code, codes::UNREADABLE);
+    std::fs::write(&path, b"job: \xff").unwrap();
+    let report = read_file(&path).unwrap_err();
+    assert_eq!(report.faults()[0].notes, ["byte 5 is no UTF-8"]);
+    std::fs::write(&path, "job: x").unwrap();
+    assert_eq!(read_file(&path).unwrap(), "job: x");
+}

@@ -113,6 +113,8 @@ fn set(node: &mut Node, keys: &[Spanned<String>], value: Node) -> Result<(), Fau
         }
     };
     match rest {
+        // `--set sources.orders.id=null` takes a key away.
+        [] if matches!(value.value, Value::Null) => drop(entries.remove(at)),
         [] => entries[at] = Entry { key: key.clone(), value },
         _ => set(&mut entries[at].value, rest, value)?,
     }

@@ -83,6 +83,15 @@ fn an_override_replaces_the_connector_and_any_value() {
 }
 
 #[test]
+fn an_override_with_null_takes_a_key_away() {
+    let orders = include_str!("../../attribution.yaml");
+    let spec = read_clean(orders, &["sources.orders.id=null", "steps.attributed.attribute.dedupe_for=~"]);
+    assert!(spec.sources[1].id.is_none());
+    let OperatorSpec::Attribute(attribute) = &spec.steps[1].operator else { panic!() };
+    assert_eq!((attribute.dedupe_for, attribute.dedupe_written), (Duration::from_secs(86400), None));
+}
+
+#[test]
 fn faults_of_an_override_stand_in_the_override() {
     assert_eq!(faults(ORDERS, &["tick.max_rows=many"]), ["J008 --set tick.max_rows:1:15"]);
     assert_eq!(faults(ORDERS, &["tick.max_row=1"]), ["J003 --set tick.max_row:1:6"]);
