@@ -38,7 +38,7 @@ use self::emit::Rows;
 use self::model::Credit;
 use self::seen::Seen;
 use self::touches::Touches;
-use crate::kept::{BATCH_ROWS, KeptRows, Layout, Slot};
+use crate::kept::{KeptRows, Layout, Slot};
 
 mod emit;
 mod model;
@@ -67,7 +67,7 @@ pub struct AttributeSettings {
 /// How much one worker may keep of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AttributeBounds {
-    /// Touches.
+    /// Touches; each takes some 200 bytes and its text.
     pub max_touches: usize,
     /// Touches of one key.
     pub max_touches_per_key: usize,
@@ -80,10 +80,10 @@ pub struct AttributeBounds {
 impl Default for AttributeBounds {
     fn default() -> Self {
         AttributeBounds {
-            max_touches: 20_000_000,
+            max_touches: 10_000_000,
             max_touches_per_key: 100_000,
-            max_pending: 5_000_000,
-            max_seen: 20_000_000,
+            max_pending: 1_000_000,
+            max_seen: 10_000_000,
         }
     }
 }
@@ -207,7 +207,7 @@ impl Operator for AttributeState {
             .map_err(|_| StepError::Internal("attribute has two inputs".into()))?;
         let watermark = if tick.last { EventTime::MAX } else { tick.watermark };
         if std::mem::take(&mut self.restored) {
-            self.forget_departed(tick.before)?;
+            self.forget_emitted(tick.before);
         }
         for batch in touches {
             self.take_touches(&batch, tick.before, out)?;
@@ -316,12 +316,14 @@ impl AttributeState {
                 let window = self.touches.window(&self.pending, slot, from, time);
                 self.plan.settings.model.divide(window, &mut credits);
             }
+            let touches = credits.iter().map(|credit| self.touches.rows.row_bytes(credit.touch.slot));
+            rows.add_bytes(self.pending.row_bytes(slot) * credits.len().max(1) + touches.sum::<usize>());
             rows.push(time, slot, &credits);
-            if rows.len() >= BATCH_ROWS {
+            if rows.is_full() {
                 out.rows.push(self.finish(&mut rows)?);
             }
         }
-        if rows.len() > 0 {
+        if !rows.is_empty() {
             out.rows.push(self.finish(&mut rows)?);
         }
         Ok(())
@@ -367,16 +369,12 @@ impl AttributeState {
         self.pending.tidy()
     }
 
-    /// Lets go of restored rows that had left before the checkpoint; `before` was the watermark then.
-    fn forget_departed(&mut self, before: EventTime) -> Result<(), StepError> {
+    /// Lets go of restored conversions that had been emitted before the checkpoint; `before` was the watermark then.
+    /// Touches and ids that had left are found by no row on time, and go when time moves on.
+    fn forget_emitted(&mut self, before: EventTime) {
         for (_, slot) in self.take_due(before) {
             self.pending.remove(slot);
         }
-        self.touches.sweep(before.minus(self.plan.settings.window));
-        if let Some(seen) = &mut self.seen {
-            seen.sweep(before.minus(seen.dedupe_for));
-        }
-        self.forget(before)
     }
 }
 

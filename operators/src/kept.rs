@@ -37,6 +37,9 @@ pub const NO_ROW: Slot = Slot::MAX;
 /// Rows in a batch that a step or a freeze gives.
 pub const BATCH_ROWS: usize = 8192;
 
+/// Bytes after which such a batch is full, too: text of a column must stay below 2 GiB in one batch.
+pub const BATCH_BYTES: usize = 32 << 20;
+
 /// Which columns of a batch are kept, and which of them are the key.
 #[derive(Clone)]
 pub struct Layout {
@@ -116,6 +119,8 @@ struct Segment {
     keys: Keys,
     ids: Option<StringArray>,
     order: OrderColumns,
+    /// No row takes more bytes than this, nested columns counted by their average.
+    row_bytes: usize,
     /// The slot of each row; `NO_ROW` where the row is gone.
     slots: Vec<Slot>,
     live: usize,
@@ -126,8 +131,9 @@ impl Segment {
         let keys = Keys::of(&rows, &layout.keys)?;
         let ids = layout.id.map(|i| rows.column(i).as_string::<i32>().clone());
         let order = layout.order.columns(&rows);
+        let row_bytes = rows.columns().iter().map(widest).sum();
         let live = slots.len();
-        Ok(Segment { rows, keys, ids, order, slots, live })
+        Ok(Segment { rows, keys, ids, order, row_bytes, slots, live })
     }
 }
 
@@ -198,6 +204,12 @@ impl KeptRows {
     pub fn has_null_key(&self, slot: Slot) -> bool {
         let (segment, row) = self.at(slot);
         segment.keys.has_null(row)
+    }
+
+    /// Returns how many bytes a row takes, at most.
+    pub fn row_bytes(&self, slot: Slot) -> usize {
+        let (segment, _) = self.at(slot);
+        segment.row_bytes
     }
 
     /// Returns the id of a row, if it has one.
@@ -412,7 +424,25 @@ impl KeptRows {
             columns.extend(self.gather(&picks, 0..width)?);
             Ok(RecordBatch::try_new(schema.clone(), columns)?)
         };
-        slots.chunks(BATCH_ROWS).map(batch).collect()
+        let mut batches = Vec::new();
+        let mut rest = slots.as_slice();
+        while !rest.is_empty() {
+            let (chunk, after) = rest.split_at(self.fitting(rest));
+            batches.push(batch(chunk)?);
+            rest = after;
+        }
+        Ok(batches)
+    }
+
+    /// Returns how many of the rows, at least one, fit into a batch.
+    fn fitting(&self, slots: &[(u16, Slot)]) -> usize {
+        let mut bytes = 0;
+        let mut fits = |(_, slot): &(u16, Slot)| {
+            bytes += self.row_bytes(*slot);
+            bytes <= BATCH_BYTES
+        };
+        let rows = slots.iter().take(BATCH_ROWS).position(|slot| !fits(slot));
+        rows.unwrap_or(slots.len().min(BATCH_ROWS)).max(1)
     }
 }
 
@@ -435,6 +465,20 @@ fn gather_from(
             Ok(interleave(&arrays, &picks)?)
         })
         .collect()
+}
+
+/// Returns how many bytes a value of a column takes, at most.
+fn widest(column: &ArrayRef) -> usize {
+    match column.data_type() {
+        DataType::Utf8 => {
+            let ends = column.as_string::<i32>().value_offsets();
+            let text = ends.windows(2).map(|ends| ends[1] - ends[0]).max().unwrap_or(0);
+            usize::try_from(text).expect("offsets only grow") + size_of::<i32>()
+        }
+        data_type => {
+            data_type.primitive_width().unwrap_or_else(|| column.get_array_memory_size().div_ceil(column.len().max(1)))
+        }
+    }
 }
 
 /// Returns the same rows in memory of their own, if they hold on to more than twice of what they need.

@@ -8,7 +8,7 @@ use riverrun_dataflow::schema::{Hidden, is_hidden};
 
 use super::Attribute;
 use super::model::Credit;
-use crate::kept::{KeptRows, NO_ROW, Slot};
+use crate::kept::{BATCH_BYTES, BATCH_ROWS, KeptRows, NO_ROW, Slot};
 
 /// Rows to be: for each a conversion, and the touch that it credits, if any.
 #[derive(Default)]
@@ -17,11 +17,22 @@ pub(super) struct Rows {
     touches: Vec<Slot>,
     weights_ppm: Vec<Option<i64>>,
     times_to_convert_ms: Vec<Option<i64>>,
+    bytes: usize,
 }
 
 impl Rows {
-    pub fn len(&self) -> usize {
-        self.conversions.len()
+    pub fn is_empty(&self) -> bool {
+        self.conversions.is_empty()
+    }
+
+    /// Returns whether a batch of these rows is large enough.
+    pub fn is_full(&self) -> bool {
+        self.conversions.len() >= BATCH_ROWS || self.bytes >= BATCH_BYTES
+    }
+
+    /// Counts bytes that the batch will take.
+    pub fn add_bytes(&mut self, bytes: usize) {
+        self.bytes += bytes;
     }
 
     /// Adds the rows of one conversion: one per credit, or one without a touch.
@@ -77,7 +88,7 @@ impl Rows {
         let attributed = self.touches.iter().map(|slot| Some(*slot != NO_ROW)).collect::<BooleanArray>();
         [
             Arc::new(attributed),
-            Arc::new(StringArray::from_iter_values(std::iter::repeat_n(model, self.len()))),
+            Arc::new(StringArray::from_iter_values(std::iter::repeat_n(model, self.touches.len()))),
             Arc::new(Int64Array::from(std::mem::take(&mut self.weights_ppm))),
             Arc::new(Int64Array::from(std::mem::take(&mut self.times_to_convert_ms))),
         ]

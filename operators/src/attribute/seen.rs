@@ -73,7 +73,7 @@ impl Seen {
     }
 
     /// Forgets all conversions with a time before `limit`.
-    pub fn sweep(&mut self, limit: EventTime) {
+    fn sweep(&mut self, limit: EventTime) {
         let rows = &mut self.rows;
         self.index.retain(|(_, slot)| {
             let old = passed(rows.time(*slot), limit);

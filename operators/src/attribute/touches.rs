@@ -106,7 +106,7 @@ impl Touches {
     }
 
     /// Lets go of all touches with a time before `limit`.
-    pub fn sweep(&mut self, limit: EventTime) {
+    fn sweep(&mut self, limit: EventTime) {
         let rows = &mut self.rows;
         self.lines.retain(|line| line.touches.keep_from(limit, |gone| rows.remove(gone.slot)));
         if self.lines.capacity() > 8 * self.lines.len() + 1024 {

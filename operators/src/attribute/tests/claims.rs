@@ -1,6 +1,7 @@
 //! Claims about single steps: when rows are emitted, late, duplicates, kept, and what happens at a bound.
 
 use super::*;
+use crate::kept::BATCH_ROWS;
 
 #[test]
 fn an_order_waits_until_the_watermark_has_passed_its_time() {
@@ -159,6 +160,20 @@ fn an_input_of_many_batches_gives_batches_of_bounded_size() {
     let out = runner.try_step(&now).unwrap();
     assert_eq!(out.rows.iter().map(RecordBatch::num_rows).collect::<Vec<_>>(), [BATCH_ROWS, BATCH_ROWS, 3616]);
     assert!(out.rows.iter().all(|batch| batch.schema() == *runner.state.plan.schema()));
+}
+
+#[test]
+fn rows_of_much_text_go_out_in_batches_that_arrow_can_hold() {
+    let long = |name: &str| name.repeat(9 << 20);
+    let orders: Vec<Row> = (0..6).map(|n| Row { name: long("o"), ..row(n, "short id") }).collect();
+    let clicks = vec![Row { name: long("c"), ..row(0, "c") }];
+    let mut runner = Runner::new(Setup::default());
+    runner.try_step(&TestTick { orders, clicks, watermark: 0, last: false }).unwrap();
+    let sizes = |batches: &[RecordBatch]| batches.iter().map(RecordBatch::num_rows).collect::<Vec<_>>();
+    let frozen = runner.state.freeze(&[vec![], (0..8).collect()]).unwrap();
+    assert_eq!(sizes(&frozen[1].base), [3, 3]);
+    let out = runner.try_step(&TestTick { watermark: 10, ..TestTick::default() }).unwrap();
+    assert_eq!(sizes(&out.rows), [2, 2, 2]);
 }
 
 #[test]

@@ -166,7 +166,7 @@ pub(super) fn shuffled(setup: &Setup, name: &str, rows: &[Row], seed: &mut u64) 
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(256))]
+    #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
     fn every_tick_gives_what_a_naive_recomputation_gives(setup in setup(), ticks in ticks(), mut seed in any::<u64>()) {
