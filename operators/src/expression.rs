@@ -23,11 +23,12 @@ use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::compute::concat;
 use arrow::datatypes::{DataType, Schema};
 use datafusion_common::tree_node::{Transformed, TransformedResult, TreeNode};
-use datafusion_common::{DFSchema, DataFusionError};
+use datafusion_common::{DFSchema, DataFusionError, ScalarValue};
+use datafusion_expr::Operator;
 use datafusion_expr::execution_props::ExecutionProps;
 use datafusion_expr::simplify::SimplifyContext;
 use datafusion_optimizer::simplify_expressions::ExprSimplifier;
-use datafusion_physical_expr::expressions::{BinaryExpr, Column};
+use datafusion_physical_expr::expressions::{BinaryExpr, Column, Literal, NegativeExpr};
 use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
 use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion_sql::sqlparser::ast;
@@ -38,6 +39,7 @@ pub use check::{SQL_BYTES_MAX, SQL_NESTING_MAX};
 pub use error::ExpressionError;
 pub(crate) use error::{nearest, offset_of};
 use functions::Functions;
+pub(crate) use types::is_stream_type;
 pub use types::type_name;
 
 /// Checking and planning recurse with large frames, 40 KiB a level in debug builds: this is enough for [`SQL_NESTING_MAX`], with much to spare.
@@ -116,7 +118,7 @@ impl Expressions {
         let simplifier = ExprSimplifier::new(context);
         let logical = simplifier.simplify(simplifier.coerce(logical, &schema)?)?;
         let physical = create_physical_expr(&logical, &schema, &ExecutionProps::new(), &Default::default())?;
-        Ok((checked_arithmetic(physical)?, columns))
+        Ok((checked_arithmetic(physical, visible)?, columns))
     }
 }
 
@@ -132,12 +134,27 @@ fn on_a_large_stack(
 }
 
 /// Makes integer arithmetic fail where it would wrap.
-fn checked_arithmetic(physical: Arc<dyn PhysicalExpr>) -> Result<Arc<dyn PhysicalExpr>, DataFusionError> {
+fn checked_arithmetic(
+    physical: Arc<dyn PhysicalExpr>,
+    visible: &Schema,
+) -> Result<Arc<dyn PhysicalExpr>, DataFusionError> {
+    let checked = |left, op, right| {
+        let checked = BinaryExpr::new(left, op, right).with_fail_on_overflow(true);
+        Ok(Transformed::yes(Arc::new(checked) as Arc<dyn PhysicalExpr>))
+    };
     physical
         .transform_up(|node| {
-            let Some(binary) = node.downcast_ref::<BinaryExpr>() else { return Ok(Transformed::no(node)) };
-            let checked = BinaryExpr::new(binary.left().clone(), *binary.op(), binary.right().clone());
-            Ok(Transformed::yes(Arc::new(checked.with_fail_on_overflow(true)) as Arc<dyn PhysicalExpr>))
+            if let Some(binary) = node.downcast_ref::<BinaryExpr>() {
+                return checked(binary.left().clone(), *binary.op(), binary.right().clone());
+            }
+            match node.downcast_ref::<NegativeExpr>() {
+                Some(negative) if negative.arg().data_type(visible)? == DataType::Int64 => checked(
+                    Arc::new(Literal::new(ScalarValue::Int64(Some(0)))),
+                    Operator::Minus,
+                    negative.arg().clone(),
+                ),
+                _ => Ok(Transformed::no(node)),
+            }
         })
         .data()
 }

@@ -37,6 +37,7 @@ use riverrun_dataflow::time::micros_of;
 
 use crate::aggregate::{Aggregate, Aggregates};
 use crate::bad_row::bad_row;
+use crate::expression::{is_stream_type, type_name};
 use checkpoint::{Changes, state_schema};
 use groups::{Groups, Rows};
 
@@ -79,8 +80,8 @@ impl Window {
     /// Returns the step on rows of `input`, or what does not fit.
     pub fn new(settings: WindowSettings, input: &Schema) -> Result<Window, String> {
         let keys: Vec<Field> = settings.by.iter().map(|column| input.field(*column).clone()).collect();
-        if let Some(key) = keys.iter().find(|key| !is_key_type(key.data_type())) {
-            return Err(format!("`{}` cannot be a key: it is a {}", key.name(), key.data_type()));
+        if let Some(key) = keys.iter().find(|key| !is_key_type(key.data_type()) || !is_stream_type(key.data_type())) {
+            return Err(format!("`{}` cannot be a key: it is a {}", key.name(), type_name(key.data_type())));
         }
         if input.column_with_name(Hidden::Time.name()).is_none() {
             return Err("its input has no event time".into());

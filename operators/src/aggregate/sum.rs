@@ -190,3 +190,77 @@ impl Accumulator for FloatSum {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{Array, RecordBatch};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::aggregate::accumulator::OrderKeys;
+
+    fn fold(accumulator: &mut dyn Accumulator, values: ArrayRef) -> String {
+        let batch = RecordBatch::try_from_iter_with_nullable([("v", values, true)]).unwrap();
+        let rows: Vec<u32> = (0..batch.num_rows() as u32).collect();
+        accumulator.grow(1);
+        let order = OrderKeys::of(&batch);
+        let slots = vec![0; rows.len()];
+        accumulator.fold(&Fold { rows: &rows, slots: &slots, argument: Some(batch.column(0)), order: &order });
+        let result = accumulator.finish(&[0]);
+        match result.is_null(0) {
+            true => "null".into(),
+            false => arrow::util::display::array_value_to_string(&result, 0).unwrap(),
+        }
+    }
+
+    fn sum_of_ints(values: &[i64]) -> String {
+        let mut sum = ExactSum::new(DataType::Int64, DataType::Int64, false);
+        fold(&mut sum, Arc::new(Int64Array::from(values.to_vec())))
+    }
+
+    #[test]
+    fn an_integer_sum_may_overflow_on_the_way_but_not_at_the_end() {
+        assert_eq!(sum_of_ints(&[i64::MAX, 1, -1]), i64::MAX.to_string());
+        assert_eq!(sum_of_ints(&[i64::MAX, 1]), "null");
+        assert_eq!(sum_of_ints(&[i64::MIN, -1]), "null");
+        assert_eq!(sum_of_ints(&[]), "null");
+        let mut mean = ExactSum::new(DataType::Int64, DataType::Float64, true);
+        assert_eq!(fold(&mut mean, Arc::new(Int64Array::from(vec![i64::MAX, i64::MAX]))), "9.223372036854776e18");
+    }
+
+    #[test]
+    fn averages_of_decimals_are_rounded_half_away_from_zero() {
+        let mean = |values: Vec<i128>| {
+            let (of, result) = (DataType::Decimal128(6, 2), DataType::Decimal128(10, 6));
+            let mut mean = ExactSum::new(of.clone(), result, true);
+            fold(&mut mean, Arc::new(Decimal128Array::from(values).with_data_type(of)))
+        };
+        assert_eq!(mean(vec![100, 100, 101]), "1.003333");
+        assert_eq!(mean(vec![-100, -100, -101]), "-1.003333");
+        // 1/64 = 0.015625, and half of the last place.
+        assert_eq!(mean([vec![1], vec![0; 127]].concat()), "0.000078");
+        assert_eq!(mean([vec![1], vec![0; 3199]].concat()), "0.000003");
+        assert_eq!(mean([vec![-1], vec![0; 1999]].concat()), "-0.000005");
+        assert_eq!(mean([vec![-3], vec![0; 19_999]].concat()), "-0.000002");
+    }
+
+    proptest! {
+        /// Sums of the largest decimals are the same in any order, also where 128 bits overflow on the way.
+        #[test]
+        fn decimal_sums_are_exact(values in prop::collection::vec(-3i128..4, 0..12), turn in 0usize..12) {
+            let most = 10i128.pow(38) - 1;
+            let wide: Vec<i128> = values.iter().map(|v| if *v == 0 { 7 } else { v.signum() * (most - v.abs() + 1) }).collect();
+            let of = DataType::Decimal128(38, 0);
+            let sum = |values: &[i128]| {
+                let mut sum = ExactSum::new(of.clone(), of.clone(), false);
+                fold(&mut sum, Arc::new(Decimal128Array::from(values.to_vec()).with_data_type(of.clone())))
+            };
+            let mut turned = wide.clone();
+            turned.rotate_left(turn.min(wide.len()));
+            prop_assert_eq!(sum(&wide), sum(&turned));
+            let exact = wide.iter().fold(i256::ZERO, |sum, value| sum.wrapping_add(i256::from_i128(*value)));
+            let fits = !wide.is_empty() && exact <= i256::from_i128(most) && exact >= i256::from_i128(-most);
+            prop_assert_eq!(sum(&wide), if fits { exact.to_string() } else { "null".to_owned() });
+        }
+    }
+}

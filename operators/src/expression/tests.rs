@@ -133,6 +133,8 @@ fn a_failing_row_is_marked_and_leaves_the_others_alone() {
     assert_eq!(found[0], "!the number is too large for its type");
     let (_, found) = values("n * n", vec![Some(i64::MAX), Some(3)]);
     assert!(found[0].starts_with('!') && found[1] == "9");
+    let (_, found) = values("-n", vec![Some(i64::MIN), Some(3)]);
+    assert_eq!(found, ["!the number is too large for its type", "-3"]);
     let (_, found) = values("cast(event_type as bigint)", vec![None; 2]);
     assert_eq!(found, ["!cannot cast string 'CLICK' to value of Int64 type", "null"]);
     // All rows, and none.

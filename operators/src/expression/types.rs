@@ -64,6 +64,11 @@ pub(crate) fn stream_type(data_type: &DataType) -> Option<DataType> {
     })
 }
 
+/// Returns whether streams carry this type as it is.
+pub(crate) fn is_stream_type(data_type: &DataType) -> bool {
+    stream_type(data_type).as_ref() == Some(data_type)
+}
+
 fn stream_field(field: &Arc<Field>) -> Option<Arc<Field>> {
     Some(Arc::new(field.as_ref().clone().with_data_type(stream_type(field.data_type())?)))
 }
