@@ -10,6 +10,7 @@ pub mod explain;
 pub mod fault;
 pub mod plan;
 pub mod reference;
+pub mod run;
 pub mod schema;
 pub mod spec;
 mod yaml;

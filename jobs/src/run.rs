@@ -1,0 +1,208 @@
+//! Runs a checked plan in this process: state, sources, sinks and the engine brought together.
+//!
+//! ```text
+//! connect -> open state -> become the newest generation -> resolve input once -> open lanes -> recover -> engine
+//! ```
+//! The order is the protocol's (RELIABILITY 6.2): the generation record fences whoever ran the job before; only then are the
+//! sinks asked for their tokens; only then is it decided where to begin.
+
+mod error;
+mod preview;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use riverrun_dataflow::engine::{self, Control, Lanes, Observer, Snapshot, SystemClock, WallClock};
+use riverrun_dataflow::graph::SplitNode;
+use riverrun_dataflow::journal::LaneToken;
+use riverrun_dataflow::sink::{Claim, Promise, Token};
+use riverrun_dataflow::tick::Timeline;
+use riverrun_state::{Begin, Holder, InputSplit, Inputs, JobSpec, JobState, Started, Store};
+use serde::Serialize;
+
+pub use error::RunError;
+pub use preview::{PreviewRow, preview};
+
+use crate::connect::{Connected, Environment};
+use crate::plan::{BUILD_ID, Plan};
+
+/// How a job is run.
+#[derive(Clone, Debug)]
+pub struct RunOptions {
+    /// Where state is kept.
+    pub state: PathBuf,
+    /// Worker threads; at least 1.
+    pub workers: usize,
+    /// Start over, as a new incarnation.
+    pub fresh: bool,
+    /// Add to outputs that the job does not own.
+    pub append: bool,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, Serialize)]
+pub struct Outcome {
+    /// Why it ended.
+    pub ended: Ended,
+    /// Where the job stands.
+    pub snapshot: Snapshot,
+    /// Which generation of the job this process was.
+    pub generation: u64,
+    /// What was said aloud: checkpoints passed over, options without effect.
+    pub warnings: Vec<String>,
+}
+
+/// Why a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ended {
+    /// All input was read and everything is flushed.
+    Finished,
+    /// The job had come to its end before this run.
+    AlreadyFinished,
+    /// It was asked to stop and goes on from here next time.
+    Stopped,
+}
+
+/// Runs `plan` until its input ends, `control` stops it, or it fails.
+pub fn run(
+    plan: &Plan,
+    environment: &Environment,
+    options: &RunOptions,
+    control: Arc<Control>,
+    observer: Arc<Observer>,
+) -> Result<Outcome, RunError> {
+    let connected = plan.connect(environment)?;
+    let mut started = open(plan, &connected, options)?;
+    let mut warnings = Vec::new();
+    if started.inputs().is_none() {
+        let inputs = resolve(&connected)?;
+        started.append_inputs(inputs)?;
+    }
+    let inputs = started.inputs().cloned().expect("resolved just now or before");
+    // What a job reads is resolved once: whether topics end is decided when it begins, not at every restart.
+    let mut connected = connected;
+    for source in &mut connected.sources {
+        let mut own = inputs.splits.iter().filter(|split| split.source == source.name);
+        let bounded = own.all(|split| split.spec.end.is_some());
+        if bounded != source.bounded {
+            warnings.push(bounds_differ(plan.name(), &source.name, bounded));
+            source.bounded = bounded;
+        }
+    }
+    let splits = by_source(&inputs);
+    let (lanes, tokens) = open_lanes(plan, &connected, &started, options)?;
+    let generation = started.generation();
+    let (recovery, parts) = started.recover(&tokens)?;
+    warnings.extend(recovery.warnings);
+    let graph = plan.graph(&connected, splits);
+    let mut resume = engine::Recovery {
+        before: Timeline::start(graph.sources.len(), inputs.now),
+        entries: recovery.entries,
+        ..engine::Recovery::default()
+    };
+    if let Some(restored) = recovery.checkpoint {
+        resume.before = restored.parts.before;
+        resume.recent = restored.parts.recent;
+        resume.balance = restored.parts.balance;
+    }
+    let finished = recovery.finished;
+    let job = engine::Job {
+        graph,
+        workers: options.workers,
+        recovery: resume,
+        lanes,
+        journal: parts.journal,
+        state: parts.states,
+        commit_every: plan.settings().commit_every,
+        checkpoint_every: plan.settings().checkpoint_every,
+        control,
+        observer: observer.clone(),
+    };
+    engine::run(job)?;
+    let snapshot = observer.snapshot();
+    let ended = match (finished, snapshot.last) {
+        (true, _) => Ended::AlreadyFinished,
+        (false, true) => Ended::Finished,
+        (false, false) => Ended::Stopped,
+    };
+    Ok(Outcome { ended, snapshot, generation, warnings })
+}
+
+/// Opens the job's state and becomes its newest generation.
+fn open(plan: &Plan, connected: &Connected, options: &RunOptions) -> Result<Started, RunError> {
+    let spec = JobSpec {
+        job: plan.name().to_owned(),
+        plan: plan.hash().to_owned(),
+        build: BUILD_ID.to_owned(),
+        shards: plan.settings().shards,
+        lanes: connected.sinks.iter().map(|sink| (sink.name.clone(), sink.lanes)).collect(),
+        begin: if options.fresh { Begin::Fresh } else { Begin::Continue },
+        holder: Holder::here(options.workers),
+    };
+    let store = Store::folder(&options.state)?;
+    Ok(JobState::open(store, spec)?.start()?)
+}
+
+/// Finds the splits of all sources, numbered in the order of (source, split name).
+fn resolve(connected: &Connected) -> Result<Inputs, RunError> {
+    let sources: Vec<String> = connected.sources.iter().map(|source| source.name.clone()).collect();
+    let found = connected.splits()?;
+    let named =
+        sources.iter().zip(found).flat_map(|(source, splits)| splits.into_iter().map(move |node| (source, node)));
+    let splits =
+        named.map(|(source, node)| InputSplit { id: node.id, source: source.clone(), spec: node.spec }).collect();
+    Ok(Inputs { now: SystemClock.now(), sources, splits })
+}
+
+fn by_source(inputs: &Inputs) -> Vec<Vec<SplitNode>> {
+    let of = |name: &String| {
+        let own = inputs.splits.iter().filter(|split| split.source == *name);
+        own.map(|split| SplitNode { id: split.id, spec: split.spec.clone() }).collect()
+    };
+    inputs.sources.iter().map(of).collect()
+}
+
+fn bounds_differ(job: &str, source: &str, bounded: bool) -> String {
+    let was = match bounded {
+        true => "with --until-end: it ends where the topic ended then",
+        false => "without --until-end: it goes on until it is stopped",
+    };
+    format!("source `{source}` of job `{job}` was begun {was}; start over with --fresh to change that")
+}
+
+/// Opens all lanes, which fences older generations there, and returns them with the tokens of the exactly-once ones.
+fn open_lanes(
+    plan: &Plan,
+    connected: &Connected,
+    started: &Started,
+    options: &RunOptions,
+) -> Result<(Lanes, Vec<LaneToken>), RunError> {
+    let mut lanes = Lanes::new();
+    let mut tokens = Vec::new();
+    for (index, sink) in connected.sinks.iter().enumerate() {
+        let claim = Claim {
+            job: plan.name().to_owned(),
+            incarnation: started.incarnation().to_owned(),
+            sink: sink.name.clone(),
+            generation: started.generation(),
+            fresh: started.is_new(),
+            append: options.append,
+        };
+        let index = u32::try_from(index).expect("fewer sinks than u32");
+        for lane in 0..sink.lanes {
+            let (opened, token) = sink.sink.open(lane, &claim).map_err(|error| RunError::sink(&sink.name, error))?;
+            let tick = committed(token, &claim);
+            lanes.insert((index, lane), (opened, tick));
+            if sink.promise == Promise::ExactlyOnce {
+                tokens.push(LaneToken { sink: index, lane, tick: tick.unwrap_or(0) });
+            }
+        }
+    }
+    Ok((lanes, tokens))
+}
+
+/// Returns the tick of a token; one of another incarnation counts as none.
+fn committed(token: Option<Token>, claim: &Claim) -> Option<u64> {
+    token.filter(|token| token.incarnation == claim.incarnation).map(|token| token.tick)
+}
