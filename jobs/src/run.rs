@@ -17,7 +17,7 @@ use riverrun_dataflow::graph::SplitNode;
 use riverrun_dataflow::journal::LaneToken;
 use riverrun_dataflow::sink::{Claim, Promise, Token};
 use riverrun_dataflow::tick::Timeline;
-use riverrun_state::{Begin, Holder, InputSplit, Inputs, JobSpec, JobState, Started, Store};
+use riverrun_state::{Begin, Holder, InputSplit, Inputs, JobSpec, JobState, SinkLanes, Started, Store};
 use serde::Serialize;
 
 pub use error::RunError;
@@ -136,7 +136,7 @@ fn open(plan: &Plan, connected: &Connected, options: &RunOptions) -> Result<Star
         plan: plan.hash().to_owned(),
         build: BUILD_ID.to_owned(),
         shards: plan.settings().shards,
-        lanes: connected.sinks.iter().map(|sink| (sink.name.clone(), sink.lanes)).collect(),
+        lanes: connected.sinks.iter().map(|sink| SinkLanes { sink: sink.name.clone(), lanes: sink.lanes }).collect(),
         begin: if options.fresh { Begin::Fresh } else { Begin::Continue },
         holder: Holder::here(options.workers),
     };
