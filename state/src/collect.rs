@@ -220,6 +220,10 @@ impl Collector {
         found.extend(store.list(&self.folder.inside("floor"))?.into_iter().map(|it| it.path).filter(|it| *it < floor));
         let ours = self.folder.inside(&format!("state/g{:06}/", self.generation));
         let needed: BTreeSet<String> = needed.iter().map(|path| self.folder.inside(path)).collect();
+        for part in ["log", "floor"] {
+            store.discard_unfinished(&self.folder.inside(part), &|_| true)?;
+        }
+        store.discard_unfinished(&self.folder.inside("state"), &|path| path < ours.as_str())?;
         let files = store.list(&self.folder.inside("state"))?.into_iter().map(|file| file.path);
         found.extend(files.filter(|path| *path < ours && !needed.contains(path)));
         let known: BTreeSet<String> = self.doomed.iter().cloned().collect();

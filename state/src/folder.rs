@@ -519,7 +519,7 @@ mod tests {
 
     #[test]
     fn starting_over_completes_after_a_crash_at_any_write() {
-        use crate::testing::{Fault, Faulty};
+        use crate::tests::faulty::{Fault, Faulty};
         for crash in 0..6 {
             let (dir, store) = folder();
             let old = Folder::open(store.clone(), &spec("j")).unwrap().file;

@@ -154,7 +154,9 @@ impl Ledger {
         let mut worst: Vec<(f64, f64, &TableKey, u16)> = Vec::new();
         for (key, weights) in &self.weights {
             let heavy = weights.iter().filter(|(_, weight)| weight.delta > 0.0 && weight.delta >= weight.base);
-            worst.extend(heavy.map(|(shard, w)| (w.delta / w.base.max(1.0), w.delta + w.base, key, *shard)));
+            // What a base will weigh is known only when it is written: as before if keys are overwritten, up to base and delta
+            // together if they are new. Half the delta lies between and never lets the work fall behind.
+            worst.extend(heavy.map(|(shard, w)| (w.delta / w.base.max(1.0), w.base.max(w.delta / 2.0), key, *shard)));
         }
         worst.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| (a.2, a.3).cmp(&(b.2, b.3))));
         self.due.clear();
@@ -219,3 +221,6 @@ fn needed<'a>(newest: &'a Newest, file: &'a StateFile) -> impl Iterator<Item = u
         }
     })
 }
+
+#[cfg(test)]
+mod tests;

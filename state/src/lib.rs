@@ -31,7 +31,7 @@ pub mod rows;
 pub mod states;
 pub mod store;
 #[cfg(test)]
-mod testing;
+mod tests;
 
 pub use collect::Retention;
 pub use error::StateError;

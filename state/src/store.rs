@@ -151,6 +151,32 @@ impl Store {
         }
     }
 
+    /// Removes from the local folder `prefix` what writes of killed processes left unfinished, and folders that are empty. Only
+    /// below paths for which `ours` holds: no one may be writing there.
+    pub fn discard_unfinished(&self, prefix: &str, ours: &dyn Fn(&str) -> bool) -> Result<(), StateError> {
+        let Some(root) = &self.folder else { return Ok(()) };
+        let entries = match std::fs::read_dir(root.join(prefix)) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(StateError::storage("list", self.name(prefix), &e)),
+        };
+        for entry in entries {
+            let entry = entry.map_err(|e| StateError::storage("list", self.name(prefix), &e))?;
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            let path = format!("{prefix}/{name}");
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                self.discard_unfinished(&path, ours)?;
+                if ours(&path) {
+                    // Fails if it is not empty, which is right.
+                    let _ = std::fs::remove_dir(entry.path());
+                }
+            } else if is_unfinished(&name) && ours(&path) {
+                std::fs::remove_file(entry.path()).map_err(|e| StateError::storage("delete", self.name(&path), &e))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Makes deletions in the folder `path` durable, where deleting alone does not.
     pub fn settle(&self, path: &str) -> Result<(), StateError> {
         let Some(folder) = &self.folder else { return Ok(()) };
@@ -176,6 +202,12 @@ impl Store {
             reason: "the store cannot create an object only if it is absent; choose another one with --state".into(),
         })
     }
+}
+
+/// Returns whether a file is what the local store writes before it gives it its name: `name#1`.
+fn is_unfinished(name: &str) -> bool {
+    let number = name.rsplit_once('#').map(|(_, number)| number);
+    number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 #[cfg(test)]
@@ -210,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_store_that_overwrites_is_refused() {
-        let store = Store::over(Arc::new(crate::testing::Faulty::forgetful()), None);
+        let store = Store::over(Arc::new(crate::tests::faulty::Faulty::forgetful()), None);
         let error = store.try_out("probe", "x").unwrap_err();
         assert!(error.to_string().contains("only if it is absent"), "{error}");
     }

@@ -1,3 +1,5 @@
+//! What is collected, what is kept, and what a crash in between leaves.
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -5,7 +7,7 @@ use riverrun_dataflow::tick::Tick;
 
 use super::*;
 use crate::job::{Parts, Started};
-use crate::testing::model::{Model, Rows, entry, inputs, parts, restore, start, store, tokens};
+use crate::tests::model::{Model, Rows, entry, inputs, parts, restore, start, store, tokens};
 
 const NOTHING_YOUNG: Retention = Retention { checkpoints: 3, keep_for: Duration::ZERO };
 
@@ -121,12 +123,19 @@ fn files_that_no_checkpoint_names_are_swept_by_a_later_generation() {
     store.put("jobs/j/state/g000000/c000000000001/w0000/s.t.delta.parquet", b"left by a crash".to_vec()).unwrap();
     store.put("jobs/j/state/g000009/c000000000009/w0000/s.t.delta.parquet", b"of a later one".to_vec()).unwrap();
     drop(running);
+    let unfinished = ["state/g000000/c000000000002/w0000/s.t.base.parquet#1", "log/00000000000000000099.json#2"];
+    for path in unfinished.map(|path| job.dir.path().join("jobs/j").join(path)) {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, b"killed while writing").unwrap();
+    }
     job.model = Model::default();
     let (_, mut running) = job.started(NOTHING_YOUNG).recover(&tokens(job.tick)).unwrap();
     job.model.rows = restore(&*running.states, 1);
     job.run(&mut running, 1);
     let left = store.list("jobs/j/state").unwrap();
     assert!(!left.iter().any(|file| file.path.contains("/g000000/")), "{left:?}");
+    assert!(!job.dir.path().join("jobs/j/state/g000000").exists(), "unfinished files and empty folders go too");
+    assert!(!job.dir.path().join("jobs/j").join(unfinished[1]).exists());
     assert!(
         left.iter().any(|file| file.path.contains("/g000009/")),
         "a later generation's files are not ours to judge"
@@ -154,6 +163,6 @@ fn a_log_that_lost_all_after_its_floor_is_damage() {
     job.run(&mut running, 100);
     drop(running);
     std::fs::remove_dir_all(job.dir.path().join("jobs/j/log")).unwrap();
-    let error = crate::testing::model::open(job.dir.path()).start().unwrap_err();
+    let error = crate::tests::model::open(job.dir.path()).start().unwrap_err();
     assert!(matches!(&error, StateError::Damaged { reason, .. } if reason.contains("all later ones")), "{error}");
 }

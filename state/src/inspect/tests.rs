@@ -1,7 +1,9 @@
+//! What is seen from outside, whole and broken.
+
 use std::path::Path;
 
 use super::*;
-use crate::testing::model::{inputs, run, start, store, tokens};
+use crate::tests::model::{inputs, run, start, store, tokens};
 
 fn findings(dir: &Path) -> Vec<String> {
     verify(store(dir), "j").unwrap().findings

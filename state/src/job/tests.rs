@@ -1,3 +1,5 @@
+//! Restarts: from any checkpoint, after any damage, with any number of workers.
+
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -7,9 +9,7 @@ use riverrun_dataflow::tick::Tick;
 
 use super::*;
 use crate::folder::Begin;
-use crate::testing::model::{
-    Model, Rows, SHARDS, entry, inputs, open, parts, restore, run, spec, start, store, tokens,
-};
+use crate::tests::model::{Model, Rows, SHARDS, entry, inputs, open, parts, restore, run, spec, start, store, tokens};
 
 fn state_files(dir: &Path, tick: Tick) -> Vec<std::path::PathBuf> {
     let store = store(dir);

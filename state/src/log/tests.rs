@@ -1,8 +1,10 @@
+//! The log against lost races, lost answers, pauses and damage.
+
 use std::io::ErrorKind;
 
 use super::*;
 use crate::record::{Generation, Kind};
-use crate::testing::{Fault, Faulty};
+use crate::tests::faulty::{Fault, Faulty};
 
 struct Fixture {
     dir: tempfile::TempDir,

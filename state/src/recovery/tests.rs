@@ -1,3 +1,5 @@
+//! The decision where to begin, over logs made by hand.
+
 use riverrun_dataflow::EventTime;
 use riverrun_dataflow::tick::{TickRecord, Timeline};
 

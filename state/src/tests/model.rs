@@ -38,7 +38,8 @@ pub fn spec() -> JobSpec {
 
 /// A local folder that is not flushed: these tests are about what is written, not about when it is on the disk.
 pub fn store(dir: &Path) -> Store {
-    Store::over(Arc::new(LocalFileSystem::new_with_prefix(dir).unwrap()), Some(dir.to_path_buf()))
+    let local = LocalFileSystem::new_with_prefix(dir).unwrap().with_automatic_cleanup(true);
+    Store::over(Arc::new(local), Some(dir.to_path_buf()))
 }
 
 pub fn open(dir: &Path) -> JobState {

@@ -1,6 +1,4 @@
-//! An object store that fails on demand, and a job that is run by hand.
-
-pub mod model;
+//! An object store that fails on demand.
 
 use std::collections::VecDeque;
 use std::fmt;

@@ -1,0 +1,4 @@
+//! What the tests of this crate share.
+
+pub mod faulty;
+pub mod model;
