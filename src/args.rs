@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::logging::LogFormat;
@@ -29,7 +30,7 @@ pub struct Global {
     #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT", env = "RIVERRUN_OUTPUT")]
     pub output: Format,
     /// Say nothing on stderr but errors.
-    #[arg(short, long, global = true, env = "RIVERRUN_QUIET")]
+    #[arg(short, long, global = true, env = "RIVERRUN_QUIET", value_parser = switch())]
     pub quiet: bool,
     /// Log more; twice: still more.
     #[arg(short, long, global = true, action = clap::ArgAction::Count, env = "RIVERRUN_VERBOSE")]
@@ -104,13 +105,13 @@ pub struct RunArgs {
     #[arg(short, long, value_name = "N", env = "RIVERRUN_WORKERS", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub workers: Option<u16>,
     /// Read topics up to where they end now, then finish.
-    #[arg(long, env = "RIVERRUN_UNTIL_END")]
+    #[arg(long, env = "RIVERRUN_UNTIL_END", value_parser = switch())]
     pub until_end: bool,
     /// Forget what the job did before and begin anew; files that the job wrote are replaced.
-    #[arg(long, env = "RIVERRUN_FRESH")]
+    #[arg(long, env = "RIVERRUN_FRESH", value_parser = switch())]
     pub fresh: bool,
     /// Add to output that is already there and not this job's.
-    #[arg(long, env = "RIVERRUN_APPEND")]
+    #[arg(long, env = "RIVERRUN_APPEND", value_parser = switch())]
     pub append: bool,
 }
 
@@ -261,13 +262,13 @@ pub struct TopicTailArgs {
     #[arg(short = 'n', long, value_name = "N", env = "RIVERRUN_LAST", conflicts_with = "from_start")]
     pub last: Option<u64>,
     /// From the first record on.
-    #[arg(long, env = "RIVERRUN_FROM_START")]
+    #[arg(long, env = "RIVERRUN_FROM_START", value_parser = switch())]
     pub from_start: bool,
     /// This partition only.
     #[arg(short, long, value_name = "N", env = "RIVERRUN_PARTITION")]
     pub partition: Option<u32>,
     /// Goes on with what is written from now on, until a signal.
-    #[arg(short, long, env = "RIVERRUN_FOLLOW")]
+    #[arg(short, long, env = "RIVERRUN_FOLLOW", value_parser = switch())]
     pub follow: bool,
 }
 
@@ -345,7 +346,7 @@ pub struct DemoArgs {
     #[arg(short, long, value_name = "N", default_value_t = 1, env = "RIVERRUN_WORKERS", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub workers: u16,
     /// Makes traffic and runs no job.
-    #[arg(long, env = "RIVERRUN_GENERATE_ONLY")]
+    #[arg(long, env = "RIVERRUN_GENERATE_ONLY", value_parser = switch())]
     pub generate_only: bool,
     /// With --generate-only: writes clicks.jsonl and orders.jsonl to this folder, as fast as possible.
     #[arg(long, value_name = "DIR", requires = "generate_only", env = "RIVERRUN_OUT")]
@@ -354,7 +355,7 @@ pub struct DemoArgs {
     #[arg(long, value_name = "DIR", requires = "generate_only", conflicts_with = "out", env = "RIVERRUN_TOPICS")]
     pub topics: Option<PathBuf>,
     /// Leaves out late, doubled and broken rows.
-    #[arg(long, env = "RIVERRUN_CLEAN")]
+    #[arg(long, env = "RIVERRUN_CLEAN", value_parser = switch())]
     pub clean: bool,
 }
 
@@ -364,6 +365,11 @@ pub struct CompletionArgs {
     /// The shell.
     #[arg(value_enum)]
     pub shell: clap_complete::Shell,
+}
+
+/// Switches take 1, yes, on, true and their opposites from the environment.
+fn switch() -> BoolishValueParser {
+    BoolishValueParser::new()
 }
 
 /// Reads a span of time as job files write it: `500ms`, `30s`, `5m`, `2h`.

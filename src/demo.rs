@@ -1,14 +1,31 @@
 //! `riverrun demo`: a shop's traffic, made here, run through the bundled jobs, and what comes of it in the terminal.
 
+mod board;
 mod dice;
 mod files;
+mod publish;
 mod traffic;
 
+use std::io::{self, IsTerminal};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use riverrun_dataflow::engine::{Control, Observer};
+use riverrun_jobs::run::{self, Outcome, RunError, RunOptions};
+use riverrun_jobs::{Environment, Plan, Topics};
+use serde_json::json;
+
 use crate::args::{DemoArgs, Global};
-use crate::exit::{Done, Exit, Failure};
-use crate::output::Stdout;
-use crate::signals;
+use crate::exit::{Done, Exit, Failure, OrExit};
+use crate::job;
+use crate::output::{self, Format, Stdout, grouped};
+use crate::signals::{self, Asked};
+use board::Board;
 use files::Written;
+use publish::{Until, publish};
 use traffic::{Settings, Traffic};
 
 /// Rows per second where nobody says otherwise.
@@ -17,17 +34,45 @@ const RATE: u32 = 2_000;
 const FILE_RATE: u32 = 200;
 /// Rows in files, where nobody says otherwise.
 const FILE_ROWS: u64 = 100_000;
+/// The demo's folder, where nobody says otherwise.
+const FOLDER: &str = ".riverrun/demo";
+/// What says that a folder is the demo's own, and may be emptied.
+const MARK: &str = ".riverrun-demo";
+/// Items on the board.
+const ITEMS: usize = 12;
+/// How often the board is drawn on a terminal, and written elsewhere.
+const DRAWN_EVERY: Duration = Duration::from_secs(1);
+const WRITTEN_EVERY: Duration = Duration::from_secs(5);
+/// The jobs.
+const JOBS: [&str; 2] = ["attribution", "item-minutes"];
 
 /// Runs the demo.
 pub fn demo(args: &DemoArgs, global: &Global) -> Done {
     let asked = signals::notice()?;
-    if let Some(folder) = &args.out {
-        let settings = settings(args, args.rate.unwrap_or(FILE_RATE));
-        let written = files::write(Traffic::new(settings), args.rows.unwrap_or(FILE_ROWS), folder, &asked)?;
-        return said(&written, global);
+    if !args.generate_only {
+        return run_jobs(args, global, &asked);
     }
-    let _ = (RATE, global);
-    Err(Failure::new(Exit::Usage, "name a folder"))
+    let written = match (&args.out, &args.topics) {
+        (Some(folder), _) => {
+            let traffic = Traffic::new(settings(args, args.rate.unwrap_or(FILE_RATE)));
+            files::write(traffic, args.rows.unwrap_or(FILE_ROWS), folder, &asked)?
+        }
+        (None, Some(dir)) => {
+            publish(settings(args, args.rate.unwrap_or(RATE)), dir, until(args), &asked, &Arc::default())?
+        }
+        (None, None) => {
+            return Err(Failure::new(
+                Exit::Usage,
+                "--generate-only needs a place: --out DIR for files, --topics DIR for topics",
+            ));
+        }
+    };
+    let mut stdout = Stdout::lock();
+    match global.output {
+        Format::Json => stdout.document(&written)?,
+        Format::Table => stdout.line(&said(&written))?,
+    }
+    stdout.flush()
 }
 
 /// What the traffic is like, by the options.
@@ -39,14 +84,183 @@ fn settings(args: &DemoArgs, rate: u32) -> Settings {
     }
 }
 
-fn said(written: &Written, global: &Global) -> Done {
-    let mut stdout = Stdout::lock();
-    match global.output {
-        crate::output::Format::Json => stdout.document(written)?,
-        crate::output::Format::Table => stdout.line(&format!(
-            "{} rows: {} clicks and impressions, {} orders; among them {} late, {} duplicates, {} broken",
-            written.rows, written.clicks, written.orders, written.late, written.duplicate, written.broken
-        ))?,
+fn until(args: &DemoArgs) -> Until {
+    Until { rows: args.rows, span: args.r#for }
+}
+
+fn said(written: &Written) -> String {
+    format!(
+        "{} rows: {} clicks and impressions, {} orders; among them {} late, {} duplicates, {} broken",
+        grouped(written.rows),
+        grouped(written.clicks),
+        grouped(written.orders),
+        grouped(written.late),
+        grouped(written.duplicate),
+        grouped(written.broken)
+    )
+}
+
+/// A job of the demo that runs.
+struct Running {
+    plan: Plan,
+    control: Arc<Control>,
+    thread: thread::JoinHandle<Result<Outcome, RunError>>,
+}
+
+/// Runs the bundled jobs on traffic that is written meanwhile, and shows what they find.
+fn run_jobs(args: &DemoArgs, global: &Global, asked: &Asked) -> Done {
+    let folder = prepare(args.dir.as_deref().unwrap_or(Path::new(FOLDER)))?;
+    let topics = folder.join("topics");
+    let rate = args.rate.unwrap_or(RATE);
+    if !global.quiet {
+        eprintln!("sample traffic of a shop, {} rows/s, into topics in {}", grouped(u64::from(rate)), topics.display());
+        eprintln!("jobs {} run on them; minutes are counted when they are over. Ctrl-C ends it.\n", JOBS.join(" and "));
     }
-    stdout.flush()
+    // The topics are there before the jobs look for them.
+    for stream in traffic::Stream::ALL {
+        crate::topic::open_or_create(&topics, stream.topic(), None)?;
+    }
+    let running = JOBS.map(|job| start(job, &folder, usize::from(args.workers), global));
+    let count = Arc::new(AtomicU64::default());
+    let writer = {
+        let (settings, topics, until) = (settings(args, rate), topics.clone(), until(args));
+        let (asked, count) = (asked.clone(), count.clone());
+        spawn("traffic", move || publish(settings, &topics, until, &asked, &count))?
+    };
+    let mut board = Board::new(&topics);
+    let mut screen = Screen::new(global);
+    let mut failed = None;
+    while !writer.is_finished() && failed.is_none() {
+        thread::park_timeout(screen.every());
+        board.update()?;
+        screen.show(&board, count.load(Ordering::Relaxed))?;
+        failed = running.iter().flatten().find(|job| job.thread.is_finished()).map(|job| job.plan.name().to_owned());
+    }
+    // A job that failed before its time ends the demo; otherwise both are stopped as a signal would.
+    asked.store(true, Ordering::Release);
+    let written = writer.join().expect("a panic ends the process")?;
+    let mut outcomes = Vec::new();
+    for job in running {
+        let Running { plan, control, thread } = job?;
+        control.stop();
+        let outcome =
+            thread.join().expect("a panic ends the process").map_err(|error| crate::run::failed(error, global))?;
+        outcomes.push((plan.name().to_owned(), outcome));
+    }
+    board.update()?;
+    screen.end(&board, &written, &outcomes, &folder)
+}
+
+fn start(job: &str, folder: &Path, workers: usize, global: &Global) -> Result<Running, Failure> {
+    let plan = job::plan(job, &[], global)?;
+    let environment = Environment { topics: Topics::Embedded(folder.join("topics")), until_end: false };
+    let options = RunOptions { state: folder.join("state"), workers, fresh: false, append: false };
+    let control = Control::new();
+    let (own, stop) = (plan.clone(), control.clone());
+    let thread = spawn(job, move || run::run(&own, &environment, &options, stop, Arc::new(Observer::default())))?;
+    Ok(Running { plan, control, thread })
+}
+
+fn spawn<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<thread::JoinHandle<T>, Failure> {
+    thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(work)
+        .or_exit(Exit::Internal, || format!("cannot start the thread `{name}`"))
+}
+
+/// Empties the demo's folder. A folder that holds anything else is refused.
+fn prepare(folder: &Path) -> Result<PathBuf, Failure> {
+    let shown = folder.display();
+    let cannot = || format!("cannot prepare the folder `{shown}`");
+    if folder.exists() && !folder.join(MARK).exists() {
+        let is_empty = folder.read_dir().or_exit(Exit::Storage, cannot)?.next().is_none();
+        if !is_empty {
+            let message = format!("`{shown}` is not empty and not the demo's\n  hint: name another folder with --dir");
+            return Err(Failure::new(Exit::Conflict, message));
+        }
+    }
+    if folder.exists() {
+        std::fs::remove_dir_all(folder).or_exit(Exit::Storage, cannot)?;
+    }
+    std::fs::create_dir_all(folder).or_exit(Exit::Storage, cannot)?;
+    std::fs::write(folder.join(MARK), "emptied when the demo begins\n").or_exit(Exit::Storage, cannot)?;
+    Ok(folder.to_owned())
+}
+
+/// Where the board is shown.
+struct Screen {
+    format: Format,
+    /// Stdout is a terminal on which the board is drawn again.
+    lively: bool,
+    drawn: usize,
+}
+
+impl Screen {
+    fn new(global: &Global) -> Screen {
+        let lively = io::stdout().is_terminal() && output::stderr_is_lively() && global.output == Format::Table;
+        Screen { format: global.output, lively, drawn: 0 }
+    }
+
+    fn every(&self) -> Duration {
+        if self.lively { DRAWN_EVERY } else { WRITTEN_EVERY }
+    }
+
+    fn show(&mut self, board: &Board, rows: u64) -> Done {
+        let mut stdout = Stdout::lock();
+        let total = board.total();
+        match (self.format, self.lively) {
+            (Format::Json, _) => stdout.json_line(&json!({ "rows": rows, "total": total, "items": best(board) }))?,
+            (Format::Table, true) => {
+                let text = format!("{}\n\n{} rows written", board.table(ITEMS), grouped(rows));
+                // Up to the first line of the last drawing, and everything below it away.
+                if self.drawn > 0 {
+                    stdout.bytes(format!("\x1b[{}A\x1b[J", self.drawn).as_bytes())?;
+                }
+                self.drawn = text.lines().count();
+                stdout.line(&text)?;
+            }
+            (Format::Table, false) => stdout.line(&format!(
+                "{} rows written: {} orders, {} attributed, revenue {}.{:02}; {} shown, {} clicked",
+                grouped(rows),
+                grouped(total.orders),
+                grouped(total.attributed),
+                grouped(total.revenue_cents / 100),
+                total.revenue_cents % 100,
+                grouped(total.impressions),
+                grouped(total.clicks)
+            ))?,
+        }
+        stdout.flush()
+    }
+
+    fn end(&mut self, board: &Board, written: &Written, outcomes: &[(String, Outcome)], folder: &Path) -> Done {
+        let mut stdout = Stdout::lock();
+        if self.format == Format::Json {
+            let jobs: serde_json::Map<_, _> =
+                outcomes.iter().map(|(job, outcome)| (job.clone(), json!(outcome))).collect();
+            let end = json!({ "written": written, "total": board.total(), "items": best(board), "jobs": jobs });
+            stdout.json_line(&end)?;
+            return stdout.flush();
+        }
+        if self.drawn > 0 {
+            stdout.bytes(format!("\x1b[{}A\x1b[J", self.drawn).as_bytes())?;
+        }
+        stdout.line(&format!("{}\n\nwritten: {}", board.table(ITEMS), said(written)))?;
+        for (job, outcome) in outcomes {
+            stdout.line(&format!("\nbalance of job `{job}`\n{}", output::balance(&outcome.snapshot.balance)))?;
+        }
+        let topics = folder.join("topics");
+        stdout.line(&format!(
+            "\nthe attributed rows: riverrun topic tail attributed.events.v1 --topics {}",
+            topics.display()
+        ))?;
+        stdout.flush()
+    }
+}
+
+fn best(board: &Board) -> Vec<serde_json::Value> {
+    board.best(ITEMS).into_iter().map(|(item, sums)| json!({ "item": item, "sums": sums })).collect()
 }

@@ -1,13 +1,20 @@
 //! The command line of Riverrun: arguments, logging, signals, exit codes. One file per command; what they do is a floor below.
 
 mod args;
+mod checkpoints;
 mod completion;
 mod demo;
 mod exit;
+mod inspect;
+mod job;
 mod logging;
 mod output;
 mod panics;
+mod preview;
+mod progress;
+mod run;
 mod signals;
+mod topic;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -37,9 +44,16 @@ fn dispatch(cli: &Cli) -> Done {
     let global = &cli.global;
     logging::start(global.log_format, global.log.as_deref(), global.quiet, global.verbose)?;
     match &cli.command {
+        Command::Run(args) => run::run(args, global),
+        Command::Check(args) => inspect::check(args, global),
+        Command::Explain(args) => inspect::explain(args, global),
+        Command::Preview(args) => preview::preview(args, global),
+        Command::Schema => inspect::schema(),
+        Command::New(args) => inspect::new(args, global),
+        Command::Topic(command) => topic::topic(command, global),
+        Command::Checkpoints(command) => checkpoints::checkpoints(command, global),
         Command::Demo(args) => demo::demo(args, global),
         Command::Completion(args) => completion::completion(args),
-        _ => Ok(()),
     }
 }
 

@@ -1,9 +1,11 @@
 //! Output: data goes to stdout, as a table for people or as JSON for programs; talk goes to stderr.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 
 use clap::ValueEnum;
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use riverrun_dataflow::balance::Counts;
 use serde::Serialize;
 
 use crate::exit::{Done, Failure};
@@ -16,15 +18,6 @@ pub enum Format {
     Table,
     /// For programs: one document, or one line per row where rows keep coming.
     Json,
-}
-
-/// How much is said on stderr besides errors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Talk {
-    /// Nothing.
-    Quiet,
-    /// Progress, results, what to do next.
-    Normal,
 }
 
 /// Whether stderr is a terminal on which a line may be drawn again and colours mean something.
@@ -92,6 +85,19 @@ pub fn table(header: &[&str], numbers: &[usize], rows: Vec<Vec<String>>) -> Tabl
         column.set_padding((0, 2));
     }
     table
+}
+
+/// Returns a balance as a table: a line per source and step.
+pub fn balance(balance: &BTreeMap<String, Counts>) -> Table {
+    let row = |(name, counts): (&String, &Counts)| {
+        let numbers =
+            [counts.input, counts.taken, counts.filtered, counts.late, counts.bad, counts.duplicate, counts.out];
+        let mut row = vec![name.clone()];
+        row.extend(numbers.map(grouped));
+        row
+    };
+    let header = ["step", "in", "taken", "filtered", "late", "bad", "duplicate", "out"];
+    table(&header, &[1, 2, 3, 4, 5, 6, 7], balance.iter().map(row).collect())
 }
 
 /// Returns a number with its thousands apart.

@@ -9,6 +9,7 @@
 mod columns;
 mod compression;
 mod identity;
+mod lines;
 mod listing;
 mod lock;
 mod sidecar;
@@ -19,5 +20,6 @@ mod tests;
 mod text;
 
 pub use compression::Compression;
+pub use lines::LineReader;
 pub use sink::{FileSink, FileSinkConfig, committed_length};
 pub use source::{FileSource, FileSourceConfig};

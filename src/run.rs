@@ -1,0 +1,97 @@
+//! `riverrun run`: one job, here, until its input ends or somebody stops it.
+
+use std::sync::Arc;
+
+use riverrun_dataflow::engine::{Control, Observer};
+use riverrun_jobs::run::{self, Ended, Outcome, RunError, RunOptions};
+
+use crate::args::{Global, RunArgs};
+use crate::exit::{Done, Exit, Failure};
+use crate::job;
+use crate::output::{self, Format, Stdout};
+use crate::progress::Progress;
+use crate::signals;
+
+/// Where state is kept if nobody says.
+pub const STATE: &str = ".riverrun/state";
+
+/// Runs the job.
+pub fn run(args: &RunArgs, global: &Global) -> Done {
+    let plan = job::plan(&args.job.job, &args.job.set, global)?;
+    let environment = job::environment(&args.job, args.until_end);
+    let options = RunOptions {
+        state: state_folder(args.state.state.as_deref())?,
+        workers: job::workers(args.workers),
+        fresh: args.fresh,
+        append: args.append,
+    };
+    let control = Control::new();
+    let stop = control.clone();
+    let quiet = global.quiet;
+    signals::listen(move || {
+        stop.stop();
+        if !quiet {
+            eprintln!("stopping: what was read is finished first; once more to end at once");
+        }
+    })?;
+    let observer = Arc::new(Observer::default());
+    let progress = (!quiet).then(|| Progress::start(plan.name(), observer.clone())).transpose()?;
+    let result = run::run(&plan, &environment, &options, control, observer);
+    if let Some(progress) = progress {
+        progress.end();
+    }
+    let outcome = result.map_err(|error| failed(error, global))?;
+    say(plan.name(), &outcome, global)
+}
+
+/// Returns the folder that `--state` names.
+pub fn state_folder(state: Option<&str>) -> Result<std::path::PathBuf, Failure> {
+    let named = state.unwrap_or(STATE);
+    match named.split_once("://") {
+        Some(("file", path)) => Ok(path.into()),
+        Some((scheme, _)) => Err(Failure::new(
+            Exit::Usage,
+            format!("cannot keep state at `{named}`: `{scheme}` is not known to this version\n  hint: name a folder"),
+        )),
+        None => Ok(named.into()),
+    }
+}
+
+/// Gives a failed run its exit code.
+pub fn failed(error: RunError, global: &Global) -> Failure {
+    if let RunError::Connect(report) = &error {
+        return job::faulty(report, global);
+    }
+    let exit = match error.exit_code() {
+        70 => Exit::Internal,
+        74 => Exit::Storage,
+        75 => Exit::Fenced,
+        78 => Exit::Invalid,
+        _ => Exit::Failed,
+    };
+    Failure { exit, error: error.into() }
+}
+
+/// Says how the run ended, and shows the balance.
+fn say(job: &str, outcome: &Outcome, global: &Global) -> Done {
+    if !global.quiet {
+        for warning in &outcome.warnings {
+            eprintln!("warning: {warning}");
+        }
+        match outcome.ended {
+            Ended::Finished => eprintln!("job `{job}` is finished"),
+            Ended::AlreadyFinished => {
+                eprintln!("job `{job}` was finished before; nothing was done\n  hint: --fresh begins anew");
+            }
+            Ended::Stopped => eprintln!("job `{job}` stopped; the next run goes on from here"),
+        }
+    }
+    let mut stdout = Stdout::lock();
+    match global.output {
+        Format::Json => stdout.document(outcome)?,
+        // The balance is said to people, on stderr: a console sink may have written data to stdout.
+        Format::Table if !global.quiet => eprintln!("\n{}", output::balance(&outcome.snapshot.balance)),
+        Format::Table => {}
+    }
+    stdout.flush()
+}
