@@ -53,9 +53,10 @@ impl Select {
         };
         let read = |index: &usize| columns.iter().any(|(_, e)| e.columns().contains(input.field(*index).name()));
         let needed: Vec<usize> = visible.into_iter().filter(read).chain(hidden.iter().copied()).collect();
-        let field = |(name, e): &(String, Expression)| {
-            let nullable = e.as_column().is_none_or(|index| input.field(index).is_nullable());
-            Arc::new(Field::new(name, e.data_type().clone(), nullable))
+        // A column as it stands keeps all that its field says of it: that it holds JSON, for one.
+        let field = |(name, e): &(String, Expression)| match e.as_column() {
+            Some(index) => Arc::new(input.field(index).clone().with_name(name)),
+            None => Arc::new(Field::new(name, e.data_type().clone(), true)),
         };
         let fields: Vec<_> = columns.iter().map(field).chain(hidden_fields).collect();
         let columns = columns.into_iter().map(|(_, e)| e.on_columns(&needed)).collect();
