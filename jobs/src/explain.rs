@@ -8,7 +8,7 @@ use riverrun_dataflow::schema::{Hidden, visible_of};
 use serde_json::{Value, json};
 
 use crate::fault::list;
-use crate::plan::{Plan, PlannedSink, PlannedSource, PlannedStep, type_name};
+use crate::plan::{Plan, PlannedInput, PlannedSink, PlannedSource, PlannedStep, type_name};
 use crate::spec::values::{write_bytes, write_duration};
 use crate::spec::{SinkPlace, SourcePlace};
 
@@ -106,12 +106,21 @@ fn step_facts(plan: &Plan, step: &PlannedStep) -> Facts {
 
 /// Says where the rows of a step are stepped.
 fn exchange(plan: &Plan, step: &PlannedStep) -> String {
-    let keyed = step.inputs.iter().find(|input| input.route.is_some());
-    match keyed {
-        None => "none: each worker its own rows".to_owned(),
-        Some(input) if input.keys.is_empty() => "all rows to one shard: there is no key".to_owned(),
-        Some(input) => format!("by ({}) to {} shards", list(&input.keys), plan.settings.shards),
+    let Some(first) = step.inputs.first().filter(|input| input.route.is_some() || !input.keys.is_empty()) else {
+        return "none: each worker its own rows".to_owned();
+    };
+    let there = |input: &&PlannedInput| input.route.is_none();
+    let mut text = match first.keys.is_empty() {
+        true => "all rows to one shard: there is no key".to_owned(),
+        false => format!("by ({}) to {} shards", list(&first.keys), plan.settings.shards),
+    };
+    let chained: Vec<String> = step.inputs.iter().filter(there).map(|input| plan.edge_name(input.from)).collect();
+    if chained.len() == step.inputs.len() {
+        text = format!("none: rows are already placed by ({})", list(&first.keys));
+    } else if !chained.is_empty() {
+        write!(text, "; those of {} are there already", list(chained)).expect("a string can be written to");
     }
+    text
 }
 
 fn sink_facts(plan: &Plan, sink: &PlannedSink) -> Facts {

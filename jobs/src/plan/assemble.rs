@@ -26,7 +26,8 @@ pub(super) fn assemble(
     used: &BTreeSet<Edge>,
     needs: &Needs,
 ) -> Plan {
-    let mut assembly = Assembly { spec, names, forward, needs, schemas: BTreeMap::new(), numbers: BTreeMap::new() };
+    let (schemas, keyed, disorders, numbers) = Default::default();
+    let mut assembly = Assembly { spec, names, forward, needs, schemas, keyed, disorders, numbers };
     let mut order: Vec<usize> = (0..spec.sources.len()).filter(|index| used.contains(&Edge::Source(*index))).collect();
     order.sort_by_key(|index| &spec.sources[*index].name.value);
     let sources: Vec<PlannedSource> =
@@ -59,6 +60,10 @@ struct Assembly<'a> {
     needs: &'a Needs,
     /// Schemas of what was put together so far, hidden columns included; edges as the job file numbers them.
     schemas: BTreeMap<Edge, SchemaRef>,
+    /// The key by which the rows of a stream are on the worker of their shard, in the stream's own names.
+    keyed: BTreeMap<Edge, Vec<String>>,
+    /// The `max_disorder` of the plan's sources.
+    disorders: Vec<Duration>,
     /// From the numbers of the job file to those of the plan.
     numbers: BTreeMap<Edge, usize>,
 }
@@ -88,6 +93,7 @@ impl Assembly<'_> {
         self.schemas.insert(Edge::Source(index), schema.arrow());
         self.schemas.insert(Edge::SourceBad(index), with_hidden(&bad_columns(), &[Hidden::Split]));
         self.numbers.insert(Edge::Source(index), number);
+        self.disorders.push(source.max_disorder);
         PlannedSource {
             name: source.name.value.clone(),
             place: source.place.clone().expect("a source without a place is at fault"),
@@ -125,18 +131,29 @@ impl Assembly<'_> {
             OperatorSpec::Attribute(attribute) => Some(attribute.by.iter().map(|key| key.value.clone()).collect()),
         };
         let given: Vec<SchemaRef> = edges.iter().map(|edge| self.schemas[edge].clone()).collect();
-        let schemas: Vec<SchemaRef> = match keys {
-            None => given.clone(),
-            Some(_) => given.iter().map(routed_schema).collect(),
+        // Steps whose keys agree are chained: their rows are on the right worker already, with the right hash.
+        let there: Vec<bool> =
+            edges.iter().map(|edge| keys.is_some() && self.keyed.get(edge) == keys.as_ref()).collect();
+        let arriving = |(schema, there): (&SchemaRef, &bool)| match keys.is_some() && !there {
+            true => routed_schema(schema),
+            false => schema.clone(),
         };
+        let schemas: Vec<SchemaRef> = given.iter().zip(&there).map(arriving).collect();
         let uses = self.forward.uses.get(&index).cloned().unwrap_or_default();
-        let made = self.make(index, &step.operator, &uses, &schemas);
-        let inputs = edges.iter().zip(&given).map(|(edge, schema)| PlannedInput {
+        let inputs = edges.iter().zip(&given).zip(&there).map(|((edge, schema), there)| PlannedInput {
             from: self.renumbered(*edge),
-            route: keys.as_ref().map(|keys| indices(schema, keys)),
+            route: keys.as_ref().filter(|_| !there).map(|keys| indices(schema, keys)),
             keys: keys.clone().unwrap_or_default(),
         });
         let inputs: Vec<PlannedInput> = inputs.collect();
+        let watermark = paths(&inputs, before);
+        // How far the watermark of these inputs is behind the newest row.
+        let slack = watermark.iter().map(|path| path.delay + self.disorders[path.source]).max().unwrap_or_default();
+        let made = self.make(index, &uses, &schemas, slack);
+        let key = keys.or_else(|| self.carried_key(&step.operator, &uses, edges[0]));
+        if let Some(key) = key {
+            self.keyed.insert(Edge::Step(index), key);
+        }
         let late = made.late.filter(|_| self.needs.contains_key(&Edge::StepLate(index)));
         self.schemas.insert(Edge::Step(index), made.schema.clone());
         self.schemas.insert(Edge::StepBad(index), with_hidden(&bad_columns(), &[Hidden::Split]));
@@ -146,7 +163,7 @@ impl Assembly<'_> {
         PlannedStep {
             name: step.name.value.clone(),
             operator: step.operator.name(),
-            watermark: paths(&inputs, before),
+            watermark,
             inputs,
             work: made.work,
             schema: made.schema,
@@ -158,24 +175,27 @@ impl Assembly<'_> {
         }
     }
 
-    fn make(&self, index: usize, operator: &OperatorSpec, uses: &StepUses, schemas: &[SchemaRef]) -> Made {
+    /// Returns the key of a select's rows: that of its input, if all of its columns are still there.
+    fn carried_key(&self, operator: &OperatorSpec, uses: &StepUses, input: Edge) -> Option<Vec<String>> {
+        let key = self.keyed.get(&input).filter(|_| matches!(operator, OperatorSpec::Select(_)))?;
+        let Some(columns) = &uses.columns else { return Some(key.clone()) };
+        let renamed = |name: &String| {
+            let column = columns.iter().find(|column| column.plain && column.uses.first() == Some(name))?;
+            Some(column.name.clone())
+        };
+        key.iter().map(renamed).collect()
+    }
+
+    fn make(&self, index: usize, uses: &StepUses, schemas: &[SchemaRef], slack: Duration) -> Made {
         let expressions = &self.forward.expressions;
-        match operator {
+        match &self.spec.steps[index].operator {
             OperatorSpec::Select(select) => {
                 let need = self.needs.get(&Edge::Step(index)).cloned().unwrap_or_default();
                 operators::select(expressions, select, uses, &need.columns, &schemas[0])
             }
             OperatorSpec::Union(_) => operators::union(schemas),
             OperatorSpec::Window(window) => operators::window(expressions, window, &schemas[0]),
-            OperatorSpec::Attribute(attribute) => {
-                let edges = self.edges(index);
-                let disorder = |edge: Edge| match edge {
-                    Edge::Source(source) => self.spec.sources[source].max_disorder,
-                    _ => Duration::ZERO,
-                };
-                let slack = edges.iter().map(|edge| disorder(*edge)).max().unwrap_or_default();
-                make_attribute(attribute, schemas, slack)
-            }
+            OperatorSpec::Attribute(attribute) => make_attribute(attribute, schemas, slack),
         }
     }
 
@@ -215,17 +235,18 @@ fn make_attribute(attribute: &AttributeSpec, schemas: &[SchemaRef], slack: Durat
     };
     let bounds = settings.bounds;
     let step = Attribute::new(settings, &schemas[0], &schemas[1]).expect("keys and schemas were checked");
-    let held = write_duration(attribute.window + slack);
+    let behind = match slack.is_zero() {
+        true => String::new(),
+        false => format!(" behind the watermark, itself {} behind the newest row", write_duration(slack)),
+    };
+    let window = write_duration(attribute.window);
     let mut keeps = vec![
-        format!(
-            "touches: {held} of event time behind the watermark and ahead of it, at most {} a worker",
-            bounds.max_touches
-        ),
-        format!("pending conversions: until the watermark passes them, at most {} a worker", bounds.max_pending),
+        format!("touches: {window} of event time{behind}; at most {} a worker", bounds.max_touches),
+        format!("waiting conversions: until the watermark passes them; at most {} a worker", bounds.max_pending),
     ];
     if let Some(span) = dedupe_for {
         let span = write_duration(span);
-        keeps.push(format!("ids of conversions: {span} of event time, at most {} a worker", bounds.max_seen));
+        keeps.push(format!("ids of conversions: {span} of event time; at most {} a worker", bounds.max_seen));
     }
     let does = vec![
         ("by", keys.join(", ")),

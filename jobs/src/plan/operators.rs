@@ -121,7 +121,7 @@ pub(super) fn window(expressions: &Expressions, window: &WindowSpec, input: &Sch
     );
     let open = write_duration(window.size.value + window.lateness);
     let keeps = format!(
-        "groups: one per key and window of {open} behind the watermark and of all ahead of it, at most {} a worker",
+        "groups: one per key and window, until the watermark is {open} past its beginning; at most {} a worker",
         WindowSettings::GROUPS_MAX
     );
     let schema = step.schema().clone();

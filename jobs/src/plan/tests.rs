@@ -184,3 +184,42 @@ fn a_file_that_is_not_there_or_no_text_is_a_fault() {
     std::fs::write(&path, "job: x").unwrap();
     assert_eq!(read_file(&path).unwrap(), "job: x");
 }
+
+#[test]
+fn steps_whose_keys_agree_are_chained_without_an_exchange() {
+    let routes = |plan: &Plan, name: &str| -> Vec<bool> {
+        step(plan, name).inputs.iter().map(|input| input.route.is_some()).collect()
+    };
+    let plan = plan_of(SMALL, &[]);
+    assert_eq!(routes(&plan, "sums"), [true]);
+    // Sums are on the worker of their key; what touches them is not.
+    assert_eq!(routes(&plan, "credited"), [false, true]);
+    let hour = "{ window: { from: renamed, tumble: 1h, by: [key], aggregates: { n: count(*) } } }";
+    let over = |columns: &str| {
+        let select = format!("steps.renamed={{ select: {{ from: sums, columns: {columns} }} }}");
+        let plan =
+            plan_of(SMALL, &[&select, &format!("steps.hours={hour}"), "sinks.hours={ from: hours, console: {} }"]);
+        routes(&plan, "hours")
+    };
+    assert_eq!(over("['k as key', total]"), [false]);
+    assert_eq!(over("['upper(k) as key', total]"), [true]);
+    assert_eq!(over("['upper(k) as key', k]"), [true]);
+}
+
+#[test]
+fn json_stays_json_through_every_step() {
+    let text = r#"
+job: nested
+sources: { a: { topic: a, schema: { k: string, j: json, ts: timestamp_ms }, event_time: ts } }
+steps:
+  one: { select: { from: a, columns: [k, "j as doc", ts] } }
+  two: { select: { from: one, where: "k <> ''" } }
+  three: { attribute: { conversions: two, touches: one, by: [k], window: 1m } }
+sinks: { out: { from: three, topic: b } }
+"#;
+    let plan = plan_of(text, &[]);
+    for name in ["doc", "touch_doc"] {
+        let field = plan.sink_schema(0).field_with_name(name).unwrap().clone();
+        assert!(riverrun_connectors::format::schema::is_json(&field), "{name}");
+    }
+}
