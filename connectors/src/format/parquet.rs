@@ -5,8 +5,6 @@
 //! raw text is its columns as JSON.
 
 mod convert;
-#[cfg(test)]
-mod tests;
 
 use std::collections::BTreeMap;
 
