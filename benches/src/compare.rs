@@ -11,9 +11,18 @@ use crate::measure::{Cost, median, run};
 /// The variants of Riverrun that are measured: checkpoints as good as never, and every second.
 const VARIANTS: [(&str, &str); 2] = [("riverrun", "1h"), ("riverrun, checkpoints every second", "1s")];
 
+/// What all runs have in common.
+struct Bench<'a> {
+    binary: PathBuf,
+    data: PathBuf,
+    scratch: &'a Path,
+    arguments: &'a Arguments,
+}
+
 /// Compares both workloads.
-pub fn compare(arguments: &Arguments) -> anyhow::Result<()> {
-    std::fs::create_dir_all(&arguments.scratch).context("cannot create the scratch folder")?;
+pub fn compare(arguments: &Arguments, scratch: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(scratch).context("cannot create the scratch folder")?;
+    let bench = Bench { binary: binary(arguments)?, data: data(arguments, scratch)?, scratch, arguments };
     println!("| workload | program | CPU s (median of {}) | ratio | peak MiB | wall s | output |", arguments.runs);
     println!("|---|---|---|---|---|---|---|");
     for workload in ["w1", "w4"] {
@@ -21,17 +30,17 @@ pub fn compare(arguments: &Arguments) -> anyhow::Result<()> {
         let mut own: [Vec<Cost>; 2] = Default::default();
         for _ in 0..arguments.runs {
             if let Some(program) = &arguments.rival {
-                let out = arguments.scratch.join("rival.jsonl");
+                let out = bench.scratch.join("rival.jsonl");
                 let mut command = Command::new(program);
-                command.arg(workload).arg(&arguments.data).arg(out);
-                rival.push(run(&mut command, &arguments.scratch.join("rival.log"))?);
+                command.arg(workload).arg(&bench.data).arg(out);
+                rival.push(run(&mut command, &bench.scratch.join("rival.log"))?);
             }
             for ((_, every), costs) in VARIANTS.iter().zip(&mut own) {
-                costs.push(riverrun(arguments, workload, every)?);
+                costs.push(bench.riverrun(workload, every)?);
             }
         }
         let base = median(rival.iter().map(|cost| cost.cpu));
-        let checked = check(arguments, workload)?;
+        let checked = bench.check(workload)?;
         if !rival.is_empty() {
             print_row(workload, "by hand", &rival, base, "");
         }
@@ -54,24 +63,6 @@ fn job(workload: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("jobs").join(format!("{workload}.yaml"))
 }
 
-fn riverrun(arguments: &Arguments, workload: &str, every: &str) -> anyhow::Result<Cost> {
-    let out = arguments.scratch.join(format!("{workload}.jsonl"));
-    let state = arguments.scratch.join("state");
-    for path in [&out, &state] {
-        remove(path)?;
-    }
-    let data = |name: &str| arguments.data.join(name).display().to_string();
-    let mut command = Command::new(&arguments.riverrun);
-    command.arg("run").arg(job(workload)).args(["-w", "1", "--fresh", "--append", "-q", "--state"]).arg(&state);
-    command.arg("--set").arg(format!("sources.clicks.file.path={}", data("clicks.jsonl")));
-    if workload == "w1" {
-        command.arg("--set").arg(format!("sources.orders.file.path={}", data("orders.jsonl")));
-    }
-    command.arg("--set").arg(format!("sinks.out.file.path={}", out.display()));
-    command.arg("--set").arg(format!("checkpoint.every={every}"));
-    run(&mut command, &arguments.scratch.join("riverrun.log"))
-}
-
 fn remove(path: &Path) -> anyhow::Result<()> {
     let removed = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
     match removed {
@@ -82,12 +73,52 @@ fn remove(path: &Path) -> anyhow::Result<()> {
     }
 }
 
-fn check(arguments: &Arguments, workload: &str) -> anyhow::Result<String> {
-    let out = arguments.scratch.join(format!("{workload}.jsonl"));
-    let rows = std::fs::read(&out)?.iter().filter(|byte| **byte == b'\n').count();
-    let Some(checker) = &arguments.checker else { return Ok(format!("{rows} rows")) };
-    let done = Command::new("python3").arg(checker).arg(workload).arg(&arguments.data).arg(&out).output()?;
-    let said = String::from_utf8_lossy(&done.stdout).trim().to_owned();
-    ensure!(done.status.success(), "{workload}: {said}\n{}", String::from_utf8_lossy(&done.stderr));
-    Ok(said)
+/// Returns the riverrun binary.
+fn binary(arguments: &Arguments) -> anyhow::Result<PathBuf> {
+    let beside = || Ok::<_, anyhow::Error>(std::env::current_exe()?.with_file_name("riverrun"));
+    let binary = arguments.riverrun.clone().map_or_else(beside, Ok)?;
+    ensure!(binary.exists(), "{} is not there: build it first, with `cargo build --release`", binary.display());
+    Ok(binary)
+}
+
+/// Returns the input, generated if none is given.
+fn data(arguments: &Arguments, scratch: &Path) -> anyhow::Result<PathBuf> {
+    if let Some(data) = &arguments.data {
+        return Ok(data.clone());
+    }
+    let data = scratch.join("data");
+    let mut command = Command::new(binary(arguments)?);
+    command.args(["demo", "--generate-only", "--clean", "--seed", "7", "--rows", &arguments.rows.to_string(), "--out"]);
+    run(command.arg(&data), &scratch.join("generate.log"))?;
+    Ok(data)
+}
+
+impl Bench<'_> {
+    fn riverrun(&self, workload: &str, every: &str) -> anyhow::Result<Cost> {
+        let out = self.scratch.join(format!("{workload}.jsonl"));
+        let state = self.scratch.join("state");
+        for path in [&out, &state] {
+            remove(path)?;
+        }
+        let data = |name: &str| self.data.join(name).display().to_string();
+        let mut command = Command::new(&self.binary);
+        command.arg("run").arg(job(workload)).args(["-w", "1", "--fresh", "--append", "-q", "--state"]).arg(&state);
+        command.arg("--set").arg(format!("sources.clicks.file.path={}", data("clicks.jsonl")));
+        if workload == "w1" {
+            command.arg("--set").arg(format!("sources.orders.file.path={}", data("orders.jsonl")));
+        }
+        command.arg("--set").arg(format!("sinks.out.file.path={}", out.display()));
+        command.arg("--set").arg(format!("checkpoint.every={every}"));
+        run(&mut command, &self.scratch.join("riverrun.log"))
+    }
+
+    fn check(&self, workload: &str) -> anyhow::Result<String> {
+        let out = self.scratch.join(format!("{workload}.jsonl"));
+        let rows = std::fs::read(&out)?.iter().filter(|byte| **byte == b'\n').count();
+        let Some(checker) = &self.arguments.checker else { return Ok(format!("{rows} rows")) };
+        let done = Command::new("python3").arg(checker).arg(workload).arg(&self.data).arg(&out).output()?;
+        let said = String::from_utf8_lossy(&done.stdout).trim().to_owned();
+        ensure!(done.status.success(), "{workload}: {said}\n{}", String::from_utf8_lossy(&done.stderr));
+        Ok(said)
+    }
 }

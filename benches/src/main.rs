@@ -13,26 +13,44 @@ use clap::Parser;
 /// Measures whole jobs as processes.
 #[derive(Parser)]
 struct Arguments {
-    /// The riverrun binary.
+    /// The riverrun binary; by default the one beside this program.
     #[arg(long)]
-    riverrun: PathBuf,
-    /// A folder with `clicks.jsonl` and `orders.jsonl`.
+    riverrun: Option<PathBuf>,
+    /// A folder with `clicks.jsonl` and `orders.jsonl`; by default shop traffic that riverrun generates, `--rows` clicks of it.
     #[arg(long)]
-    data: PathBuf,
+    data: Option<PathBuf>,
     /// The hand-written program, called as `PROGRAM WORKLOAD DATA OUT`; without it only Riverrun is run.
-    #[arg(long)]
+    #[arg(long, requires = "data")]
     rival: Option<PathBuf>,
     /// A checker of outputs, called as `python3 CHECKER WORKLOAD DATA OUT`.
-    #[arg(long)]
+    #[arg(long, requires = "data")]
     checker: Option<PathBuf>,
     /// Runs of each; the median counts.
     #[arg(long, default_value_t = 5)]
     runs: usize,
-    /// Where outputs and state go.
+    /// Rows to generate where no data is given.
+    #[arg(long, default_value_t = 1_000_000)]
+    rows: u64,
+    /// Where outputs and state go; by default a folder that is removed at the end.
     #[arg(long)]
-    scratch: PathBuf,
+    scratch: Option<PathBuf>,
+    /// Once, on a handful of rows: shows that the bench still runs, measures nothing.
+    #[arg(long)]
+    tiny: bool,
 }
 
 fn main() -> anyhow::Result<()> {
-    compare::compare(&Arguments::parse())
+    let mut arguments = Arguments::parse();
+    if arguments.tiny {
+        (arguments.runs, arguments.rows) = (1, 5_000);
+    }
+    let own;
+    let scratch = match &arguments.scratch {
+        Some(scratch) => scratch.clone(),
+        None => {
+            own = tempfile::tempdir()?;
+            own.path().to_owned()
+        }
+    };
+    compare::compare(&arguments, &scratch)
 }
