@@ -82,6 +82,20 @@ fn a_cut_or_missing_file_is_seen_or_harmless() {
 }
 
 #[test]
+fn the_end_of_a_cut_segment_is_never_given_for_its_end() {
+    let dir = quick_dir();
+    let (topic, rows, files) = written(dir.path());
+    let path = files.iter().rev().find(|f| f.extension().is_some_and(|e| e == "log")).unwrap();
+    let good = fs::read(path).unwrap();
+    assert_eq!(topic.describe().unwrap()[0].records, rows);
+    for length in 0..good.len() {
+        fs::write(path, &good[..length]).unwrap();
+        assert!(matches!(topic.describe(), Err(TopicError::Damaged { .. })), "cut to {length}");
+        assert!(TopicSource::new(dir.path(), "t").splits(true).is_err(), "cut to {length}");
+    }
+}
+
+#[test]
 fn damage_names_the_file_and_the_byte() {
     let dir = quick_dir();
     let (topic, _, _) = written(dir.path());
