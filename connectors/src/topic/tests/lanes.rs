@@ -187,3 +187,27 @@ fn lanes_are_partitions_and_stay_apart() {
     assert!(matches!(TopicSink::new(dir.path(), "t", Some(2)).lanes(), Err(SinkError::Refused(_))));
     assert_eq!(TopicSink::new(dir.path(), "t", None).lanes().unwrap(), 3);
 }
+
+#[test]
+fn a_commit_far_greater_than_a_segment_stays_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    create(dir.path(), 1024);
+    let (mut lane, _) = open(dir.path(), &claim("a", 1)).unwrap();
+    let mut rows = EncodedRows::default();
+    for n in 0..40u8 {
+        rows.bytes.extend_from_slice(&vec![n; 100_000]);
+        rows.end_row(None);
+    }
+    let great = TickRows { tick: 2, rows, times: vec![5; 40] };
+    for (commit, upto) in [2, 4, 6].into_iter().enumerate() {
+        lane.commit(upto, std::slice::from_ref(&great)).unwrap();
+        let seen = rows_of(&topic(dir.path())).unwrap();
+        assert_eq!(seen.len(), 40 * (commit + 1));
+        assert!(seen.iter().enumerate().all(|(n, row)| row.value == vec![(n % 40) as u8; 100_000]));
+        assert_eq!(topic(dir.path()).describe().unwrap()[0].segments, commit as u64 + 1);
+        drop(lane);
+        let (again, found) = open(dir.path(), &claim("a", 1)).unwrap();
+        assert_eq!(found, token("a", 1, upto));
+        lane = again;
+    }
+}
