@@ -44,6 +44,8 @@ pub struct Collector {
     reader: LogReader,
     retention: Retention,
     generation: u64,
+    /// The checkpoint record from which this generation was restored; later ones of earlier runs were passed over.
+    base: u64,
     floor: u64,
     /// Checkpoints that are not collected, newest first. The beginning of the job counts as one, without files.
     kept: VecDeque<Kept>,
@@ -60,6 +62,10 @@ pub struct Collector {
 
 #[derive(Debug)]
 struct Kept {
+    seq: u64,
+    /// The job could be restored from it when it was last looked at. Those that were passed over keep their files as long as
+    /// they stand between others, but do not count.
+    counts: bool,
     at: Option<DateTime<Utc>>,
     after: u64,
     inputs: Option<u64>,
@@ -68,11 +74,13 @@ struct Kept {
 
 impl Kept {
     fn beginning(at: &str) -> Kept {
-        Kept { at: time_of(at), after: 1, inputs: None, files: BTreeSet::new() }
+        Kept { seq: 0, counts: true, at: time_of(at), after: 1, inputs: None, files: BTreeSet::new() }
     }
 
-    fn of(checkpoint: &Checkpoint, at: &str) -> Kept {
+    fn of(seq: u64, checkpoint: &Checkpoint, at: &str) -> Kept {
         Kept {
+            seq,
+            counts: true,
             at: time_of(at),
             after: checkpoint.after,
             inputs: checkpoint.inputs.map(|inputs| inputs.seq),
@@ -95,13 +103,13 @@ impl Collector {
         bounds: Bounds,
         base: Option<u64>,
     ) -> Collector {
-        // What stands between the base and the end of the log was passed over; it is not kept.
-        let unseen = reader.backwards(Bounds { last: base.unwrap_or(bounds.floor), ..bounds });
+        let unseen = reader.backwards(bounds);
         Collector {
             folder,
             reader,
             retention,
             generation,
+            base: base.unwrap_or(0),
             floor: bounds.floor,
             kept: VecDeque::new(),
             unseen: Some(unseen),
@@ -112,10 +120,10 @@ impl Collector {
         }
     }
 
-    /// Notes that `checkpoint` was published just now, and deletes a piece of what is no longer needed. Failure is logged: it
+    /// Notes that `checkpoint` was published just now as record `seq`, and deletes a piece of what is no longer needed. Failure is logged: it
     /// loses nothing but room.
-    pub fn published(&mut self, checkpoint: &Checkpoint, ledger: &SharedLedger) {
-        self.kept.push_front(Kept::of(checkpoint, &written_now()));
+    pub fn published(&mut self, seq: u64, checkpoint: &Checkpoint, ledger: &SharedLedger) {
+        self.kept.push_front(Kept::of(seq, checkpoint, &written_now()));
         if self.failed {
             return;
         }
@@ -130,10 +138,13 @@ impl Collector {
         if self.unseen.is_some() {
             return Ok(());
         }
-        self.drop_old(ledger);
-        let target = self.kept.iter().map(|kept| kept.after - 1).min().unwrap_or(0);
-        if target >= self.floor + FLOOR_STEP || (!self.swept && target > self.floor) {
+        let left = self.left();
+        let target = self.kept.iter().take(left).map(|kept| kept.after - 1).min().unwrap_or(0);
+        let step = if self.swept { FLOOR_STEP } else { 1 };
+        if left < self.kept.len() && target >= self.floor + step {
+            let dropped = self.kept.split_off(left);
             self.raise(target)?;
+            self.drop_files(dropped, ledger);
         }
         if !self.swept {
             self.sweep(ledger)?;
@@ -157,27 +168,33 @@ impl Collector {
             let record = record?;
             self.oldest.clone_from(&record.header.at);
             if let Body::Checkpoint(checkpoint) = &record.body {
-                self.kept.push_back(Kept::of(checkpoint, &record.header.at));
+                let seq = record.header.seq;
+                self.kept.push_back(Kept { counts: seq <= self.base, ..Kept::of(seq, checkpoint, &record.header.at) });
             }
         }
         Ok(())
     }
 
-    /// Drops the checkpoints that are no longer kept, and dooms their files.
-    fn drop_old(&mut self, ledger: &SharedLedger) {
+    /// Returns how many of the checkpoints are still to be kept.
+    fn left(&self) -> usize {
         let keep_for = chrono::Duration::from_std(self.retention.keep_for).ok();
-        let oldest_kept = time_of(&written_now()).zip(keep_for).and_then(|(now, age)| now.checked_sub_signed(age));
-        let mut dropped = BTreeSet::new();
-        while self.kept.len() > self.retention.checkpoints.max(1) {
-            let young = |kept: &Kept| kept.at.zip(oldest_kept).is_some_and(|(at, limit)| at > limit);
-            if self.kept.back().is_none_or(young) {
+        let limit = time_of(&written_now()).zip(keep_for).and_then(|(now, age)| now.checked_sub_signed(age));
+        let is_young = |kept: &Kept| kept.at.zip(limit).is_some_and(|(at, limit)| at > limit);
+        let mut counted = self.kept.iter().filter(|kept| kept.counts).count();
+        let mut left = self.kept.len();
+        for kept in self.kept.iter().rev() {
+            counted -= usize::from(kept.counts);
+            if counted < self.retention.checkpoints.max(1) || is_young(kept) {
                 break;
             }
-            dropped.extend(self.kept.pop_back().into_iter().flat_map(|kept| kept.files));
+            left -= 1;
         }
-        if dropped.is_empty() {
-            return;
-        }
+        left
+    }
+
+    /// Dooms the files of dropped checkpoints that nobody needs.
+    fn drop_files(&mut self, dropped: VecDeque<Kept>, ledger: &SharedLedger) {
+        let dropped: BTreeSet<String> = dropped.into_iter().flat_map(|kept| kept.files).collect();
         let needed = self.needed(ledger);
         self.doomed.extend(dropped.difference(&needed).map(|path| self.folder.inside(path)));
     }
@@ -188,10 +205,12 @@ impl Collector {
         needed
     }
 
-    /// Raises the floor to `target` and dooms the records up to it.
+    /// Raises the floor to `target` and dooms the records up to it. The floor tells which is the oldest checkpoint that still
+    /// has its files: records of older ones may stand above the floor, since they came late.
     fn raise(&mut self, target: u64) -> Result<(), StateError> {
         let store = self.folder.store();
-        store.create(&self.folder.inside(&format!("floor/{target:020}")), Vec::new())?;
+        let oldest = self.kept.back().map_or(0, |kept| kept.seq);
+        store.create(&self.folder.inside(&format!("floor/{target:020}")), format!("{oldest}\n").into_bytes())?;
         let inputs: BTreeSet<u64> = self.kept.iter().filter_map(|kept| kept.inputs).collect();
         let records = (self.floor + 1..=target).filter(|seq| !inputs.contains(seq));
         self.doomed.extend(records.map(|seq| self.reader.path(seq)));

@@ -114,9 +114,9 @@ impl Journal for JobJournal {
         let tables = self.ledger.lock().publish(parts.tick, &parts.files);
         let after = after.unwrap_or(self.log.last() + 1);
         let body = Body::Checkpoint(Box::new(Checkpoint::of(parts, tables, after, self.inputs)));
-        self.log.append(&body)?;
+        let at = self.log.append(&body)?;
         if let Body::Checkpoint(checkpoint) = body {
-            self.collector.published(&checkpoint, &self.ledger);
+            self.collector.published(at.seq, &checkpoint, &self.ledger);
         }
         Ok(())
     }

@@ -11,7 +11,7 @@
 //! jobs/{job}/job.json                 what was fixed when the job was created
 //! jobs/{job}/LOCK                     held for life by the process that runs the job
 //! jobs/{job}/log/{seq:020}.json       the log: generation, inputs, ticks and checkpoint records
-//! jobs/{job}/floor/{seq:020}          empty; records up to the greatest name are gone or about to be deleted
+//! jobs/{job}/floor/{seq:020}          records up to the greatest name are gone or about to be deleted
 //! jobs/{job}/state/g{gen:06}/c{tick:012}/w{worker:04}/{step}.{table}.{delta|base}.parquet
 //! ```
 

@@ -56,6 +56,13 @@ impl LogReader {
         Ok(names.iter().filter_map(|listed| number_of(&listed.name)).max().unwrap_or(0))
     }
 
+    /// Returns the number of the oldest checkpoint record whose files are kept; 0 if all are.
+    pub fn oldest_kept(&self) -> Result<u64, StateError> {
+        let floor = self.floor()?;
+        let text = self.store.get(&format!("{}/floor/{floor:020}", self.folder))?.unwrap_or_default();
+        Ok(std::str::from_utf8(&text).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0))
+    }
+
     /// Reads record `seq`.
     pub fn read(&self, seq: u64) -> Result<Record, StateError> {
         let path = self.path(seq);

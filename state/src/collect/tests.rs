@@ -73,6 +73,8 @@ fn old_checkpoints_go_and_the_job_goes_on() {
     assert_eq!(job.count("floor"), 1);
     assert!(job.count("state") < 60, "{} files left", job.count("state"));
     drop(running);
+    let report = crate::inspect::verify(store(job.dir.path()), "j").unwrap();
+    assert_eq!(report.findings, Vec::<String>::new());
     let started = job.started(NOTHING_YOUNG);
     assert_eq!(started.inputs(), Some(&inputs()), "the inputs record outlives the records around it");
     let (recovery, running) = started.recover(&tokens(200)).unwrap();
@@ -92,6 +94,22 @@ fn every_kept_checkpoint_can_be_restored() {
         let base = recovery.checkpoint.map(|it| it.parts.tick).unwrap();
         assert!((118..=120).contains(&base) && (broken == 0) == (base == 120), "{base} with {broken} broken");
         assert_eq!(restore(&*running.states, 1), job.snapshots[&base]);
+    }
+}
+
+#[test]
+fn checkpoints_that_were_passed_over_do_not_count() {
+    let mut job = Job::new();
+    let mut running = job.running(NOTHING_YOUNG);
+    job.run(&mut running, 120);
+    drop(running);
+    for (restart, base) in [(1, 119), (2, 119), (3, 119)] {
+        break_newest(job.dir.path(), 1);
+        let (recovery, mut running) = job.started(NOTHING_YOUNG).recover(&tokens(job.tick)).unwrap();
+        assert_eq!(recovery.checkpoint.map(|it| it.parts.tick), Some(base), "restart {restart}");
+        job.model.rows = restore(&*running.states, 1);
+        assert_eq!(job.model.rows, job.snapshots[&base]);
+        job.run(&mut running, 1);
     }
 }
 

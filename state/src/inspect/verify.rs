@@ -113,7 +113,16 @@ impl Check {
         }
         match &record.body {
             Body::Ticks(ticks) => self.ticks(&name, seq, ticks),
-            Body::Checkpoint(checkpoint) => self.checkpoint(reader, bounds, &name, seq, checkpoint),
+            Body::Checkpoint(checkpoint) => {
+                let before = self.report.findings.len();
+                self.checkpoint(reader, bounds, &name, seq, checkpoint);
+                // The files of an old checkpoint go before its record does, perhaps while they were looked at.
+                match reader.oldest_kept() {
+                    Ok(oldest) if seq < oldest => self.report.findings.truncate(before),
+                    Ok(_) => {}
+                    Err(error) => self.find(error.to_string()),
+                }
+            }
             Body::Generation(_) | Body::Inputs(_) => {}
         }
     }
