@@ -8,7 +8,7 @@ use world::{Row, Spans, Tick, World, row};
 
 /// A tick: its rows, and how far the watermark moves.
 fn ticks() -> impl Strategy<Value = Vec<Tick>> {
-    let tick = (prop::collection::vec(row(), 0..25), 0i64..90);
+    let tick = (prop::collection::vec(row(), 0..40), 0i64..90);
     (prop::collection::vec(tick, 1..8), -100i64..0).prop_map(|(ticks, from)| {
         let mut watermark = from;
         let mut made: Vec<Tick> = Vec::new();

@@ -118,7 +118,7 @@ fn result(start: i64, key: &Key, rows: &[Row], spans: Spans) -> String {
     let f: Vec<f64> = rows.iter().filter_map(|row| row.f).collect();
     let positive_f: Vec<f64> = positive.iter().filter_map(|row| row.f).collect();
     let d: Vec<i128> = rows.iter().filter_map(|row| row.d).collect();
-    let tens: Vec<i64> = n.iter().filter(|n| **n != 1).map(|n| 10 / n).collect();
+    let tens: Vec<i64> = n.iter().filter(|n| **n != 1).map(|n| 10 / (n - 1)).collect();
     let some = |given: bool| given.then_some(());
     let sum_d: i128 = d.iter().sum();
     let avg_d = |_| {
@@ -147,6 +147,7 @@ fn result(start: i64, key: &Key, rows: &[Row], spans: Spans) -> String {
         int(last(&all, |row| row.n, Ord::cmp, false).and_then(|row| row.n)),
         float(last(&with_n, |row| row.f, compare_floats, false).and_then(|row| row.f).map(normal)),
         int(some(!tens.is_empty()).map(|_| tens.iter().sum())),
+        int(Some(n.iter().filter(|n| 10 / **n != 5).count() as i64)),
     ]
     .join(" ")
 }
