@@ -1,8 +1,8 @@
 //! The fast way for objects of plain values: one pass over the bytes, no tree, no allocation.
 //!
-//! It knows: fields at the top level, strings without escapes, numbers, `true`, `false`, `null`. On anything else, and on anything
-//! wrong, it gives up, and the caller begins the record again with `serde_json`. So it may refuse what is right, but never
-//! take what is wrong; tests hold the two readers together.
+//! It knows: fields at the top level, strings (where they are wanted: without escapes), numbers, `true`, `false`, `null`. On
+//! anything else, and on anything wrong, it gives up, and the caller begins the record again with `serde_json`. So it may refuse
+//! what is right, but never take what is wrong; tests hold the two readers together.
 //!
 //! Records repeat their fields in one order: the name expected next is compared as it stands, quotes and colon included.
 
@@ -172,7 +172,7 @@ fn take(text: &str, at: usize, rows: &mut Rows, slot: usize) -> Result<usize, Gi
 #[inline]
 fn skip(bytes: &[u8], at: usize) -> Result<usize, GiveUp> {
     match bytes.get(at).ok_or(GiveUp)? {
-        b'"' => Ok(string_end(bytes, at + 1)? + 1),
+        b'"' => Ok(skipped_end(bytes, at + 1)? + 1),
         b'-' | b'0'..=b'9' => Ok(number_end(bytes, at)?.0),
         b'n' => word(bytes, at, b"null"),
         b't' => word(bytes, at, b"true"),
@@ -278,5 +278,22 @@ fn string_end(bytes: &[u8], at: usize) -> Result<usize, GiveUp> {
     match bytes.get(end) == Some(&b'"') {
         true => Ok(end),
         false => Err(GiveUp),
+    }
+}
+
+/// Returns where the string that begins at `at`, and that nobody wants, has its closing quote; escapes are only checked.
+#[inline]
+fn skipped_end(bytes: &[u8], mut at: usize) -> Result<usize, GiveUp> {
+    loop {
+        let end = plain_end(bytes, at);
+        at = match (bytes.get(end), bytes.get(end + 1)) {
+            (Some(b'"'), _) => return Ok(end),
+            (Some(b'\\'), Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't')) => end + 2,
+            (Some(b'\\'), Some(b'u')) => match bytes.get(end + 2..end + 6) {
+                Some(digits) if digits.iter().all(u8::is_ascii_hexdigit) => end + 6,
+                _ => return Err(GiveUp),
+            },
+            _ => return Err(GiveUp),
+        };
     }
 }
