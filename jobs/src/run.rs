@@ -72,7 +72,7 @@ pub fn run(
     control: Arc<Control>,
     observer: Arc<Observer>,
 ) -> Result<Outcome, RunError> {
-    let connected = plan.connect(environment)?;
+    let mut connected = plan.connect(environment)?;
     let mut started = open(plan, &connected, options)?;
     let mut warnings = Vec::new();
     if started.inputs().is_none() {
@@ -81,13 +81,18 @@ pub fn run(
     }
     let inputs = started.inputs().cloned().expect("resolved just now or before");
     // What a job reads is resolved once: whether topics end is decided when it begins, not at every restart.
-    let mut connected = connected;
     for source in &mut connected.sources {
         let mut own = inputs.splits.iter().filter(|split| split.source == source.name);
         let bounded = own.all(|split| split.spec.end.is_some());
         if bounded != source.bounded {
             warnings.push(bounds_differ(plan.name(), &source.name, bounded));
             source.bounded = bounded;
+        }
+    }
+    for sink in &mut connected.sinks {
+        // Lanes outlive rescaling and new partitions: they are what they were when the job was created.
+        if let Some(created) = started.lanes().iter().find(|created| created.sink == sink.name) {
+            sink.lanes = created.lanes;
         }
     }
     let splits = by_source(&inputs);
