@@ -7,6 +7,7 @@ mod hash;
 mod names;
 mod need;
 mod operators;
+mod select;
 mod stream;
 
 use std::sync::Arc;

@@ -13,8 +13,26 @@ pub fn reference() -> String {
          stand for a variable of the environment and the contents of a file.\n",
     );
     section(&JOB, "The job", 2, &mut out);
+    out.push_str(TYPES);
     out
 }
+
+/// What a reader of JSON, CSV or Parquet needs to know of types.
+const TYPES: &str = "\n## Types of columns\n\n\
+| type | JSON value |\n|---|---|\n\
+| `string` | a text |\n\
+| `bool` | `true` or `false` |\n\
+| `int64` | a whole number |\n\
+| `float64` | a number |\n\
+| `decimal(12,2)` | a number, or a text that holds one, exact; 1 to 38 digits, of which so many after the point |\n\
+| `timestamp` | an RFC 3339 text such as `2026-01-31T12:00:00Z` |\n\
+| `timestamp_s`, `timestamp_ms`, `timestamp_us` | whole seconds, milliseconds, microseconds since 1970 |\n\
+| `date` | a text such as `2026-01-31` |\n\
+| `json` | anything, kept as it is |\n\
+| `list<T>` | a list |\n\
+| `struct{a: T, b: T}` | an object |\n\n\
+Fields that the schema does not name are ignored; one that is missing is null, and a row without a required one \
+(`string!`) is bad, as is a row with a value of another type.\n";
 
 fn section(section_of: &Section, title: &str, level: usize, out: &mut String) {
     let built = || section_of.fields.iter().filter(|field| !field.later);

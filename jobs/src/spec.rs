@@ -6,6 +6,7 @@ pub mod fields;
 mod overrides;
 mod parts;
 pub mod reader;
+mod scalars;
 pub mod values;
 
 use std::ops::RangeInclusive;
