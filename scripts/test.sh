@@ -27,7 +27,14 @@ kill_loop() {
   RIVERRUN_BIN="$target/release/riverrun" scripts/kill-loop 4 --mode live
 }
 docs()  { RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked; }
-bench() { cargo run --release --locked -p riverrun-benches -- --tiny; }
+bench() {
+  local scratch
+  scratch=$(mktemp -d)
+  "$target/release/riverrun" demo --generate-only --clean --rows 20000 --out "$scratch/data" &&
+    cargo run --release --locked -p riverrun-benches -- \
+      --riverrun "$target/release/riverrun" --data "$scratch/data" --runs 1 --scratch "$scratch/out" || return 1
+  rm -rf "$scratch"
+}
 
 passed=0
 total_from=$SECONDS

@@ -330,6 +330,9 @@ pub struct DemoArgs {
     /// Ends after so many rows.
     #[arg(long, value_name = "N", env = "RIVERRUN_ROWS")]
     pub rows: Option<u64>,
+    /// Traffic of the past that is written at once when it begins [default: 5m; 0s with --generate-only].
+    #[arg(long, value_name = "SPAN", env = "RIVERRUN_HISTORY", value_parser = span)]
+    pub history: Option<std::time::Duration>,
     /// Everything random follows from this.
     #[arg(long, default_value_t = 7, env = "RIVERRUN_SEED")]
     pub seed: u64,

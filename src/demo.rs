@@ -34,6 +34,8 @@ const RATE: u32 = 2_000;
 const FILE_RATE: u32 = 200;
 /// Rows in files, where nobody says otherwise.
 const FILE_ROWS: u64 = 100_000;
+/// How much has happened when the demo begins.
+const HISTORY: Duration = Duration::from_secs(300);
 /// The demo's folder, where nobody says otherwise.
 const FOLDER: &str = ".riverrun/demo";
 /// What says that a folder is the demo's own, and may be emptied.
@@ -58,7 +60,8 @@ pub fn demo(args: &DemoArgs, global: &Global) -> Done {
             files::write(traffic, args.rows.unwrap_or(FILE_ROWS), folder, &asked)?
         }
         (None, Some(dir)) => {
-            publish(settings(args, args.rate.unwrap_or(RATE)), dir, until(args), &asked, &Arc::default())?
+            let settings = settings(args, args.rate.unwrap_or(RATE));
+            publish(settings, dir, args.history.unwrap_or_default(), until(args), &asked, &Arc::default())?
         }
         (None, None) => {
             return Err(Failure::new(
@@ -114,7 +117,10 @@ fn run_jobs(args: &DemoArgs, global: &Global, asked: &Asked) -> Done {
     let rate = args.rate.unwrap_or(RATE);
     if !global.quiet {
         eprintln!("sample traffic of a shop, {} rows/s, into topics in {}", grouped(u64::from(rate)), topics.display());
-        eprintln!("jobs {} run on them; minutes are counted when they are over. Ctrl-C ends it.\n", JOBS.join(" and "));
+        eprintln!(
+            "jobs {} run on them; it begins with the last minutes at once. Ctrl-C ends it.\n",
+            JOBS.join(" and ")
+        );
     }
     // The topics are there before the jobs look for them.
     for stream in traffic::Stream::ALL {
@@ -124,8 +130,8 @@ fn run_jobs(args: &DemoArgs, global: &Global, asked: &Asked) -> Done {
     let count = Arc::new(AtomicU64::default());
     let writer = {
         let (settings, topics, until) = (settings(args, rate), topics.clone(), until(args));
-        let (asked, count) = (asked.clone(), count.clone());
-        spawn("traffic", move || publish(settings, &topics, until, &asked, &count))?
+        let (asked, count, history) = (asked.clone(), count.clone(), args.history.unwrap_or(HISTORY));
+        spawn("traffic", move || publish(settings, &topics, history, until, &asked, &count))?
     };
     let mut board = Board::new(&topics);
     let mut screen = Screen::new(global);

@@ -42,7 +42,9 @@ fn main() -> ExitCode {
 
 fn dispatch(cli: &Cli) -> Done {
     let global = &cli.global;
-    logging::start(global.log_format, global.log.as_deref(), global.quiet, global.verbose)?;
+    // The demo makes bad and late rows on purpose: warnings about them would only tear its table.
+    let quiet = global.quiet || (matches!(cli.command, Command::Demo(_)) && global.verbose == 0);
+    logging::start(global.log_format, global.log.as_deref(), quiet, global.verbose)?;
     match &cli.command {
         Command::Run(args) => run::run(args, global),
         Command::Check(args) => inspect::check(args, global),

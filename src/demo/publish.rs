@@ -35,11 +35,13 @@ pub fn now_ms() -> Result<i64, Failure> {
     Ok(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
-/// Writes traffic that begins now to the topics in `dir`, until `until` or a signal. `count` is told of the rows written.
+/// Writes traffic to the topics in `dir`, until `until` or a signal: what happened in the last `history` at once, then what happens
+/// now, as it happens. `count` is told of the rows written.
 #[expect(clippy::disallowed_methods, reason = "the pace of live traffic; what is written is input, not output")]
 pub fn publish(
     settings: Settings,
     dir: &Path,
+    history: Duration,
     until: Until,
     asked: &Asked,
     count: &Arc<AtomicU64>,
@@ -55,11 +57,12 @@ pub fn publish(
         };
         producers.insert(stream, Producer::open(&topic, options).map_err(failed)?);
     }
-    let start_ms = now_ms()?;
+    let now_ms = now_ms()?;
+    let start_ms = now_ms - i64::try_from(history.as_millis()).unwrap_or(0);
     let began = Instant::now();
     let mut written = Written::default();
     for arrival in Traffic::new(Settings { start_ms, ..settings }) {
-        let due = Duration::from_millis(u64::try_from(arrival.at_ms - start_ms).unwrap_or(0));
+        let due = Duration::from_millis(u64::try_from(arrival.at_ms - now_ms).unwrap_or(0));
         while began.elapsed() < due && !signals::asked(asked) && until.span.is_none_or(|span| began.elapsed() < span) {
             for producer in producers.values_mut() {
                 producer.sync().map_err(failed)?;
