@@ -3,11 +3,15 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::exit::{Exit, Failure, OrExit};
+
+/// Signals this close together are one wish: `timeout` and shells send them to a process and to its group.
+const ONE_WISH: Duration = Duration::from_millis(200);
 
 /// Set once somebody asked for a stop.
 pub type Asked = Arc<AtomicBool>;
@@ -19,13 +23,17 @@ pub fn listen(on_first: impl FnOnce() + Send + 'static) -> Result<Asked, Failure
     let asked: Asked = Arc::default();
     let flag = asked.clone();
     let mut on_first = Some(on_first);
+    #[expect(clippy::disallowed_methods, reason = "tells one wish from two; reaches no output")]
     let listening = move || {
+        let mut first = Instant::now();
         for signal in signals.forever() {
             flag.store(true, Ordering::Release);
-            match on_first.take() {
-                Some(stop) => stop(),
+            if let Some(stop) = on_first.take() {
+                first = Instant::now();
+                stop();
+            } else if first.elapsed() > ONE_WISH {
                 // 130 or 143, as a shell would say of a process that the signal ended.
-                None => std::process::exit(128 + signal),
+                std::process::exit(128 + signal);
             }
         }
     };
