@@ -79,7 +79,7 @@ fn line(job: &str, before: &Seen, seen: &Seen) -> String {
         line.push_str(&format!(", watermark {}", clock(*watermark)));
         // On bounded input the recorded clock is event time itself: there is no lag to speak of.
         if share.is_none() {
-            line.push_str(&format!(", {:.1} s behind", (now - watermark).max(0) as f64 / 1e6));
+            line.push_str(&format!(", {:.1} s behind", now.saturating_sub(*watermark).max(0) as f64 / 1e6));
         }
     }
     if tick < repeated_to {

@@ -61,8 +61,10 @@ pub struct OpenSource {
     pub source: Arc<dyn Source>,
     /// Makes its decoder.
     pub decoder: Make<dyn Decoder>,
-    /// All its splits have fixed ends.
+    /// It ends; for a topic that is decided when the job begins.
     pub bounded: bool,
+    /// It is bounded by what it is, though the end of a split may be unknown before it is reached: that of a compressed file.
+    pub fixed: bool,
 }
 
 /// A sink, ready to be written.
@@ -238,7 +240,7 @@ fn open_source(planned: &PlannedSource, environment: &Environment) -> Result<Ope
             let decoder = decoder(&planned.format, planned.schema.clone())
                 .map_err(|error| cannot(codes::CANNOT_OPEN, &who, topic, error))?;
             let source = Arc::new(TopicSource::new(folder, &topic.value));
-            Ok(OpenSource { name, source, decoder, bounded: environment.until_end })
+            Ok(OpenSource { name, source, decoder, bounded: environment.until_end, fixed: false })
         }
         SourcePlace::File(path) => {
             let config = FileSourceConfig {
@@ -250,7 +252,7 @@ fn open_source(planned: &PlannedSource, environment: &Environment) -> Result<Ope
             let failed = |error| cannot(codes::CANNOT_OPEN, &who, path, error);
             let source = FileSource::new(config).map_err(failed)?;
             let decoder = source.decoder().map_err(failed)?;
-            Ok(OpenSource { name, source: Arc::new(source), decoder, bounded: true })
+            Ok(OpenSource { name, source: Arc::new(source), decoder, bounded: true, fixed: true })
         }
     }
 }

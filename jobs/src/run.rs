@@ -81,7 +81,7 @@ pub fn run(
     }
     let inputs = started.inputs().cloned().expect("resolved just now or before");
     // What a job reads is resolved once: whether topics end is decided when it begins, not at every restart.
-    for source in &mut connected.sources {
+    for source in connected.sources.iter_mut().filter(|source| !source.fixed) {
         let mut own = inputs.splits.iter().filter(|split| split.source == source.name);
         let bounded = own.all(|split| split.spec.end.is_some());
         if bounded != source.bounded {
@@ -157,7 +157,9 @@ fn resolve(connected: &Connected) -> Result<Inputs, RunError> {
         sources.iter().zip(found).flat_map(|(source, splits)| splits.into_iter().map(move |node| (source, node)));
     let splits =
         named.map(|(source, node)| InputSplit { id: node.id, source: source.clone(), spec: node.spec }).collect();
-    Ok(Inputs { now: SystemClock.now(), sources, splits })
+    // On bounded input even the clock is a function of the data.
+    let now = if connected.bounded() { i64::MIN } else { SystemClock.now() };
+    Ok(Inputs { now, sources, splits })
 }
 
 fn by_source(inputs: &Inputs) -> Vec<Vec<SplitNode>> {
