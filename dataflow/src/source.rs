@@ -189,7 +189,9 @@ pub enum SourceError {
         reason: String,
     },
     /// A split is not what it was when the job began.
-    #[error("{what} changed while the job was using it: {reason}")]
+    #[error(
+        "{what} changed while the job was using it: {reason}\n  hint: put it back as it was, or start over with --fresh"
+    )]
     Changed {
         /// The split, named as the user knows it.
         what: String,
