@@ -1,0 +1,15 @@
+//! End to end: the real binary on real files and topics, each claim about the product proved by a test that can fail.
+//!
+//! [`support`] makes input and runs processes, [`oracle`] says what must come out, computed from the raw input in the plainest
+//! way and without a line of the product's code. Everything random follows from a seed, which a failure names.
+
+mod bad_input;
+mod bounded_memory;
+mod damage;
+mod life_cycle;
+mod live;
+mod oracle;
+mod real_data;
+mod right;
+mod same_bytes;
+mod support;

@@ -1,0 +1,301 @@
+//! The binary as a process: started, watched, stopped, killed; never left behind.
+
+use std::io::Read;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// After this a process counts as hung.
+pub const HUNG_AFTER: Duration = Duration::from_secs(60);
+
+/// A command that can be started, again and again.
+pub struct Invocation {
+    program: String,
+    arguments: Vec<String>,
+    folder: std::path::PathBuf,
+}
+
+impl Invocation {
+    /// Returns `riverrun` with these arguments in this folder.
+    pub fn new(folder: &Path, arguments: &[&str]) -> Invocation {
+        let arguments = arguments.iter().map(|argument| argument.to_string()).collect();
+        Invocation { program: env!("CARGO_BIN_EXE_riverrun").to_owned(), arguments, folder: folder.to_owned() }
+    }
+
+    /// Adds an argument.
+    pub fn arg(mut self, argument: impl Into<String>) -> Invocation {
+        self.arguments.push(argument.into());
+        self
+    }
+
+    /// Adds arguments.
+    pub fn args(self, arguments: &[&str]) -> Invocation {
+        arguments.iter().fold(self, |all, argument| all.arg(*argument))
+    }
+
+    /// Overrides a value of the job file.
+    pub fn set(self, value: impl Into<String>) -> Invocation {
+        self.arg("--set").arg(value)
+    }
+
+    /// Sets the number of workers.
+    pub fn workers(self, workers: usize) -> Invocation {
+        self.arg("-w").arg(workers.to_string())
+    }
+
+    /// Lets a shell do something first, for example set a limit; `"$@"` in the script is the command.
+    pub fn within(self, shell: &[&str], script: &str) -> Invocation {
+        let mut arguments: Vec<String> = shell[1..].iter().map(|argument| argument.to_string()).collect();
+        arguments.extend(["-c".to_owned(), script.to_owned(), "sh".to_owned(), self.program]);
+        arguments.extend(self.arguments);
+        Invocation { program: shell[0].to_owned(), arguments, folder: self.folder }
+    }
+
+    /// Starts it, with what it says collected.
+    pub fn start(&self) -> Running {
+        let mut child = self.spawn();
+        let (ended, ends) = channel();
+        let stdout = collect(child.stdout.take(), ended.clone());
+        let stderr = collect(child.stderr.take(), ended);
+        Running { child: Some(child), stdout, stderr, ends, open: 2, said: self.arguments.join(" ") }
+    }
+
+    /// Starts it, with its stdout left to the caller.
+    pub fn start_with_stdout(&self) -> (Running, std::process::ChildStdout) {
+        let mut child = self.spawn();
+        let (ended, ends) = channel();
+        let stdout = child.stdout.take().expect("it is a pipe");
+        let stderr = collect(child.stderr.take(), ended);
+        let nothing = collect(None::<std::io::Empty>, channel().0);
+        (Running { child: Some(child), stdout: nothing, stderr, ends, open: 1, said: self.arguments.join(" ") }, stdout)
+    }
+
+    fn spawn(&self) -> Child {
+        let mut command = Command::new(&self.program);
+        command.args(&self.arguments).current_dir(&self.folder);
+        // What the person at the desk has set must not reach a test.
+        let own = std::env::vars_os().map(|(name, _)| name);
+        own.filter(|name| name.to_string_lossy().starts_with("RIVERRUN_")).for_each(|name| {
+            command.env_remove(name);
+        });
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().unwrap_or_else(|error| panic!("cannot start {}: {error}", self.program))
+    }
+
+    /// Runs it to its end.
+    pub fn finish(&self) -> Finished {
+        self.start().finish()
+    }
+
+    /// Runs it to its end, which must be a good one.
+    pub fn succeed(&self) -> Finished {
+        let finished = self.finish();
+        assert_eq!(finished.code, Some(0), "{finished}");
+        finished
+    }
+
+    /// Runs it to its end, which must come with this exit code and a message with all of `says`.
+    pub fn fail(&self, code: i32, says: &[&str]) -> Finished {
+        let finished = self.finish();
+        assert_eq!(finished.code, Some(code), "{finished}");
+        for part in says {
+            assert!(finished.stderr.contains(part), "`{part}` is not said: {finished}");
+        }
+        finished
+    }
+}
+
+fn collect(from: Option<impl Read + Send + 'static>, ended: std::sync::mpsc::Sender<()>) -> Receiver<Vec<u8>> {
+    let (send, receive) = channel();
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(mut from) = from {
+            // What was read before an error is still what was said.
+            let _ = from.read_to_end(&mut bytes);
+        }
+        let _ = send.send(bytes);
+        let _ = ended.send(());
+    });
+    receive
+}
+
+/// A process that runs; it is killed when the test lets go of it.
+pub struct Running {
+    child: Option<Child>,
+    stdout: Receiver<Vec<u8>>,
+    stderr: Receiver<Vec<u8>>,
+    /// Says of each collected stream that it ended, which is when the process does.
+    ends: Receiver<()>,
+    open: usize,
+    said: String,
+}
+
+/// The signals of a clean stop.
+#[derive(Clone, Copy)]
+pub enum Stop {
+    /// SIGTERM.
+    Terminate,
+    /// SIGINT.
+    Interrupt,
+}
+
+impl Running {
+    /// Returns the process id.
+    pub fn id(&self) -> u32 {
+        self.child.as_ref().expect("it was not waited for").id()
+    }
+
+    /// Waits for this long at most, and returns whether the process ended.
+    pub fn ends_within(&mut self, time: Duration) -> bool {
+        while self.open > 0 {
+            match self.ends.recv_timeout(time) {
+                Ok(()) => self.open -= 1,
+                Err(RecvTimeoutError::Timeout) => return false,
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        true
+    }
+
+    /// Kills it, as a power cut would.
+    pub fn kill(mut self) {
+        self.kill_now();
+    }
+
+    fn kill_now(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // It may have ended by itself.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Asks it to stop.
+    pub fn signal(&self, stop: Stop) {
+        let name = match stop {
+            Stop::Terminate => "TERM",
+            Stop::Interrupt => "INT",
+        };
+        let sent = Command::new("sh").args(["-c", &format!("kill -{name} {}", self.id())]).status();
+        assert!(sent.is_ok_and(|status| status.success()), "the signal was not sent");
+    }
+
+    /// Looks again and again until `there` says so; the process must not end meanwhile.
+    pub fn until(&mut self, what: &str, mut there: impl FnMut() -> bool) {
+        let pause = Duration::from_millis(5);
+        for _ in 0..HUNG_AFTER.as_millis() / pause.as_millis() {
+            if there() {
+                return;
+            }
+            if self.ends_within(pause) {
+                let finished = self.take();
+                panic!("it ended before {what}: {finished}");
+            }
+        }
+        self.kill_now();
+        panic!("{what} never came, `{}`", self.said);
+    }
+
+    /// Waits for its end.
+    pub fn finish(mut self) -> Finished {
+        if !self.ends_within(HUNG_AFTER) {
+            self.kill_now();
+            panic!("it hung: `{}`; {}", self.said, String::from_utf8_lossy(&self.stderr.recv().unwrap_or_default()));
+        }
+        self.take()
+    }
+
+    fn take(&mut self) -> Finished {
+        let status = self.child.take().expect("it is waited for once").wait().expect("it is our child");
+        let stderr = String::from_utf8_lossy(&self.stderr.recv().expect("it was collected")).into_owned();
+        let finished = Finished {
+            code: status.code(),
+            stdout: self.stdout.recv().expect("it was collected"),
+            stderr,
+            said: self.said.clone(),
+        };
+        let panicked = ["panicked", "internal error:"].iter().any(|sign| finished.stderr.contains(sign));
+        assert!(!panicked && ![Some(70), Some(101)].contains(&finished.code), "a panic: {finished}");
+        finished
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.kill_now();
+    }
+}
+
+/// A process that ended.
+pub struct Finished {
+    /// Its exit code; none if a signal ended it.
+    pub code: Option<i32>,
+    /// What it wrote to stdout.
+    pub stdout: Vec<u8>,
+    /// What it said.
+    pub stderr: String,
+    said: String,
+}
+
+impl std::fmt::Display for Finished {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let stdout = String::from_utf8_lossy(&self.stdout);
+        let stdout = stdout.chars().take(4000).collect::<String>();
+        write!(f, "`{}` ended with {:?}\n{}\n{stdout}", self.said, self.code, self.stderr)
+    }
+}
+
+impl Finished {
+    /// Returns the document that the run gave.
+    pub fn document(&self) -> Value {
+        serde_json::from_slice(&self.stdout).unwrap_or_else(|error| panic!("no JSON document, {error}: {self}"))
+    }
+
+    /// Returns the counts of a source or step from the balance that the run gave.
+    pub fn counts(&self, name: &str) -> Counts {
+        let document = self.document();
+        let balance = find(&document, "balance").unwrap_or_else(|| panic!("no balance: {self}"));
+        let of = |count: &str| balance[name][count].as_u64().unwrap_or_else(|| panic!("no {count} of {name}: {self}"));
+        let counts = Counts {
+            input: of("in"),
+            taken: of("taken"),
+            filtered: of("filtered"),
+            late: of("late"),
+            bad: of("bad"),
+            duplicate: of("duplicate"),
+            out: of("out"),
+        };
+        let Counts { input, taken, filtered, late, bad, duplicate, .. } = counts;
+        assert_eq!(input, taken + filtered + late + bad + duplicate, "the balance of {name} does not add up: {self}");
+        counts
+    }
+
+    /// Returns why the run ended.
+    pub fn ended(&self) -> String {
+        let document = self.document();
+        let ended = find(&document, "ended").and_then(Value::as_str);
+        ended.unwrap_or_else(|| panic!("no reason for the end: {self}")).to_owned()
+    }
+}
+
+/// The rows of a source or step, by what became of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counts {
+    pub input: u64,
+    pub taken: u64,
+    pub filtered: u64,
+    pub late: u64,
+    pub bad: u64,
+    pub duplicate: u64,
+    pub out: u64,
+}
+
+fn find<'a>(value: &'a Value, key: &str) -> Option<&'a Value> {
+    match value {
+        Value::Object(members) => members.get(key).or_else(|| members.values().find_map(|inner| find(inner, key))),
+        _ => None,
+    }
+}
