@@ -8,7 +8,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/prepare.sh
 
 rows=${1:-1000000}
-cargo build --release --locked
+cargo build --release --workspace --locked
 bin=${CARGO_TARGET_DIR:-$PWD/target}/release/riverrun
 work=.riverrun/main-job
 rm -rf "$work"

@@ -20,7 +20,8 @@ fi
 fmt()   { cargo fmt --all --check; }
 lint()  { cargo clippy --workspace --all-targets --locked -- -D warnings; }
 tests() { cargo test --workspace --locked; }
-build() { cargo build --release --locked; }
+# The whole workspace at once: another choice of packages would be another choice of features, and compile everything again.
+build() { cargo build --release --workspace --locked; }
 kill_loop() {
   RIVERRUN_BIN="$target/release/riverrun" scripts/kill-loop 6 --mode files
   RIVERRUN_BIN="$target/release/riverrun" scripts/kill-loop 4 --mode topics

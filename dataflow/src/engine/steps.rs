@@ -1,8 +1,6 @@
 //! Steps on the dataflow: plumbing between streams and the contracts of [`crate::operator`].
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -146,10 +144,6 @@ pub fn transform<'s>(
 }
 
 /// Returns the input watermark of a step.
-fn watermark(node: &StepNode, record: &TickRecord) -> EventTime {
-    input_watermark(node, &record.watermarks)
-}
-
 fn input_watermark(node: &StepNode, watermarks: &[EventTime]) -> EventTime {
     let ways = node.watermark.iter().map(|way| watermarks[way.source].minus(way.delay));
     ways.min().unwrap_or(EventTime::MAX)
@@ -218,7 +212,7 @@ pub fn operator<'s>(
     let width = inputs.len();
     let mut inputs: Vec<_> = inputs.into_iter().map(|stream| builder.new_input(stream, Pipeline)).collect();
     let mut records = builder.new_input(records, Pipeline);
-    let (mut ports, mut streams) = Ports::new(build, step, &mut builder);
+    let (ports, mut streams) = Ports::new(build, step, &mut builder);
     let (parts, parts_stream) = builder.new_output::<Vec<Part>>();
     streams.parts = Some(parts_stream);
     let writer = match tables.is_empty() {
@@ -233,51 +227,83 @@ pub fn operator<'s>(
         open: Default::default(),
         parts: OutputBuilder::from(parts),
     };
-    let freezer = Rc::new(RefCell::new(freezer));
-    let control = build.control.clone();
-    let name = node.name.clone();
-    let mut before = input_watermark(node, &build.start.watermarks);
     let first = build.start.tick + 1;
+    let mut stepping = Stepping {
+        control: build.control.clone(),
+        before: input_watermark(node, &build.start.watermarks),
+        tick: first,
+        width,
+        waiting: BTreeMap::new(),
+        due: BTreeMap::new(),
+        operator,
+        ports,
+        freezer,
+    };
     builder.build(move |capabilities| {
         let mut held: Vec<Capability<Tick>> = capabilities.iter().map(|c| c.delayed(&first)).collect();
         drop(capabilities);
-        let mut waiting: BTreeMap<Tick, Vec<Vec<RecordBatch>>> = BTreeMap::new();
-        let mut due: BTreeMap<Tick, TickRecord> = BTreeMap::new();
-        let mut tick = first;
         move |frontiers| {
             for (number, input) in inputs.iter_mut().enumerate() {
-                input.for_each(|time, batch| {
-                    let rows = waiting.entry(*time.time()).or_insert_with(|| vec![Vec::new(); width]);
-                    rows[number].extend(batch.take());
-                });
+                input.for_each(|time, batch| stepping.take(*time.time(), number, batch.take()));
             }
-            records.for_each(|_, records| due.extend(records.drain(..).map(|record| (record.tick, record))));
-            let mut freezer = freezer.borrow_mut();
-            while !control.failed() && due.contains_key(&tick) && !frontiers.iter().any(|f| f.less_equal(&tick)) {
-                let record = due.remove(&tick).expect("just seen");
-                let watermark = watermark(ports.node(), &record);
-                let (now, last) = (record.now, record.last);
-                let rows = waiting.remove(&tick).unwrap_or_else(|| vec![Vec::new(); width]);
-                let mut outputs = Outputs::default();
-                match operator.step(rows, &StepTick { tick, now, before, watermark, last }, &mut outputs) {
-                    Ok(()) => ports.send([&held[0], &held[1], &held[2], &held[3]], outputs),
-                    Err(error) => return control.fail(EngineError::step(ports.node(), error)),
-                }
-                before = watermark;
-                if record.checkpoint
-                    && let Err(error) = freezer.freeze(&name, operator.as_mut(), held[4].clone())
-                {
-                    return control.fail(error);
-                }
-                tick += 1;
-                held.iter_mut().for_each(|capability| capability.downgrade(&tick));
-            }
-            if let Err(error) = freezer.poll() {
-                control.fail(error);
+            records.for_each(|_, records| stepping.due.extend(records.drain(..).map(|record| (record.tick, record))));
+            let complete = |tick: Tick| !frontiers.iter().any(|frontier| frontier.less_equal(&tick));
+            if let Err(error) = stepping.turn(complete, &mut held) {
+                stepping.control.fail(error);
             }
         }
     });
     Ok(streams)
+}
+
+/// A stateful step at work.
+struct Stepping {
+    control: Arc<Control>,
+    operator: Box<dyn Operator>,
+    ports: Ports,
+    freezer: Freezer,
+    /// The input watermark after the last tick that was stepped.
+    before: EventTime,
+    /// The tick to be stepped next.
+    tick: Tick,
+    width: usize,
+    waiting: BTreeMap<Tick, Vec<Vec<RecordBatch>>>,
+    due: BTreeMap<Tick, TickRecord>,
+}
+
+impl Stepping {
+    fn take(&mut self, tick: Tick, input: usize, rows: Option<RecordBatch>) {
+        let waiting = self.waiting.entry(tick).or_insert_with(|| vec![Vec::new(); self.width]);
+        waiting[input].extend(rows);
+    }
+
+    /// Steps all ticks that are complete and have their record, in order. `held` are the capabilities of rows, late, bad,
+    /// reports and parts.
+    fn turn(&mut self, complete: impl Fn(Tick) -> bool, held: &mut [Capability<Tick>]) -> Result<(), EngineError> {
+        while !self.control.failed() && complete(self.tick) {
+            let Some(record) = self.due.remove(&self.tick) else { break };
+            self.step(&record, held)?;
+            if record.checkpoint {
+                let name = &self.ports.graph.steps[self.ports.step].name;
+                self.freezer.freeze(name, self.operator.as_mut(), held[4].clone())?;
+            }
+            self.tick += 1;
+            held.iter_mut().for_each(|capability| capability.downgrade(&self.tick));
+        }
+        self.freezer.poll()
+    }
+
+    fn step(&mut self, record: &TickRecord, held: &[Capability<Tick>]) -> Result<(), EngineError> {
+        let watermark = input_watermark(self.ports.node(), &record.watermarks);
+        let tick = StepTick { tick: record.tick, now: record.now, before: self.before, watermark, last: record.last };
+        let rows = self.waiting.remove(&record.tick).unwrap_or_else(|| vec![Vec::new(); self.width]);
+        let mut outputs = Outputs::default();
+        let stepped = self.operator.step(rows, &tick, &mut outputs);
+        stepped.map_err(|error| EngineError::step(self.ports.node(), error))?;
+        self.ports.send([&held[0], &held[1], &held[2], &held[3]], outputs);
+        self.before = watermark;
+        Ok(())
+    }
 }
 
 /// Puts the state of a checkpoint back, of the worker's shards.
