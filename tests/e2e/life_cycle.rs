@@ -3,7 +3,7 @@
 use crate::oracle::Model;
 use crate::support::jobs::{self, BUSY, Over};
 use crate::support::process::{Invocation, Stop};
-use crate::support::{Place, Running, Shop};
+use crate::support::{Place, Running, Shop, topics};
 
 /// Ticks so small that a run takes its time.
 const SLOW: &[&str] = &["--set", "tick.max_rows=2", "--set", "commit.every=10ms", "--set", "checkpoint.every=50ms"];
@@ -99,6 +99,29 @@ fn a_file_that_is_not_the_jobs_is_refused_unless_it_may_append() {
     other.run("job.yaml").succeed();
     let expected = [b"{\"precious\":true}\n".to_vec(), other.read("out.jsonl")].concat();
     assert!(whole == expected, "rows were added to what was there");
+}
+
+#[test]
+fn a_topic_that_is_not_the_jobs_is_refused_unless_it_may_append() {
+    let place = filled(87);
+    let precious: &[u8] = b"{\"precious\":true}";
+    let job = jobs::attribution(Over::Files, Model::Last);
+    place.write(
+        "job.yaml",
+        job.replace("out: { from: attributed, file: { path: out.jsonl }", "out: { from: attributed, topic: out"),
+    );
+    topics::append(&mut topics::producer(&place.path("topics"), "out", 1), [precious]);
+    let run = || place.run("job.yaml").args(&["--topics", "topics"]);
+    run().fail(78, &["`out`", "--append"]);
+    assert_eq!(topics::count(&place.path("topics"), "out"), 1, "it is as it was");
+    run().arg("--append").succeed();
+    let records = topics::records(&place.path("topics"), "out");
+    let calm = filled(87);
+    calm.run("job.yaml").succeed();
+    let added: Vec<&[u8]> = records[1..].iter().map(|record| &record.value[..]).collect();
+    let rows = calm.read("out.jsonl");
+    let expected: Vec<&[u8]> = rows.split(|byte| *byte == b'\n').filter(|row| !row.is_empty()).collect();
+    assert!(records[0].value == precious && added == expected, "rows were added to what was there");
 }
 
 #[test]

@@ -4,6 +4,12 @@ use crate::oracle::{self, Model, assert_same};
 use crate::support::jobs::{self, DEDUPE_MS, Over, WINDOW_MS};
 use crate::support::{Place, Shop, Shopping};
 
+/// Seeds from `first` on: three, or as many as RIVERRUN_SEEDS says.
+fn seeds(first: u64) -> std::ops::Range<u64> {
+    let count = std::env::var("RIVERRUN_SEEDS").ok().and_then(|count| count.parse().ok()).unwrap_or(3);
+    first..first + count
+}
+
 /// Input from a seed, in a folder with the job.
 fn place(shopping: &Shopping, job: &str) -> Place {
     let place = Place::new();
@@ -38,14 +44,14 @@ fn attribution_is_right(seed: u64, model: Model, shop: Shop) {
 
 #[test]
 fn last_touch_equals_a_naive_recomputation() {
-    for seed in 10..13 {
+    for seed in seeds(1_000) {
         attribution_is_right(seed, Model::Last, Shop::default());
     }
 }
 
 #[test]
 fn first_touch_equals_a_naive_recomputation() {
-    for seed in 20..23 {
+    for seed in seeds(2_000) {
         attribution_is_right(seed, Model::First, Shop::default());
     }
 }
@@ -58,7 +64,7 @@ fn many_touches_of_few_keys_equal_a_naive_recomputation() {
 
 #[test]
 fn windows_equal_a_naive_recomputation() {
-    for seed in 40..43 {
+    for seed in seeds(4_000) {
         let shopping = Shop { seed, ..Shop::default() }.open();
         let place = place(&shopping, &jobs::minutes(Over::Files));
         let finished = place.run("job.yaml").set("tick.max_rows=500").workers(2).succeed();
@@ -69,9 +75,30 @@ fn windows_equal_a_naive_recomputation() {
     }
 }
 
+/// What the watermark does not wait for, the window may.
+#[test]
+fn rows_within_the_lateness_of_a_window_are_counted() {
+    let shopping = Shop { seed: 61, ..Shop::default() }.open();
+    let job = jobs::minutes(Over::Files)
+        .replace("max_disorder: 5s", "max_disorder: 0s")
+        .replace("tumble: 1m", "tumble: 1m\n      lateness: 5s");
+    let place = place(&shopping, &job);
+    let finished = place.run("job.yaml").set("tick.max_rows=10").workers(2).succeed();
+    let clicks = oracle::clicks(&shopping.click_files());
+    assert_same(&place.rows("out.jsonl"), &oracle::minutes(&clicks), &[]);
+    assert_eq!(finished.counts("minutes").late, 0);
+    // Without it, in the same ticks, some come too late.
+    let job = job.replace("lateness: 5s", "lateness: 0s");
+    place.write("job.yaml", job);
+    let finished = place.run("job.yaml").set("tick.max_rows=10").arg("--fresh").succeed();
+    let counts = finished.counts("minutes");
+    assert!(counts.late > 0 && counts.input == clicks.len() as u64, "{counts:?}");
+    assert_eq!(place.rows("late.jsonl").len() as u64, counts.late);
+}
+
 #[test]
 fn aggregates_over_overlapping_windows_equal_a_naive_recomputation() {
-    for seed in 50..52 {
+    for seed in seeds(5_000) {
         let shopping = Shop { seed, ..Shop::default() }.open();
         let place = place(&shopping, &jobs::revenue());
         place.run("job.yaml").set("tick.max_rows=300").workers(2).succeed();
