@@ -17,14 +17,7 @@ pub const STATE: &str = ".riverrun/state";
 
 /// Runs the job.
 pub fn run(args: &RunArgs, global: &Global) -> Done {
-    let plan = job::plan(&args.job.job, &args.job.set, global)?;
-    let environment = job::environment(&args.job, args.until_end);
-    let options = RunOptions {
-        state: state_folder(args.state.state.as_deref())?,
-        workers: job::workers(args.workers),
-        fresh: args.fresh,
-        append: args.append,
-    };
+    // From the first moment on: a signal that comes while the job is still being read is a wish for a clean stop too.
     let control = Control::new();
     let stop = control.clone();
     let quiet = global.quiet;
@@ -34,6 +27,14 @@ pub fn run(args: &RunArgs, global: &Global) -> Done {
             eprintln!("stopping: what was read is finished first; once more to end at once");
         }
     })?;
+    let plan = job::plan(&args.job.job, &args.job.set, global)?;
+    let environment = job::environment(&args.job, args.until_end);
+    let options = RunOptions {
+        state: state_folder(args.state.state.as_deref())?,
+        workers: job::workers(args.workers),
+        fresh: args.fresh,
+        append: args.append,
+    };
     let observer = Arc::new(Observer::default());
     let progress = (!quiet).then(|| Progress::start(plan.name(), observer.clone())).transpose()?;
     let result = run::run(&plan, &environment, &options, control, observer);

@@ -207,6 +207,7 @@ type Committer = Background<CommitRequest, CommitReply>;
 
 /// The lanes of a sink that a worker holds.
 struct Holding {
+    sink: String,
     tokens: BTreeMap<u32, Option<Tick>>,
     pending: BTreeMap<Tick, Vec<Merged>>,
     pending_bytes: usize,
@@ -244,7 +245,8 @@ impl Holding {
 
     /// Returns the commit that has finished, if one has.
     fn poll(&mut self) -> Result<Option<Tick>, EngineError> {
-        let Some(reply) = self.committer.reply().map_err(|_| EngineError::Panic("sink".into()))? else {
+        let Some(reply) = self.committer.reply().map_err(|_| EngineError::Panic(format!("of sink `{}`", self.sink)))?
+        else {
             return Ok(None);
         };
         self.busy = false;
@@ -253,7 +255,7 @@ impl Holding {
             self.tokens.insert(lane, Some(reply.upto));
         }
         match reply.failed {
-            Some(error) => Err(EngineError::Sink { sink: String::new(), error }),
+            Some(error) => Err(EngineError::Sink { sink: self.sink.clone(), error }),
             None => Ok(Some(reply.upto)),
         }
     }
@@ -280,7 +282,7 @@ pub fn commit<'s>(
     let mut covered = OutputBuilder::<Tick, CapacityContainerBuilder<Vec<Covered>>>::from(covered);
     let address = builder.operator_info().address.to_vec();
     let mut holding = hold(build, setup, index, address)?;
-    let (control, name, sink) = (build.control.clone(), node.name.clone(), index as u32);
+    let (control, sink) = (build.control.clone(), index as u32);
     let first = build.start.tick + 1;
     builder.build(move |capabilities| {
         let mut taken = capabilities[0].delayed(&first);
@@ -299,9 +301,6 @@ pub fn commit<'s>(
                         covered.activate().session(&always).give_iterator(news);
                     }
                     Ok(None) => break,
-                    Err(EngineError::Sink { error, .. }) => {
-                        return control.fail(EngineError::Sink { sink: name.clone(), error });
-                    }
                     Err(error) => return control.fail(error),
                 }
             }
@@ -346,7 +345,8 @@ fn hold(build: &Build<'_>, setup: &Setup, index: usize, address: Vec<usize>) -> 
     let committer = Background::start(&format!("sink {}", node.name), work, wake).map_err(EngineError::thread)?;
     let start = build.start.tick;
     let pending = BTreeMap::new();
-    Ok(Holding { tokens, pending, pending_bytes: 0, durable: start, requested: start, busy: false, committer })
+    let sink = node.name.clone();
+    Ok(Holding { sink, tokens, pending, pending_bytes: 0, durable: start, requested: start, busy: false, committer })
 }
 
 /// What the lanes of a job are taken from, by sink and lane.

@@ -173,12 +173,18 @@ impl Running {
         }
     }
 
-    /// Asks it to stop.
-    pub fn signal(&self, stop: Stop) {
-        let name = match stop {
-            Stop::Terminate => "TERM",
-            Stop::Interrupt => "INT",
+    /// Asks it to stop, once it listens: a process that was started a moment ago has no handlers yet.
+    pub fn signal(&mut self, stop: Stop) {
+        let (name, number) = match stop {
+            Stop::Terminate => ("TERM", 15),
+            Stop::Interrupt => ("INT", 2),
         };
+        let status = format!("/proc/{}/status", self.id());
+        self.until("its signal handlers", || {
+            let text = std::fs::read_to_string(&status).unwrap_or_default();
+            let caught = text.lines().find_map(|line| line.strip_prefix("SigCgt:")).map(str::trim);
+            caught.and_then(|mask| u64::from_str_radix(mask, 16).ok()).is_some_and(|mask| mask & 1 << (number - 1) != 0)
+        });
         let sent = Command::new("sh").args(["-c", &format!("kill -{name} {}", self.id())]).status();
         assert!(sent.is_ok_and(|status| status.success()), "the signal was not sent");
     }
