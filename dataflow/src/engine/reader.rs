@@ -15,7 +15,7 @@ use xxhash_rust::xxh3::Xxh3Default;
 use super::EngineError;
 use super::message::{Mark, RawChunk};
 use crate::graph::{Graph, SplitNode};
-use crate::source::{Chunk, Payload, ReadLimits, SourceError, SplitId, SplitReader};
+use crate::source::{COLUMNAR_ROW_BYTES, Chunk, Payload, ReadLimits, SourceError, SplitId, SplitReader};
 use crate::tick::{SplitMark, Tick, TickRecord, Timeline};
 use crate::time::{EventTime, micros_of};
 
@@ -77,7 +77,8 @@ struct OwnSplit {
     moved: bool,
     ended: bool,
     at_end: bool,
-    empty_since: Option<Instant>,
+    /// The first and the last of the polls that found it empty, with none between that did not.
+    empty: Option<(Instant, Instant)>,
     /// Flags of the last mark: a split is marked again when they change.
     marked: (bool, bool, bool),
 }
@@ -103,6 +104,8 @@ struct Open {
     accept: Vec<std::ops::RangeInclusive<EventTime>>,
     since: Instant,
     rows: u64,
+    /// If it is live, it is closed at once, without a row.
+    hollow: bool,
 }
 
 /// What came of a turn at reading.
@@ -124,6 +127,8 @@ pub struct Reader {
     timelines: Rc<RefCell<Timelines>>,
     recorded: BTreeMap<Tick, Vec<SplitMark>>,
     next: Tick,
+    /// The newest tick that a former process recorded.
+    former: Tick,
     open: Option<Open>,
 }
 
@@ -154,13 +159,14 @@ impl Reader {
                     moved: false,
                     ended: mark.is_some_and(|mark| mark.ended),
                     at_end: mark.is_some_and(|mark| mark.at_end),
-                    empty_since: None,
+                    empty: None,
                     marked: mark.map_or((false, false, false), |mark| (mark.idle, mark.at_end, mark.ended)),
                 }
             })
             .collect();
+        let former = recorded.last().map_or(now.tick, |record| record.tick);
         let recorded = recorded.iter().map(|record| (record.tick, record.splits.clone())).collect();
-        Reader { graph, workers, splits, timelines, recorded, next: now.tick + 1, open: None }
+        Reader { graph, workers, splits, timelines, recorded, next: now.tick + 1, former, open: None }
     }
 
     /// Returns the tick that is open, or that would be opened next.
@@ -180,6 +186,9 @@ impl Reader {
         let mut timelines = timelines.borrow_mut();
         let seen = timelines.last_seen();
         let timeline = timelines.fold_to(tick.saturating_sub(self.graph.ticks.in_flight));
+        // The recorded clock stood still while the job was away: what came meanwhile would be from the future, see `accepted`.
+        // So the first live ticks of a process bring no rows, but the time.
+        let hollow = timeline.tick <= self.former;
         let cut = if let Some(marks) = self.recorded.remove(&tick) {
             let own = |mark: SplitMark| Some((self.splits.iter().position(|s| s.node.id == mark.split)?, mark));
             Cut::Recorded { left: marks.into_iter().filter_map(own).collect(), done: Vec::new() }
@@ -189,7 +198,7 @@ impl Reader {
             let Some(quotas) = self.bounded_quotas(timeline) else { return false };
             Cut::Bounded(quotas)
         } else {
-            let readable = readable(&self.graph, timeline);
+            let readable = if hollow { Vec::new() } else { readable(&self.graph, timeline) };
             let own = |(i, split): (usize, &OwnSplit)| (!split.ended && readable.contains(&split.node.id)).then_some(i);
             let readable: Vec<usize> = self.splits.iter().enumerate().filter_map(own).collect();
             let share = |total: u64| (total / self.workers as u64).max(1);
@@ -199,7 +208,7 @@ impl Reader {
             Cut::Live { rows, bytes, readable, next, empty: 0 }
         };
         let accept = self.graph.sources.iter().map(|source| accepted(source, timeline.now)).collect();
-        self.open = Some(Open { tick, cut, accept, since: now, rows: 0 });
+        self.open = Some(Open { tick, cut, accept, since: now, rows: 0, hollow });
         self.next = tick + 1;
         true
     }
@@ -278,11 +287,11 @@ impl Reader {
                     *bytes = bytes.saturating_sub(chunk_bytes(&chunk));
                     open.rows += chunk.rows() as u64;
                     own.at_end = false;
-                    own.empty_since = None;
+                    own.empty = None;
                     give(own.raw(chunk, &open.accept));
                 } else if !own.check_ended() {
                     own.at_end = true;
-                    own.empty_since.get_or_insert(now);
+                    own.empty = Some((own.empty.map_or(now, |(first, _)| first), now));
                 }
                 Ok(Turn::Read)
             }
@@ -298,11 +307,11 @@ impl Reader {
     pub fn due(&self, now: Instant, ahead: Tick) -> bool {
         let Some(open) = &self.open else { return false };
         let age = now.saturating_duration_since(open.since);
-        ahead > open.tick || (open.rows > 0 && age >= self.graph.ticks.interval) || age >= IDLE_TICK
+        open.hollow || ahead > open.tick || (open.rows > 0 && age >= self.graph.ticks.interval) || age >= IDLE_TICK
     }
 
     /// Closes the open tick and returns its marks.
-    pub fn close(&mut self, now: Instant) -> Vec<Mark> {
+    pub fn close(&mut self) -> Vec<Mark> {
         let open = self.open.take().expect("only an open tick is closed");
         match open.cut {
             Cut::Recorded { left, done } => {
@@ -312,7 +321,7 @@ impl Reader {
             _ => {
                 let graph = self.graph.clone();
                 let idle_after = |source: usize| graph.sources[source].idle_after;
-                self.splits.iter_mut().filter_map(|own| own.mark(now, idle_after(own.source))).map(Mark::Read).collect()
+                self.splits.iter_mut().filter_map(|own| own.mark(idle_after(own.source))).map(Mark::Read).collect()
             }
         }
     }
@@ -373,9 +382,10 @@ impl OwnSplit {
     }
 
     /// Returns the mark of the tick that is being closed, if there is something to say.
-    fn mark(&mut self, now: Instant, idle_after: Duration) -> Option<SplitMark> {
+    fn mark(&mut self, idle_after: Duration) -> Option<SplitMark> {
         self.check_ended();
-        let idle = self.empty_since.is_some_and(|since| now.saturating_duration_since(since) >= idle_after);
+        // What counts is what was polled: a split that could not be read for a while is not idle.
+        let idle = self.empty.is_some_and(|(first, last)| last.saturating_duration_since(first) >= idle_after);
         let flags = (idle, self.at_end, self.ended);
         if !self.moved && flags == self.marked {
             return None;
@@ -426,11 +436,9 @@ fn limits(rows: u64, bytes: u64, until: Option<u64>) -> ReadLimits {
 
 /// Bytes that a chunk takes of a tick: a function of its records alone, so that the bounded cut is one too.
 fn chunk_bytes(chunk: &Chunk) -> u64 {
-    /// What a row of columns counts for, whatever its width: columnar files are bounded by rows.
-    const COLUMNAR_ROW: u64 = 64;
     match &chunk.payload {
         Payload::Records(records) => records.bytes.len() as u64,
-        Payload::Columns(batch) => batch.num_rows() as u64 * COLUMNAR_ROW,
+        Payload::Columns(batch) => (batch.num_rows() * COLUMNAR_ROW_BYTES) as u64,
     }
 }
 

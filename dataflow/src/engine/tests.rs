@@ -132,17 +132,18 @@ impl Decoder for LineDecoder {
         for (i, (start, end)) in records.ranges.iter().enumerate() {
             let text = std::str::from_utf8(&records.bytes[*start as usize..*end as usize]).unwrap();
             let (split, position) = (context.split, chunk.position(i));
-            match text.split_once(',') {
+            let row = text.split_once(',').map(|(key, time)| (key, time.parse::<i64>().unwrap()));
+            match row.filter(|(_, time)| context.accept.contains(&EventTime(*time))) {
                 Some((key, time)) => {
                     keys.push(key.to_owned());
-                    times.push(time.parse::<i64>().unwrap());
+                    times.push(time);
                     positions.push(position);
                 }
                 None => out.bad.push(BadRow {
                     split,
                     position,
                     code: "malformed".into(),
-                    reason: "no comma".into(),
+                    reason: "no comma, or a time that is not accepted".into(),
                     raw: text.as_bytes().to_vec(),
                     raw_length: text.len() as u64,
                 }),
@@ -567,4 +568,29 @@ fn a_live_job_that_is_stopped_and_crashed_loses_and_doubles_nothing() {
             assert!(found.iter().copied().eq(1..=found.len() as i64), "seed {seed}, {key}: {found:?}");
         }
     }
+}
+
+#[test]
+fn rows_that_came_while_a_live_job_was_away_are_not_from_the_future() {
+    // The job was last seen in 1970, and all its rows are from a little later.
+    let world = Arc::new(World::new(3, 300));
+    let good = world.lines.iter().flatten().filter(|line| line.contains(',')).count();
+    let mut graph = live_graph(&world);
+    graph.sources[0].max_future = Duration::ZERO;
+    let control = Control::new();
+    let (stopper, done) = (control.clone(), world.clone());
+    let written = |world: &World| numbers(world).values().map(Vec::len).sum::<usize>();
+    let stopping = std::thread::spawn(move || {
+        for _ in 0..100_000 {
+            std::thread::yield_now();
+            if written(&done) == good {
+                break;
+            }
+        }
+        stopper.stop();
+    });
+    world.fuse.store(-1, Ordering::SeqCst);
+    run_on(&world, graph, 2, control).unwrap();
+    stopping.join().unwrap();
+    assert_eq!(written(&world), good);
 }

@@ -121,7 +121,7 @@ impl Running {
         };
         if close {
             let tick = self.reader.tick();
-            for mark in self.reader.close(now) {
+            for mark in self.reader.close() {
                 self.inputs.marks.send(mark);
             }
             self.inputs.raw.advance_to(tick + 1);
