@@ -72,6 +72,10 @@ pub struct Chunk {
     pub payload: Payload,
 }
 
+/// What a row of columns counts for in limits of bytes, whatever its width: the cut of bounded input must not depend on how
+/// a columnar file happens to be decoded.
+pub const COLUMNAR_ROW_BYTES: usize = 64;
+
 /// The form in which a source gives its records.
 #[derive(Clone, Debug)]
 pub enum Payload {

@@ -5,7 +5,7 @@ use std::fs::File;
 use arrow::array::RecordBatch;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
-use riverrun_dataflow::source::{Chunk, Payload, ReadLimits, SourceError, SplitReader};
+use riverrun_dataflow::source::{COLUMNAR_ROW_BYTES, Chunk, Payload, ReadLimits, SourceError, SplitReader};
 
 use crate::format::RowSchema;
 use crate::format::parquet::{check_schema, needed_roots};
@@ -90,7 +90,9 @@ impl SplitReader for ColumnsReader {
         }
         let batch = self.next_batch()?;
         let left = usize::try_from(until - self.position).unwrap_or(usize::MAX);
-        let given = batch.num_rows().min(limits.rows.max(1)).min(left);
+        // Where batches end depends on where reading began; how many rows fit the limits must not.
+        let rows = limits.rows.min(limits.bytes.div_ceil(COLUMNAR_ROW_BYTES)).max(1);
+        let given = batch.num_rows().min(rows).min(left);
         if given < batch.num_rows() {
             self.ahead = Some(batch.slice(given, batch.num_rows() - given));
         }

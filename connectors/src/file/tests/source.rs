@@ -324,6 +324,24 @@ fn parquet_is_cut_and_read_again_by_row_number() {
 }
 
 #[test]
+fn what_of_parquet_fits_a_limit_of_bytes_does_not_depend_on_where_reading_began() {
+    let dir = tempdir().unwrap();
+    let path = dir.path().join("a.parquet");
+    let numbers: ArrayRef = Arc::new(arrow::array::Int64Array::from_iter_values(0..20_000));
+    write_parquet(&path, &[RecordBatch::try_from_iter([("n", numbers)]).unwrap()], 3000);
+    let source = source(&path, FormatSpec::Parquet, &schema(&["n: int64"]));
+    let split = source.splits(true).unwrap().remove(0);
+    let read = |reader: &mut dyn SplitReader, rows: usize, bytes: usize| {
+        reader.read(&ReadLimits { rows, bytes, until: None }).unwrap().unwrap().rows()
+    };
+    let mut calm = source.open(&split, 0).unwrap();
+    assert_eq!(read(&mut *calm, 5000, usize::MAX), 5000);
+    let mut again = source.open(&split, 5000).unwrap();
+    assert_eq!(read(&mut *calm, 5000, 1000 * 64), 1000);
+    assert_eq!(read(&mut *again, 5000, 1000 * 64), 1000);
+}
+
+#[test]
 fn parquet_that_does_not_fit_is_refused_when_it_is_opened() {
     let dir = tempdir().unwrap();
     let path = dir.path().join("a.parquet");
