@@ -284,7 +284,11 @@ fn written() -> impl Strategy<Value = Written> {
         any::<bool>().prop_map(|v| v.to_string()),
         any::<i64>().prop_map(|v| v.to_string()),
         (-1000_i64..1000).prop_map(|v| v.to_string()),
-        any::<f64>().prop_filter("finite", |v| v.is_finite()).prop_map(|v| serde_json::to_string(&v).unwrap()),
+        // The oracle reads texts with `serde_json`, which takes some floats one bit off: those say nothing about our reader.
+        any::<f64>()
+            .prop_filter("read exactly", |v| v.is_finite()
+                && serde_json::to_string(v).is_ok_and(|text| as_read(&text).as_f64() == Some(*v)))
+            .prop_map(|v| serde_json::to_string(&v).unwrap()),
         (-99_999_i64..99_999).prop_map(|v| format!("{}.{:02}", v / 100, v.abs() % 100)),
     ];
     let texts = prop_oneof![
@@ -417,9 +421,7 @@ fn expected_row(record: &Written, columns: &[&str]) -> Option<Value> {
     let Written::Object(given) = record else { return None };
     let schema = schema(columns);
     let cells = schema.columns.iter().map(|c| Ok((c.name.clone(), last_of(given, &c.name, &c.column_type)?)));
-    let row = cells.collect::<Result<serde_json::Map<_, _>, ()>>().ok().map(Value::from)?;
-    // `serde_json` reads some floats one bit off, so both sides are read by it: equal texts give equal values.
-    Some(as_read(&row.to_string()))
+    cells.collect::<Result<serde_json::Map<_, _>, ()>>().ok().map(Value::from)
 }
 
 /// Numbers compare as they are written: a `json` column keeps its text, a float its value.
