@@ -17,7 +17,7 @@ use riverrun_dataflow::graph::SplitNode;
 use riverrun_dataflow::journal::LaneToken;
 use riverrun_dataflow::sink::{Claim, Promise, Token};
 use riverrun_dataflow::tick::Timeline;
-use riverrun_state::{Begin, Holder, InputSplit, Inputs, JobSpec, JobState, SinkLanes, Started, Store};
+use riverrun_state::{Begin, Holder, InputSplit, Inputs, JobSpec, JobState, Retention, SinkLanes, Started, Store};
 use serde::Serialize;
 
 pub use error::RunError;
@@ -25,6 +25,7 @@ pub use preview::{PreviewRow, preview};
 
 use crate::connect::{Connected, Environment};
 use crate::plan::{BUILD_ID, Plan};
+use crate::spec::Keep;
 
 /// How a job is run.
 #[derive(Clone, Debug)]
@@ -146,7 +147,11 @@ fn open(plan: &Plan, connected: &Connected, options: &RunOptions) -> Result<Star
         holder: Holder::here(options.workers),
     };
     let store = Store::folder(&options.state)?;
-    Ok(JobState::open(store, spec)?.start()?)
+    let mut started = JobState::open(store, spec)?.start()?;
+    if plan.settings().journal_keep == Keep::All {
+        started.retain(Retention { checkpoints: usize::MAX, ..Retention::default() });
+    }
+    Ok(started)
 }
 
 /// Finds the splits of all sources, numbered in the order of (source, split name).

@@ -241,8 +241,8 @@ static JOURNAL: Section = Section {
     fields: &[field(
         "keep",
         Kind::Choice(&[
-            choice("needed", "what recovery needs: the last three checkpoints and the ticks after the oldest of them"),
-            choice("all", "everything, so that `riverrun replay --recorded` can go back to the start"),
+            choice("needed", "what recovery needs: the checkpoints of the last hour, at least three, and the ticks after the oldest of them"),
+            choice("all", "everything, back to the start"),
         ]),
         "What of the journal and the checkpoints is kept.",
     )
