@@ -13,10 +13,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::StateError;
 use crate::log::LogReader;
-use crate::record::written_now;
+use crate::record::{Digest, written_now};
 use crate::store::{Created, Store};
 
 /// The format version of the folder that this build writes, and the newest that it reads.
@@ -91,6 +92,10 @@ pub struct JobFile {
     pub build: String,
     /// When it was created.
     pub created: String,
+    /// It was created by `--fresh`: outputs of the incarnation before are replaced.
+    pub fresh: bool,
+    /// xxh3_64 of all of the above: shards and lanes place every key, so a flipped bit here must not go unnoticed.
+    pub xxh3: Digest,
 }
 
 /// The folder of a job.
@@ -283,13 +288,20 @@ impl Folder {
             return Err(StateError::Newer { what, found: format, known: FORMAT });
         }
         let file: JobFile = serde_json::from_slice(&bytes).map_err(|e| {
-            StateError::damaged(what, format!("{e}\n  hint: restore it from a backup, or remove the job's folder"))
+            StateError::damaged(
+                what.clone(),
+                format!("{e}\n  hint: restore it from a backup, or remove the job's folder"),
+            )
         })?;
         if file.job != self.job {
             return Err(self.other(format!("it is the folder of job `{}`", file.job)));
         }
         if file.hash != HASH {
             return Err(self.other(format!("its keys are placed by `{}`, this build knows `{HASH}`", file.hash)));
+        }
+        if file.digest() != file.xxh3 {
+            let reason = "its checksum does not fit\n  hint: restore it from a backup, or remove the job's folder";
+            return Err(StateError::damaged(what, reason));
         }
         Ok(Some(file))
     }
@@ -365,7 +377,7 @@ const HASH: &str = "xxh3_64";
 
 impl JobFile {
     fn new(spec: &JobSpec) -> JobFile {
-        JobFile {
+        let mut file = JobFile {
             format: FORMAT,
             job: spec.job.clone(),
             incarnation: random_id(),
@@ -375,7 +387,16 @@ impl JobFile {
             plan: spec.plan.clone(),
             build: spec.build.clone(),
             created: written_now(),
-        }
+            fresh: spec.begin == Begin::Fresh,
+            xxh3: Digest(0),
+        };
+        file.xxh3 = file.digest();
+        file
+    }
+
+    fn digest(&self) -> Digest {
+        let unsealed = JobFile { xxh3: Digest(0), ..self.clone() };
+        Digest(xxh3_64(&serde_json::to_vec(&unsealed).expect("job.json is always JSON")))
     }
 
     fn bytes(&self) -> Vec<u8> {
