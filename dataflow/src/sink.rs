@@ -98,7 +98,8 @@ pub struct Claim {
     pub sink: String,
     /// The generation that opens it; a lane held by a later one refuses.
     pub generation: u64,
-    /// The job begins: nothing of this incarnation was ever written.
+    /// The job begins anew because the user said so, and nothing of this incarnation was ever written: what the incarnation
+    /// before wrote is replaced.
     pub fresh: bool,
     /// `--append`: an output that the job does not own is added to, not refused.
     pub append: bool,

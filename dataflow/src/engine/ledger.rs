@@ -93,11 +93,11 @@ struct Reported {
 pub struct LedgerShared(Rc<RefCell<Ledger>>);
 
 impl LedgerShared {
-    /// Returns whether the state should be frozen after this tick.
-    pub fn wants_checkpoint(&self, record: &TickRecord) -> bool {
+    /// Returns whether the state should be frozen after a tick: at milestones always, else when it is time.
+    pub fn wants_checkpoint(&self, milestone: bool) -> bool {
         let schedule = &mut self.0.borrow_mut().schedule;
         let pause = schedule.every.max(schedule.cost * CHECKPOINT_SHARE);
-        let due = record.last || (schedule.open == 0 && schedule.ended.elapsed() >= pause);
+        let due = milestone || (schedule.open == 0 && schedule.ended.elapsed() >= pause);
         schedule.open += usize::from(due);
         due
     }
@@ -416,7 +416,7 @@ pub fn checkpoints<'s>(
                 Ok(true) => control.finish(),
                 Ok(false) if control.stopping() && control.all_quiet(workers) => {
                     let ahead = control.ahead();
-                    if ledger.durable >= ahead && publishing.covered(ahead) && publishing.under_way.is_none() {
+                    if ledger.durable >= ahead && publishing.covered(ahead) && ledger.schedule.open == 0 {
                         control.finish();
                     }
                 }

@@ -41,8 +41,10 @@ pub fn clock<'s>(
             while !frontier.less_equal(&tick) && !control.failed() {
                 match clock.close(tick, waiting.remove(&tick).unwrap_or_default()) {
                     Ok(Some(mut record)) => {
-                        // A job that crashed between its last tick and its last checkpoint still owes that one.
-                        record.checkpoint = (tick > repeated || record.last) && ledger.wants_checkpoint(&record);
+                        // A process that dies before it has repeated everything must not begin from the same checkpoint for
+                        // ever, and a stopped one should not have to repeat at all.
+                        let milestone = record.last || control.stopping() || tick == repeated;
+                        record.checkpoint = ledger.wants_checkpoint(milestone);
                         output.session(capability).give(record);
                     }
                     Ok(None) => {}
