@@ -76,9 +76,6 @@ pub fn failed(error: RunError, global: &Global) -> Failure {
 /// Says how the run ended, and shows the balance.
 fn say(job: &str, outcome: &Outcome, global: &Global) -> Done {
     if !global.quiet {
-        for warning in &outcome.warnings {
-            eprintln!("warning: {warning}");
-        }
         match outcome.ended {
             Ended::Finished => eprintln!("job `{job}` is finished"),
             Ended::AlreadyFinished => {

@@ -75,7 +75,7 @@ pub fn run(
 ) -> Result<Outcome, RunError> {
     let mut connected = plan.connect(environment)?;
     let mut started = open(plan, &connected, options)?;
-    let mut warnings = Vec::new();
+    let mut warnings = Warnings::default();
     if started.inputs().is_none() {
         let inputs = resolve(&connected)?;
         started.append_inputs(inputs)?;
@@ -86,7 +86,7 @@ pub fn run(
         let mut own = inputs.splits.iter().filter(|split| split.source == source.name);
         let bounded = own.all(|split| split.spec.end.is_some());
         if bounded != source.bounded {
-            warnings.push(bounds_differ(plan.name(), &source.name, bounded));
+            warnings.say(bounds_differ(plan.name(), &source.name, bounded));
             source.bounded = bounded;
         }
     }
@@ -100,7 +100,7 @@ pub fn run(
     let (lanes, tokens) = open_lanes(plan, &connected, &started, options)?;
     let generation = started.generation();
     let (recovery, parts) = started.recover(&tokens)?;
-    warnings.extend(recovery.warnings);
+    recovery.warnings.into_iter().for_each(|warning| warnings.say(warning));
     let graph = plan.graph(&connected, splits);
     let mut resume = engine::Recovery {
         before: Timeline::start(graph.sources.len(), inputs.now),
@@ -132,7 +132,18 @@ pub fn run(
         (false, true) => Ended::Finished,
         (false, false) => Ended::Stopped,
     };
-    Ok(Outcome { ended, snapshot, generation, warnings })
+    Ok(Outcome { ended, snapshot, generation, warnings: warnings.0 })
+}
+
+/// What must be said aloud: at once, for a live job may run for months, and again in the outcome.
+#[derive(Default)]
+struct Warnings(Vec<String>);
+
+impl Warnings {
+    fn say(&mut self, warning: String) {
+        tracing::warn!(target: "riverrun", "{warning}");
+        self.0.push(warning);
+    }
 }
 
 /// Opens the job's state and becomes its newest generation.
@@ -198,7 +209,7 @@ fn open_lanes(
             incarnation: started.incarnation().to_owned(),
             sink: sink.name.clone(),
             generation: started.generation(),
-            fresh: started.is_new(),
+            fresh: started.is_new() && started.file().fresh,
             append: options.append,
         };
         let index = u32::try_from(index).expect("fewer sinks than u32");
