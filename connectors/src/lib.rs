@@ -1,6 +1,6 @@
 //! How rows come and go: one module per outside system, and the formats that they share.
 //!
-//! Read [`format`] first: it turns bytes into rows and rows into bytes, and says what a bad row is. [`file`], [`console`] and
+//! Read [`mod@format`] first: it turns bytes into rows and rows into bytes, and says what a bad row is. [`mod@file`], [`console`] and
 //! [`topic`] are the systems. Connectors know the contracts of the floor below and nothing of operators or jobs.
 
 pub mod console;

@@ -52,13 +52,13 @@ pub struct TickSettings {
 pub enum Edge {
     /// Rows of a source.
     Source(usize),
-    /// Rows of a source that could not be decoded, as rows of [`bad_schema`].
+    /// Rows of a source that could not be decoded, as rows of [`bad_columns`].
     SourceBad(usize),
     /// Rows of a step.
     Step(usize),
     /// A step's late rows.
     StepLate(usize),
-    /// Rows on which an expression of a step failed, as rows of [`bad_schema`].
+    /// Rows on which an expression of a step failed, as rows of [`bad_columns`].
     StepBad(usize),
 }
 

@@ -1,8 +1,8 @@
 //! Jobs: from the job file to a graph that the engine can run.
 //!
-//! Read in this order: [`yaml`] reads a text with positions, [`fault`] is what can be wrong with it, [`spec`] is what was
+//! Read in this order: `yaml` reads a text with positions, [`fault`] is what can be wrong with it, [`spec`] is what was
 //! written, [`plan`] is what was checked, [`connect`] opens its places and makes the graph. [`explain`], [`schema`] and
-//! [`reference`] are for people, [`bundled`] are the jobs that come along.
+//! [`mod@reference`] are for people, [`mod@bundled`] are the jobs that come along.
 
 pub mod bundled;
 pub mod connect;

@@ -1,7 +1,7 @@
 //! Durable state: the one log of a job, its checkpoints, and what a restart makes of them.
 //!
 //! Read in this order: [`store`] is where objects lie, [`record`] and [`log`] are the one log, [`folder`] is a job's place
-//! and its lock, [`rows`], [`file`] and [`ledger`] are checkpoint files and which of them are live, [`states`] and
+//! and its lock, [`rows`], [`mod@file`] and [`ledger`] are checkpoint files and which of them are live, [`states`] and
 //! [`journal`] are what the engine is given, [`recovery`] decides where a restart begins, [`job`] ties it together,
 //! [`collect`] deletes what no restart needs, and [`inspect`] looks at it all from outside.
 //!
