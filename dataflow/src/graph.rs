@@ -43,7 +43,7 @@ pub struct TickSettings {
     pub max_bytes: u64,
     /// Ticks that may be incomplete at once.
     pub in_flight: u64,
-    /// How far a split's event time may be ahead of the slowest live one before it is not read for now.
+    /// How far a split's event time may be ahead of the slowest live one before it must wait for it.
     pub align: Duration,
 }
 

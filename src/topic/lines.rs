@@ -122,7 +122,7 @@ pub fn produce(args: &TopicProduceArgs, global: &Global) -> Done {
     while !signals::asked(&asked) {
         match lines.recv_timeout(GROUP) {
             Ok(line) => placer.line(&line.or_exit(Exit::Failed, || "cannot read stdin".to_owned())?)?,
-            // Nobody writes for now: what was written counts now.
+            // Nobody has written for a moment: what there is counts now.
             Err(RecvTimeoutError::Timeout) => placer.producer.sync().map_err(failed)?,
             Err(RecvTimeoutError::Disconnected) => break,
         }

@@ -25,7 +25,7 @@ impl Seen {
         Seen { rows, dedupe_for, index: HashTable::new() }
     }
 
-    /// Keeps the conversions of a batch for now; each must be put to [`Seen::accept`] before the tick ends.
+    /// Keeps the conversions of a batch until the tick ends; each must be put to [`Seen::accept`] by then.
     pub fn add(&mut self, batch: &RecordBatch) -> Result<Vec<Slot>, StepError> {
         self.rows.add(batch)
     }
