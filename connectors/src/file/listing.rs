@@ -1,6 +1,6 @@
 //! The files that a path or a glob stands for.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use globset::GlobBuilder;
 use riverrun_dataflow::source::SourceError;
@@ -34,6 +34,15 @@ impl Pattern {
             }
         };
         Ok(Pattern { text: text.to_owned(), root, glob })
+    }
+
+    /// Returns whether a file at `path` is, or would be if it were there, one of the files.
+    fn covers(&self, path: &Path) -> bool {
+        let (root, path) = (plain(&self.root), plain(path));
+        match &self.glob {
+            Some(glob) => path.strip_prefix(&root).is_ok_and(|relative| glob.is_match(relative)),
+            None => plain(Path::new(&self.text)) == path,
+        }
     }
 
     /// Returns the names of the files, sorted.
@@ -79,6 +88,31 @@ impl Pattern {
     }
 }
 
+/// Returns whether a source of `pattern` would read the file at `path`; the disk is asked only whether `pattern` is a file.
+pub fn covers(pattern: &str, path: &str) -> bool {
+    // A pattern that cannot be read is a fault of its own, said where the source is connected.
+    Pattern::parse(pattern).is_ok_and(|pattern| pattern.covers(Path::new(path)))
+}
+
+/// Returns whether two paths are one, however they are written. Links are not followed: neither file needs to be there.
+pub fn is_same(one: &str, other: &str) -> bool {
+    plain(Path::new(one)) == plain(Path::new(other))
+}
+
+/// Returns the path from the root of the file system on, without `.` and `..`.
+fn plain(path: &Path) -> PathBuf {
+    let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let mut plain = PathBuf::new();
+    for part in whole.components() {
+        match part {
+            Component::ParentDir => drop(plain.pop()),
+            Component::CurDir => {}
+            part => plain.push(part),
+        }
+    }
+    plain
+}
+
 fn shown(folder: &Path) -> String {
     if folder.as_os_str().is_empty() { ".".to_owned() } else { folder.display().to_string() }
 }
@@ -96,4 +130,28 @@ fn split_glob(path: &Path) -> (PathBuf, String) {
     let rest: PathBuf = path.components().skip_while(|part| !has_wildcard(part)).collect();
     let root = if root.as_os_str().is_empty() { PathBuf::from(".") } else { root };
     (root, rest.to_string_lossy().into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_covers_what_it_would_read() {
+        for (pattern, path, covered) in [
+            ("out/*.jsonl", "out/rows.jsonl", true),
+            ("out/*.jsonl", "./out/../out/rows.jsonl", true),
+            ("out/*.jsonl", "out/deep/rows.jsonl", false),
+            ("out/**/*.jsonl", "out/deep/rows.jsonl", true),
+            ("*.jsonl", "rows.jsonl", true),
+            ("*.jsonl", "out/rows.jsonl", false),
+            ("in/../out/a.jsonl", "out/a.jsonl", true),
+            ("out/a.jsonl", "out/b.jsonl", false),
+            ("[", "[", false),
+        ] {
+            assert_eq!(covers(pattern, path), covered, "{pattern} {path}");
+        }
+        assert!(is_same("./a//b.jsonl", "a/c/../b.jsonl"));
+        assert!(!is_same("a/b.jsonl", "b.jsonl"));
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use riverrun_connectors::file;
 use riverrun_dataflow::graph::{Edge, OnBadRow};
 
 use crate::fault::{Fault, codes, list};
@@ -110,7 +111,10 @@ fn same_places(spec: &JobSpec, faults: &mut Vec<Fault>) {
     for (index, sink) in spec.sinks.iter().enumerate() {
         let Some((kind, written)) = place(&sink.place) else { continue };
         let same = |other: &Option<SinkPlace>| {
-            place(other).is_some_and(|(other_kind, other)| other_kind == kind && other.value == written.value)
+            place(other).is_some_and(|(other_kind, other)| {
+                other_kind == kind
+                    && (other.value == written.value || kind == "file" && file::is_same(&other.value, &written.value))
+            })
         };
         if let Some(other) = spec.sinks[..index].iter().find(|other| same(&other.place)) {
             let (one, two) = (&other.name.value, &sink.name.value);
@@ -120,7 +124,7 @@ fn same_places(spec: &JobSpec, faults: &mut Vec<Fault>) {
         }
         let read = spec.sources.iter().find(|source| match &source.place {
             Some(SourcePlace::Topic(topic)) => kind == "topic" && topic.value == written.value,
-            Some(SourcePlace::File(path)) => kind == "file" && path.value == written.value,
+            Some(SourcePlace::File(path)) => kind == "file" && file::covers(&path.value, &written.value),
             None => false,
         });
         if let Some(source) = read {
