@@ -57,6 +57,18 @@ pub struct Recovery {
     pub entries: Vec<JournalEntry>,
     /// The balance at the checkpoint.
     pub balance: BTreeMap<String, Counts>,
+    /// What follows the last of `entries`.
+    pub then: Then,
+}
+
+/// What a job does once the ticks of its journal are derived again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Then {
+    /// It goes on with new ticks.
+    #[default]
+    GoOn,
+    /// It ends: nothing is appended to the journal, no checkpoint is taken, the sinks have all rows of the recorded ticks.
+    End,
 }
 
 impl Recovery {

@@ -56,9 +56,9 @@ impl Recovery {
         let Recovery { checkpoint, entries, .. } = self;
         match checkpoint {
             Some(Restored { parts: CheckpointParts { before, recent, balance, .. }, .. }) => {
-                engine::Recovery { before, recent, entries, balance }
+                engine::Recovery { before, recent, entries, balance, ..engine::Recovery::default() }
             }
-            None => engine::Recovery { before: start, recent: Vec::new(), entries, balance: BTreeMap::new() },
+            None => engine::Recovery { before: start, entries, ..engine::Recovery::default() },
         }
     }
 }

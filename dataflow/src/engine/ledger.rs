@@ -20,7 +20,7 @@ use super::build::{Build, PartStream, RecordStream, ReportStream};
 use super::events::{Checkpointed, Repeated};
 use super::message::{Covered, Part, Report};
 use super::sinks::{CoveredStream, DurableStream};
-use super::{EngineError, Setup};
+use super::{EngineError, Setup, Then};
 use crate::balance::Counts;
 use crate::journal::{CheckpointParts, Journal, JournalEntry, JournalError, LaneDigest, LaneToken, StateFile};
 use crate::sink::Promise;
@@ -50,6 +50,8 @@ pub struct Ledger {
     checkpoints_done: VecDeque<Result<(), JournalError>>,
     /// The journal covers this tick.
     durable: Tick,
+    /// The last tick of which all is known, and found to be what the journal says if it was in there before.
+    complete: Tick,
     schedule: Schedule,
     /// Where the job stood after each tick that may yet become a checkpoint, and what its balance was.
     history: History,
@@ -117,6 +119,7 @@ pub fn shared(build: &Build<'_>, setup: &Setup) -> Result<LedgerShared, EngineEr
         ticks_done: VecDeque::new(),
         checkpoints_done: VecDeque::new(),
         durable: recovery.entries.last().map_or(build.start.tick, |entry| entry.record.tick),
+        complete: build.start.tick,
         schedule: Schedule { every: setup.checkpoint_every, open: 0, ended: Instant::now(), cost: Duration::ZERO },
         history: History {
             in_flight: usize::try_from(build.graph.ticks.in_flight).unwrap_or(usize::MAX),
@@ -266,6 +269,7 @@ pub fn ledger<'s>(
                     let checkpoint = record.checkpoint;
                     let (entry, repetition) = gathering.complete(record)?;
                     observer.complete(&entry);
+                    ledger.complete = entry.record.tick;
                     ledger.history.push(&entry, checkpoint);
                     if repetition == Repetition::New {
                         gathering.waiting.push(entry);
@@ -301,7 +305,7 @@ fn gathering(build: &Build<'_>, setup: &Setup) -> Gathering {
         reports: BTreeMap::new(),
         records: BTreeMap::new(),
         bytes: 0,
-        recorded: setup.recovery.entries.iter().cloned().collect(),
+        recorded: setup.recovery.entries.iter().filter(|_| build.worker == 0).cloned().collect(),
         next: build.start.tick + 1,
         waiting: Vec::new(),
     }
@@ -392,6 +396,9 @@ pub fn checkpoints<'s>(
     }
     let mut publishing = publishing(build, setup);
     let (own, control, workers) = (build.worker == 0, build.control.clone(), build.workers);
+    let recovery = &setup.recovery;
+    let newest = recovery.entries.last().map_or(build.start.tick, |entry| entry.record.tick);
+    let end = (recovery.then == Then::End).then_some(newest);
     builder.build(move |_| {
         move |frontiers| {
             parts.for_each(|time, parts| {
@@ -414,6 +421,9 @@ pub fn checkpoints<'s>(
             let mut ledger = shared.0.borrow_mut();
             match publishing.turn(&mut ledger, written) {
                 Ok(true) => control.finish(),
+                Ok(false) if end.is_some_and(|end| ledger.complete >= end && publishing.covered(end)) => {
+                    control.finish()
+                }
                 Ok(false) if control.stopping() && control.all_quiet(workers) => {
                     let ahead = control.ahead();
                     if ledger.durable >= ahead && publishing.covered(ahead) && ledger.schedule.open == 0 {

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use arrow::row::{RowConverter, SortField};
 use xxhash_rust::xxh3::Xxh3Default;
 
-use super::EngineError;
 use super::message::{Mark, RawChunk};
+use super::{EngineError, Recovery, Then};
 use crate::graph::{Graph, SplitNode};
 use crate::source::{COLUMNAR_ROW_BYTES, Chunk, Payload, ReadLimits, SourceError, SplitId, SplitReader};
 use crate::tick::{SplitMark, Tick, TickRecord, Timeline};
@@ -126,6 +126,8 @@ pub struct Reader {
     splits: Vec<OwnSplit>,
     timelines: Rc<RefCell<Timelines>>,
     recorded: BTreeMap<Tick, Vec<SplitMark>>,
+    /// What follows the last recorded tick.
+    then: Then,
     next: Tick,
     /// The newest tick that a former process recorded.
     former: Tick,
@@ -133,12 +135,12 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Returns the reader of a worker of a job that stands at `now` and must first read `recorded` again.
+    /// Returns the reader of a worker of a job that stands at `now` and must first read the ticks of `recovery` again.
     pub fn new(
         graph: Arc<Graph>,
         (worker, workers): (usize, usize),
         now: &Timeline,
-        recorded: &[TickRecord],
+        recovery: &Recovery,
         timelines: Rc<RefCell<Timelines>>,
     ) -> Reader {
         let all =
@@ -164,9 +166,14 @@ impl Reader {
                 }
             })
             .collect();
-        let former = recorded.last().map_or(now.tick, |record| record.tick);
-        let recorded = recorded.iter().map(|record| (record.tick, record.splits.clone())).collect();
-        Reader { graph, workers, splits, timelines, recorded, next: now.tick + 1, former, open: None }
+        let entries = &recovery.entries;
+        let former = entries.last().map_or(now.tick, |entry| entry.record.tick);
+        // Only what this worker reads: a journal may be long.
+        let own = |mark: &&SplitMark| mark.split as usize % workers == worker;
+        let marks = |record: &TickRecord| record.splits.iter().filter(own).cloned().collect();
+        let recorded = entries.iter().map(|entry| (entry.record.tick, marks(&entry.record))).collect();
+        let then = recovery.then;
+        Reader { graph, workers, splits, timelines, recorded, then, next: now.tick + 1, former, open: None }
     }
 
     /// Returns the tick that is open, or that would be opened next.
@@ -192,7 +199,7 @@ impl Reader {
         let cut = if let Some(marks) = self.recorded.remove(&tick) {
             let own = |mark: SplitMark| Some((self.splits.iter().position(|s| s.node.id == mark.split)?, mark));
             Cut::Recorded { left: marks.into_iter().filter_map(own).collect(), done: Vec::new() }
-        } else if seen || timeline.last {
+        } else if seen || timeline.last || self.then == Then::End {
             return false;
         } else if self.graph.bounded() {
             let Some(quotas) = self.bounded_quotas(timeline) else { return false };

@@ -11,12 +11,12 @@ use timely::dataflow::operators::Probe;
 use timely::dataflow::operators::generic::operator::Operator as _;
 use timely::dataflow::operators::vec::Broadcast;
 
-use super::Setup;
 use super::build::{Build, RecordStream};
 use super::clock::{Clock, SystemClock};
 use super::ledger::LedgerShared;
 use super::message::Mark;
 use super::reader::Timelines;
+use super::{Setup, Then};
 use crate::tick::{Tick, TickRecord};
 
 /// The clock: on worker 0 a record per tick, as soon as all marks of it are in; nothing elsewhere.
@@ -26,10 +26,12 @@ pub fn clock<'s>(
     marks: Stream<'s, Tick, Vec<Mark>>,
     ledger: LedgerShared,
 ) -> RecordStream<'s> {
-    let recorded = setup.recovery.entries.iter().map(|entry| entry.record.clone()).collect();
-    let mut clock = Clock::new(&build.graph, build.start.clone(), recorded, Box::new(SystemClock));
+    let recovery = &setup.recovery;
     let (first, own, control) = (build.start.tick + 1, build.worker == 0, build.control.clone());
-    let repeated = setup.recovery.entries.last().map_or(build.start.tick, |entry| entry.record.tick);
+    let recorded = recovery.entries.iter().filter(|_| own).map(|entry| entry.record.clone()).collect();
+    let mut clock = Clock::new(&build.graph, build.start.clone(), recorded, Box::new(SystemClock));
+    let repeated = recovery.entries.last().map_or(build.start.tick, |entry| entry.record.tick);
+    let then = recovery.then;
     type Records = CapacityContainerBuilder<Vec<TickRecord>>;
     marks.unary_frontier::<Records, _, _, _>(Exchange::new(|_: &Mark| 0), "clock", move |capability, _| {
         let mut capability = own.then(|| capability.delayed(&first));
@@ -44,7 +46,7 @@ pub fn clock<'s>(
                         // A process that dies before it has repeated everything must not begin from the same checkpoint for
                         // ever, and a stopped one should not have to repeat at all.
                         let milestone = record.last || control.stopping() || tick == repeated;
-                        record.checkpoint = ledger.wants_checkpoint(milestone);
+                        record.checkpoint = then == Then::GoOn && ledger.wants_checkpoint(milestone);
                         output.session(capability).give(record);
                     }
                     Ok(None) => {}

@@ -594,3 +594,61 @@ fn rows_that_came_while_a_live_job_was_away_are_not_from_the_future() {
     stopping.join().unwrap();
     assert_eq!(written(&world), good);
 }
+
+/// The journal of a job that makes no tick final.
+struct Closed;
+impl Journal for Closed {
+    fn append_ticks(&mut self, _: &[JournalEntry]) -> Result<(), JournalError> {
+        panic!("no tick is new")
+    }
+    fn append_checkpoint(&mut self, _: CheckpointParts) -> Result<(), JournalError> {
+        panic!("no checkpoint is taken")
+    }
+}
+
+/// Derives the ticks of `world`'s journal again, into a world of its own.
+fn derived_again(world: &World, entries: Vec<JournalEntry>, workers: usize) -> Result<Arc<World>, EngineError> {
+    let again = World { lines: world.lines.clone(), fuse: AtomicI64::new(-1), ..World::default() };
+    let again = Arc::new(again);
+    let lanes = (0..3).map(|lane| ((0, lane), (Box::new(WrittenLane(again.clone(), lane)) as Box<dyn Lane>, None)));
+    let job = Job {
+        graph: live_graph(&again),
+        workers,
+        recovery: Recovery { before: Timeline::start(1, 0), entries, then: Then::End, ..Recovery::default() },
+        lanes: lanes.collect(),
+        journal: Box::new(Closed),
+        state: Arc::new(Files(again.clone())),
+        commit_every: Duration::ZERO,
+        checkpoint_every: Duration::ZERO,
+        control: Control::new(),
+        observer: Arc::default(),
+    };
+    run(job)?;
+    Ok(again)
+}
+
+#[test]
+fn recorded_ticks_alone_are_derived_again_and_the_job_ends() {
+    let world = Arc::new(World::new(8, 600));
+    let good = world.lines.iter().flatten().filter(|line| line.contains(',')).count();
+    let control = Control::new();
+    let (stopper, done) = (control.clone(), world.clone());
+    let stopping = std::thread::spawn(move || {
+        while numbers(&done).values().map(Vec::len).sum::<usize>() < good {
+            std::thread::yield_now();
+        }
+        stopper.stop();
+    });
+    run_on(&world, live_graph(&world), 2, control).unwrap();
+    stopping.join().unwrap();
+    let entries = world.log.lock().unwrap().clone();
+    for workers in [1, 2, 5] {
+        assert_eq!(derived_again(&world, entries.clone(), workers).unwrap().output(), world.output());
+    }
+    assert_eq!(derived_again(&world, Vec::new(), 2).unwrap().output(), BTreeMap::new(), "nothing is recorded");
+    let mut changed = entries;
+    let lane = changed.iter_mut().rev().find_map(|entry| entry.lanes.first_mut()).unwrap();
+    lane.xxh3 ^= 1;
+    let error = derived_again(&world, changed, 2).err().unwrap();
+    assert!(matches!(error, EngineError::NotDeterministic { .. }), "{error}");
+}

@@ -58,10 +58,9 @@ impl Running {
         let graph: Arc<Graph> = setup.graph.clone();
         let recovery = &setup.recovery;
         let start = recovery.after();
-        let recorded: Vec<_> = recovery.entries.iter().map(|entry| entry.record.clone()).collect();
         let timelines = Rc::new(RefCell::new(Timelines::new(recovery.before.clone(), recovery.recent.iter().cloned())));
         let place = (worker.index(), worker.peers());
-        let reader = Reader::new(graph.clone(), place, &start, &recorded, timelines.clone());
+        let reader = Reader::new(graph.clone(), place, &start, recovery, timelines.clone());
         let probe = ProbeHandle::new();
         let first = start.tick + 1;
         let inputs = worker.dataflow::<Tick, _, _>(|scope| {
