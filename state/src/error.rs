@@ -68,6 +68,30 @@ pub enum StateError {
         /// Last tick of the journal.
         last: u64,
     },
+    /// There are no such recorded ticks (exit 3).
+    #[error(
+        "job `{job}` has no recorded ticks to derive again: {reason}\n  hint: `journal: {{ keep: all }}` in the job file keeps all ticks from the first on"
+    )]
+    NoPast {
+        /// The job.
+        job: String,
+        /// Why there are none.
+        reason: String,
+    },
+    /// Another plan or build derived the recorded ticks (exit 78).
+    #[error("tick {tick} of job `{job}` was derived by {theirs}; this is {ours}\n  hint: {hint}")]
+    PastOther {
+        /// The job.
+        job: String,
+        /// The tick.
+        tick: u64,
+        /// The plan and the build that derived it.
+        theirs: String,
+        /// The plan and the build of this run.
+        ours: String,
+        /// The way out.
+        hint: String,
+    },
     /// The folder belongs to something else (exit 78).
     #[error("{folder} cannot be used for job `{job}`: {reason}")]
     OtherJob {

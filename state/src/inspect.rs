@@ -185,14 +185,14 @@ pub fn show(store: Store, job: &str, tick: Option<Tick>) -> Result<Option<Detail
 }
 
 /// A job that is looked at.
-struct Look {
-    folder: Folder,
-    file: JobFile,
-    reader: LogReader,
+pub(crate) struct Look {
+    pub folder: Folder,
+    pub file: JobFile,
+    pub reader: LogReader,
 }
 
 impl Look {
-    fn at(store: Store, job: &str) -> Result<Look, StateError> {
+    pub fn at(store: Store, job: &str) -> Result<Look, StateError> {
         let folder = Folder::of(Arc::new(store), job)?;
         let Some(file) = folder.read()? else {
             let reason = "the job never ran with this state folder".into();
@@ -205,7 +205,10 @@ impl Look {
 }
 
 /// Runs `look` on the log, again if the log was collected under its hands.
-fn settled<T>(reader: &LogReader, look: impl Fn(Bounds) -> Result<T, StateError>) -> Result<(Bounds, T), StateError> {
+pub(crate) fn settled<T>(
+    reader: &LogReader,
+    look: impl Fn(Bounds) -> Result<T, StateError>,
+) -> Result<(Bounds, T), StateError> {
     let mut attempt = 1;
     loop {
         let bounds = reader.bounds()?;

@@ -3,7 +3,8 @@
 //! Read in this order: [`store`] is where objects lie, [`record`] and [`log`] are the one log, [`folder`] is a job's place
 //! and its lock, [`rows`], [`mod@file`] and [`ledger`] are checkpoint files and which of them are live, [`states`] and
 //! [`journal`] are what the engine is given, [`recovery`] decides where a restart begins, [`job`] ties it together,
-//! [`collect`] deletes what no restart needs, and [`inspect`] looks at it all from outside.
+//! [`collect`] deletes what no restart needs, [`inspect`] looks at it all from outside, and [`past`] is what a replay
+//! needs of it.
 //!
 //! Layout, relative to the state folder:
 //!
@@ -25,6 +26,7 @@ pub mod job;
 pub mod journal;
 pub mod ledger;
 pub mod log;
+pub mod past;
 pub mod record;
 pub mod recovery;
 pub mod rows;
@@ -37,6 +39,7 @@ pub use collect::Retention;
 pub use error::StateError;
 pub use folder::{Begin, Holder, JobSpec, SinkLanes};
 pub use job::{JobState, Parts, Started};
+pub use past::{Past, Wanted};
 pub use record::{InputSplit, Inputs};
 pub use recovery::{Recovery, Restored};
 pub use store::Store;

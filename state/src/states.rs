@@ -1,8 +1,10 @@
 //! The checkpoints of a job as its workers see them: rows go in when they are frozen, and come out after a restart.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use arrow::array::RecordBatch;
+use bytes::Bytes;
 use riverrun_dataflow::journal::{FileKind, FrozenPart, JournalError, StateFile, StateStore};
 use riverrun_dataflow::key::worker_of;
 use riverrun_dataflow::operator::TableSpec;
@@ -129,18 +131,29 @@ impl StateStore for States {
     }
 
     fn read(&self, step: &str, table: &str, worker: usize, workers: usize) -> Result<Vec<RecordBatch>, JournalError> {
-        let mut found = Vec::new();
         let needed = self.ledger.lock().needed(step, table);
-        for (file, mut shards) in needed {
-            shards.retain(|shard| worker_of(*shard, self.shards, workers) == worker);
-            if shards.is_empty() {
-                continue;
-            }
-            let bytes = load(&self.folder, &file)?;
-            let rows = decode(bytes, &|shard| shards.contains(&shard))
-                .map_err(|reason| StateError::damaged(format!("state file {}", file.path), reason))?;
-            found.extend(rows);
-        }
-        Ok(found)
+        read_table(needed, &|file| load(&self.folder, file), self.shards, (worker, workers))
     }
+}
+
+/// Reads the rows of a table for one of the workers of a job with `shards` shards. `needed` are the table's files, oldest
+/// first, each with the shards for which it is needed; `load` returns the bytes of one.
+pub fn read_table(
+    needed: Vec<(StateFile, BTreeSet<u16>)>,
+    load: &dyn Fn(&StateFile) -> Result<Bytes, StateError>,
+    shards: u16,
+    (worker, workers): (usize, usize),
+) -> Result<Vec<RecordBatch>, JournalError> {
+    let mut found = Vec::new();
+    for (file, mut wanted) in needed {
+        wanted.retain(|shard| worker_of(*shard, shards, workers) == worker);
+        if wanted.is_empty() {
+            continue;
+        }
+        let bytes = load(&file)?;
+        let rows = decode(bytes, &|shard| wanted.contains(&shard))
+            .map_err(|reason| StateError::damaged(format!("state file {}", file.path), reason))?;
+        found.extend(rows);
+    }
+    Ok(found)
 }
