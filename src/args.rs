@@ -54,6 +54,8 @@ pub enum Command {
     Explain(ExplainArgs),
     /// Runs a job with its sinks off and shows its first results.
     Preview(PreviewArgs),
+    /// Derives what a job did before once more, into files: the same bytes, with any number of workers.
+    Replay(ReplayArgs),
     /// Prints the JSON Schema of job files, for editors.
     Schema,
     /// Prints a starter job, or writes it to a file.
@@ -165,6 +167,32 @@ pub struct PreviewArgs {
     /// The sink whose rows to show [default: all].
     #[arg(long, value_name = "SINK", env = "RIVERRUN_SINK")]
     pub sink: Option<String>,
+}
+
+/// `replay`.
+#[derive(Clone, Debug, Args)]
+pub struct ReplayArgs {
+    /// The job, as it was run.
+    #[command(flatten)]
+    pub job: JobArgs,
+    /// Its state.
+    #[command(flatten)]
+    pub state: StateArgs,
+    /// The ticks that the job recorded, from the oldest kept checkpoint on. The job is not touched and may be running.
+    #[arg(long, required = true, env = "RIVERRUN_RECORDED", value_parser = switch())]
+    pub recorded: bool,
+    /// The folder for the files, one for every lane of every sink; it must be empty or not there yet.
+    #[arg(long, value_name = "DIR", env = "RIVERRUN_OUT")]
+    pub out: PathBuf,
+    /// Worker threads [default: one per core].
+    #[arg(short, long, value_name = "N", env = "RIVERRUN_WORKERS", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub workers: Option<u16>,
+    /// The first tick whose rows are written [default: the first after the oldest kept checkpoint].
+    #[arg(long, value_name = "T", env = "RIVERRUN_FROM_TICK", value_parser = clap::value_parser!(u64).range(1..))]
+    pub from_tick: Option<u64>,
+    /// The last tick [default: the last that is recorded].
+    #[arg(long, value_name = "T", env = "RIVERRUN_TO_TICK", value_parser = clap::value_parser!(u64).range(1..))]
+    pub to_tick: Option<u64>,
 }
 
 /// `new`.

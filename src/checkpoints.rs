@@ -7,7 +7,7 @@ use crate::args::{CheckpointsArgs, CheckpointsCommand, CheckpointsShowArgs, Glob
 use crate::exit::{Done, Exit, Failure};
 use crate::job;
 use crate::output::{self, Format, Stdout, grouped};
-use crate::run::state_folder;
+use crate::run::existing_state;
 
 /// Does what was asked for.
 pub fn checkpoints(command: &CheckpointsCommand, global: &Global) -> Done {
@@ -20,12 +20,7 @@ pub fn checkpoints(command: &CheckpointsCommand, global: &Global) -> Done {
 
 /// Opens the state folder, and returns it with the job's name: as given, or as the given job file says.
 fn open(args: &CheckpointsArgs, global: &Global) -> Result<(Store, String), Failure> {
-    let folder = state_folder(args.state.state.as_deref())?;
-    if !folder.is_dir() {
-        let message = format!("there is no state folder `{}`\n  hint: name it with --state", folder.display());
-        return Err(Failure::new(Exit::NotFound, message));
-    }
-    let store = Store::existing_folder(&folder).map_err(failed)?;
+    let store = existing_state(args.state.state.as_deref())?;
     let is_file = std::path::Path::new(&args.job).is_file();
     let name = if is_file { job::plan(&args.job, &[], global)?.name().to_owned() } else { args.job.clone() };
     Ok((store, name))

@@ -12,6 +12,7 @@ mod output;
 mod panics;
 mod preview;
 mod progress;
+mod replay;
 mod run;
 mod signals;
 mod topic;
@@ -50,6 +51,7 @@ fn dispatch(cli: &Cli) -> Done {
         Command::Check(args) => inspect::check(args, global),
         Command::Explain(args) => inspect::explain(args, global),
         Command::Preview(args) => preview::preview(args, global),
+        Command::Replay(args) => replay::replay(args, global),
         Command::Schema => inspect::schema(),
         Command::New(args) => inspect::new(args, global),
         Command::Topic(command) => topic::topic(command, global),

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use riverrun_dataflow::engine::{Control, Observer};
 use riverrun_jobs::run::{self, Ended, Outcome, RunError, RunOptions};
+use riverrun_state::Store;
 
 use crate::args::{Global, RunArgs};
-use crate::exit::{Done, Exit, Failure};
+use crate::exit::{Done, Exit, Failure, OrExit};
 use crate::job;
 use crate::output::{self, Format, Stdout};
 use crate::progress::Progress;
@@ -58,12 +59,24 @@ pub fn state_folder(state: Option<&str>) -> Result<std::path::PathBuf, Failure> 
     }
 }
 
+/// Opens the state that `--state` names, which must be there.
+pub fn existing_state(state: Option<&str>) -> Result<Store, Failure> {
+    let folder = state_folder(state)?;
+    if !folder.is_dir() {
+        let message = format!("there is no state folder `{}`\n  hint: name it with --state", folder.display());
+        return Err(Failure::new(Exit::NotFound, message));
+    }
+    Store::existing_folder(&folder).or_exit(Exit::Storage, || "cannot open the state folder".to_owned())
+}
+
 /// Gives a failed run its exit code.
 pub fn failed(error: RunError, global: &Global) -> Failure {
     if let RunError::Connect(report) = &error {
         return job::faulty(report, global);
     }
     let exit = match error.exit_code() {
+        3 => Exit::NotFound,
+        5 => Exit::Conflict,
         70 => Exit::Internal,
         74 => Exit::Storage,
         75 => Exit::Fenced,

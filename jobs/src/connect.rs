@@ -119,12 +119,21 @@ impl Connected {
 impl Plan {
     /// Opens the places of all sources and sinks. Nothing is written yet.
     pub fn connect(&self, environment: &Environment) -> Result<Connected, Report> {
+        self.connect_to(environment, |sink| open_sink(sink, environment))
+    }
+
+    /// Opens the places of all sources, and for every sink what `open` gives in its place.
+    pub(crate) fn connect_to(
+        &self,
+        environment: &Environment,
+        open: impl Fn(&PlannedSink) -> Result<OpenSink, Fault>,
+    ) -> Result<Connected, Report> {
         let mut faults = Vec::new();
         let mut keep = |result: Result<_, Fault>| result.map_err(|fault| faults.push(fault)).ok();
         let sources: Vec<Option<OpenSource>> =
             self.sources.iter().map(|source| keep(open_source(source, environment))).collect();
         let mut keep = |result: Result<_, Fault>| result.map_err(|fault| faults.push(fault)).ok();
-        let sinks: Vec<Option<OpenSink>> = self.sinks.iter().map(|sink| keep(open_sink(sink, environment))).collect();
+        let sinks: Vec<Option<OpenSink>> = self.sinks.iter().map(|sink| keep(open(sink))).collect();
         match faults.is_empty() {
             true => Ok(Connected {
                 sources: sources.into_iter().flatten().collect(),
@@ -257,10 +266,24 @@ fn open_source(planned: &PlannedSource, environment: &Environment) -> Result<Ope
     }
 }
 
+impl PlannedSink {
+    /// Returns what makes its encoder.
+    pub(crate) fn encoder(&self) -> Result<Make<dyn Encoder>, Fault> {
+        encoder(&self.format, self.schema.clone(), self.key.clone()).map_err(|error| {
+            let message = format!("sink `{}` cannot write its rows: {error}", self.name);
+            Fault::elsewhere(codes::NOT_ENCODABLE, message)
+        })
+    }
+
+    /// Returns what a file of its rows begins with.
+    pub(crate) fn preamble(&self) -> Vec<u8> {
+        preamble(&self.format, &self.schema)
+    }
+}
+
 fn open_sink(planned: &PlannedSink, environment: &Environment) -> Result<OpenSink, Fault> {
     let who = format!("sink `{}`", planned.name);
-    let encoder = encoder(&planned.format, planned.schema.clone(), planned.key.clone())
-        .map_err(|error| Fault::elsewhere(codes::NOT_ENCODABLE, format!("{who} cannot write its rows: {error}")))?;
+    let encoder = planned.encoder()?;
     let nowhere = Spanned { value: String::new(), span: Default::default() };
     let (sink, place): (Arc<dyn Sink>, &Spanned<String>) = match &planned.place {
         SinkPlace::Topic { name, partitions } => {
@@ -268,8 +291,7 @@ fn open_sink(planned: &PlannedSink, environment: &Environment) -> Result<OpenSin
             (Arc::new(TopicSink::new(folder, &name.value, *partitions)), name)
         }
         SinkPlace::File(path) => {
-            let preamble = preamble(&planned.format, &planned.schema);
-            let config = FileSinkConfig { path: PathBuf::from(resolved(path, &who)?), preamble };
+            let config = FileSinkConfig { path: PathBuf::from(resolved(path, &who)?), preamble: planned.preamble() };
             (Arc::new(FileSink::new(config)), path)
         }
         SinkPlace::Console => (Arc::new(ConsoleSink::new(ConsoleForm::Lines)), &nowhere),

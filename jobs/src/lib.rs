@@ -1,8 +1,9 @@
 //! Jobs: from the job file to a graph that the engine can run.
 //!
 //! Read in this order: `yaml` reads a text with positions, [`fault`] is what can be wrong with it, [`spec`] is what was
-//! written, [`plan`] is what was checked, [`connect`] opens its places and makes the graph. [`explain`], [`schema`] and
-//! [`mod@reference`] are for people, [`mod@bundled`] are the jobs that come along.
+//! written, [`plan`] is what was checked, [`connect`] opens its places and makes the graph, [`mod@run`] runs it, [`replay`] derives
+//! again what a run recorded. [`explain`], [`schema`] and [`mod@reference`] are for people, [`mod@bundled`] are the jobs that
+//! come along.
 
 pub mod bundled;
 pub mod connect;
@@ -10,6 +11,7 @@ pub mod explain;
 pub mod fault;
 pub mod plan;
 pub mod reference;
+pub mod replay;
 pub mod run;
 pub mod schema;
 pub mod spec;

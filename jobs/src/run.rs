@@ -178,7 +178,8 @@ fn resolve(connected: &Connected) -> Result<Inputs, RunError> {
     Ok(Inputs { now, sources, splits })
 }
 
-fn by_source(inputs: &Inputs) -> Vec<Vec<SplitNode>> {
+/// Returns the splits of each source.
+pub(crate) fn by_source(inputs: &Inputs) -> Vec<Vec<SplitNode>> {
     let of = |name: &String| {
         let own = inputs.splits.iter().filter(|split| split.source == *name);
         own.map(|split| SplitNode { id: split.id, spec: split.spec.clone() }).collect()

@@ -14,20 +14,20 @@ use crate::support::shop::START_MS;
 use crate::support::{Dice, Place, Shop, Shopping, topics};
 
 /// Partitions of each topic.
-const PARTITIONS: u32 = 2;
+pub const PARTITIONS: u32 = 2;
 /// Late rows of each topic.
-const LATE: usize = 40;
+pub const LATE: usize = 40;
 
 /// What was written: regular rows, and besides them rows that come hours too late.
-struct Written {
-    regular: Shopping,
+pub struct Written {
+    pub regular: Shopping,
     clicks: Vec<Vec<u8>>,
     orders: Vec<Vec<u8>>,
 }
 
 /// Traffic with late rows from the middle on. Late rows have users of their own, so that they meet nobody: whether such a row is
 /// late is decided by ticks, and what the others give does not depend on it.
-fn traffic(seed: u64, rows: usize) -> Written {
+pub fn traffic(seed: u64, rows: usize) -> Written {
     let regular = Shop { seed, rows, ..Shop::default() }.open();
     let (mut clicks, mut orders) = (regular.clicks.clone(), regular.orders.clone());
     let mut dice = Dice::new(seed);
@@ -54,7 +54,7 @@ fn heralds(topic: &str) -> Vec<Vec<u8>> {
 }
 
 /// Writes both topics bit by bit, side by side, until all is written.
-fn produce(folder: &Path, written: &Written, done: &AtomicBool) {
+pub fn produce(folder: &Path, written: &Written, done: &AtomicBool) {
     let mut clicks = topics::producer(folder, "clicks", PARTITIONS);
     let mut orders = topics::producer(folder, "orders", PARTITIONS);
     let steps = 60;
@@ -183,7 +183,7 @@ fn a_live_job_that_is_killed_loses_nothing_and_doubles_nothing() {
 }
 
 /// The rows of each partition, as a producer deals them out: in turn, beginning with the second.
-fn in_turn(rows: &[Vec<u8>]) -> Vec<Vec<Vec<u8>>> {
+pub fn in_turn(rows: &[Vec<u8>]) -> Vec<Vec<Vec<u8>>> {
     let dealt = |part: usize| rows.iter().skip(part).step_by(2).cloned().collect();
     vec![dealt(1), dealt(0)]
 }

@@ -10,6 +10,7 @@ mod life_cycle;
 mod live;
 mod oracle;
 mod real_data;
+mod replay;
 mod right;
 mod same_bytes;
 mod support;

@@ -1,5 +1,7 @@
 //! Why a run failed, and what the process should exit with.
 
+use std::path::PathBuf;
+
 use riverrun_dataflow::engine::EngineError;
 use riverrun_dataflow::journal::JournalError;
 use riverrun_dataflow::sink::SinkError;
@@ -23,6 +25,12 @@ pub enum RunError {
     /// The running job failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// Recorded ticks cannot be derived again.
+    #[error("{}", replayed(.0))]
+    Replay(EngineError),
+    /// The folder for a replay has something in it.
+    #[error("folder `{}` is not empty\n  hint: a replay writes into a folder of its own; name another one with --out", .0.display())]
+    NotEmpty(PathBuf),
 }
 
 impl From<Report> for RunError {
@@ -32,12 +40,12 @@ impl From<Report> for RunError {
 }
 
 impl RunError {
-    pub(super) fn sink(sink: &str, error: SinkError) -> RunError {
+    pub(crate) fn sink(sink: &str, error: SinkError) -> RunError {
         RunError::Engine(EngineError::Sink { sink: sink.to_owned(), error })
     }
 
-    /// Returns the exit code of a process that ends with this error (OPERATIONS 5.4): 70 internal, 74 storage or sink,
-    /// 75 fenced, 78 job or configuration.
+    /// Returns the exit code of a process that ends with this error (OPERATIONS 5.3, 5.4): 3 not there, 5 in the way, 70
+    /// internal, 74 storage or sink, 75 fenced, 78 job or configuration.
     pub fn exit_code(&self) -> u8 {
         match self {
             RunError::Connect(_) | RunError::Input(_) => 78,
@@ -45,9 +53,26 @@ impl RunError {
                 StateError::Storage { .. } | StateError::Damaged { .. } | StateError::NoCheckpoint { .. },
             ) => 74,
             RunError::State(StateError::Fenced(_) | StateError::Held { .. }) => 75,
+            RunError::State(StateError::NoPast { .. }) => 3,
             RunError::State(_) => 78,
-            RunError::Engine(error) => engine_exit_code(error),
+            RunError::NotEmpty(_) => 5,
+            RunError::Engine(error) | RunError::Replay(error) => engine_exit_code(error),
         }
+    }
+}
+
+/// Says why recorded ticks cannot be derived again: what a live job would be advised to do is of no use here.
+fn replayed(error: &EngineError) -> String {
+    const INPUT: &str = "a replay needs the input as the job read it; --from-tick begins later, --to-tick ends earlier";
+    match error {
+        EngineError::Source { source, error: SourceError::Changed { what, reason } } => {
+            format!("source `{source}`: {what} is not what the job read: {reason}\n  hint: {INPUT}")
+        }
+        EngineError::Source { .. } => format!("{error}\n  hint: {INPUT}"),
+        EngineError::NotDeterministic { what, tick } => {
+            format!("{what}, tick {tick}: the replay gives other rows than the journal says the live run gave")
+        }
+        other => other.to_string(),
     }
 }
 
