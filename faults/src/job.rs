@@ -1,0 +1,95 @@
+//! The job under test: each order with a click before it, counts per item, what is late and what is bad. Sinks of both kinds.
+
+/// How long before an order a click may be, in milliseconds.
+pub const CREDIT_MS: i64 = 5_000;
+/// The width of the windows, in milliseconds.
+pub const WINDOW_MS: i64 = 1_000;
+/// Partitions of the topic of counts.
+pub const COUNTS_LANES: u32 = 3;
+/// Partitions of the topics that are read.
+pub const PARTITIONS: u32 = 4;
+/// The folder of the topics.
+pub const TOPICS: &str = "topics";
+/// The job's name.
+pub const NAME: &str = "faulted";
+
+/// Where rows come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// Files; the job ends with them.
+    Files,
+    /// Topics, up to where they end when the job begins.
+    Ended,
+    /// Topics that are written meanwhile.
+    Live,
+}
+
+/// How often a job does what can be interrupted.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// `commit.every`.
+    pub commit_ms: u64,
+    /// `checkpoint.every`.
+    pub checkpoint_ms: u64,
+    /// `tick.max_rows`.
+    pub tick_rows: u64,
+}
+
+/// As the fault matrix has it.
+pub const STEADY: Pace = Pace { commit_ms: 100, checkpoint_ms: 500, tick_rows: 200 };
+
+/// Returns the job file.
+pub fn file(input: Input, pace: Pace) -> String {
+    let source = |name: &str| match input {
+        Input::Files => format!("file: {{ path: \"in/{name}-*.jsonl\" }}"),
+        Input::Ended | Input::Live => format!("topic: {name}"),
+    };
+    let (clicks, orders) = (source("clicks"), source("orders"));
+    let Pace { commit_ms, checkpoint_ms, tick_rows } = pace;
+    let (credit, window) = (CREDIT_MS, WINDOW_MS);
+    format!(
+        r#"job: {NAME}
+sources:
+  clicks:
+    {clicks}
+    format: json
+    schema: {{ event_id: string, user_id: string, item_id: string, event_type: string, ts: timestamp_ms }}
+    event_time: ts
+    id: event_id
+    max_disorder: 200ms
+    max_future: 12h
+    idle_after: 1h
+  orders:
+    {orders}
+    format: json
+    schema: {{ order_id: string, user_id: string, item_id: string, price: "decimal(12,2)", ts: timestamp_ms }}
+    event_time: ts
+    id: order_id
+    max_disorder: 200ms
+    max_future: 12h
+    idle_after: 1h
+steps:
+  item_clicks:
+    select: {{ from: clicks, where: "event_type = 'click'", columns: [event_id, user_id, item_id, ts] }}
+  attributed:
+    attribute: {{ conversions: orders, touches: item_clicks, by: [user_id, item_id], window: {credit}ms, model: last_touch }}
+  counts:
+    window:
+      from: clicks
+      tumble: {window}ms
+      by: [item_id]
+      aggregates:
+        impressions: "count(*) filter (where event_type = 'impression')"
+        clicks: "count(*) filter (where event_type = 'click')"
+sinks:
+  out: {{ from: attributed, file: {{ path: out.jsonl }}, format: json, timestamps: epoch_ms }}
+  counted: {{ from: counts, topic: counts, partitions: {COUNTS_LANES}, format: json, timestamps: epoch_ms }}
+  late_orders: {{ from: attributed.late, topic: late, partitions: 1, format: json, timestamps: epoch_ms }}
+  late_clicks: {{ from: counts.late, file: {{ path: late.jsonl }}, format: json, timestamps: epoch_ms }}
+  bad: {{ from: clicks.bad, topic: bad, partitions: 1, format: json, timestamps: epoch_ms }}
+commit: {{ every: {commit_ms}ms }}
+checkpoint: {{ every: {checkpoint_ms}ms }}
+tick: {{ max_rows: {tick_rows} }}
+"#
+    )
+}

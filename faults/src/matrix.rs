@@ -1,0 +1,96 @@
+//! The rows of the matrix, and the program that runs them.
+
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::arguments::Arguments;
+use crate::process::now;
+use crate::report::{self, Report};
+use crate::{Setup, Tried, kills};
+
+/// A row of the matrix.
+pub struct Row {
+    /// Its name there.
+    pub name: &'static str,
+    /// What happens.
+    pub says: &'static str,
+    /// How many runs in the gate.
+    pub gate: u64,
+    /// How many at night.
+    pub nightly: u64,
+    run: fn(&Setup, u64) -> Tried<Report>,
+}
+
+/// Which of a row's numbers of runs.
+#[derive(Clone, Copy, Debug)]
+pub enum Counts {
+    /// Those of the gate.
+    Gate,
+    /// Those of the night.
+    Nightly,
+    /// So many of each.
+    Each(u64),
+}
+
+/// All rows, in the order of the matrix.
+pub const ROWS: &[Row] = &[
+    Row { name: "P1", says: "kill -9 at random times", gate: 25, nightly: 1000, run: kills::at_random },
+    Row {
+        name: "P5",
+        says: "ten kills in a row, each within 500 ms of the start",
+        gate: 2,
+        nightly: 50,
+        run: kills::in_a_row,
+    },
+    Row { name: "P6", says: "job and producers killed at once", gate: 3, nightly: 100, run: kills::all_at_once },
+    Row {
+        name: "P7",
+        says: "another number of workers after each kill",
+        gate: 5,
+        nightly: 200,
+        run: kills::with_other_workers,
+    },
+];
+
+/// Runs what was asked for, and says how it went.
+pub fn run(arguments: &Arguments) -> ExitCode {
+    let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..arguments.jobs.min(arguments.rows.len()) {
+            scope.spawn(|| {
+                while let Some(row) = arguments.rows.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let report = run_row(row, &arguments.setup);
+                    eprintln!("{} {}", report.row, if report.failed.is_some() { "FAILED" } else { "is done" });
+                    done.lock().expect("no one panics with it").push(report);
+                }
+            });
+        }
+    });
+    let mut reports = done.into_inner().expect("all threads are done");
+    let place = |report: &Report| arguments.rows.iter().position(|row| row.name == report.row);
+    reports.sort_by_key(place);
+    let table = report::table(&reports);
+    if arguments.json {
+        reports.iter().for_each(|report| println!("{}", report.json()));
+        eprint!("{table}");
+    } else {
+        print!("{table}");
+    }
+    ExitCode::from(u8::from(reports.iter().any(|report| report.failed.is_some())))
+}
+
+fn run_row(row: &Row, setup: &Setup) -> Report {
+    let runs = match setup.counts {
+        Counts::Gate => row.gate,
+        Counts::Nightly => row.nightly,
+        Counts::Each(runs) => runs,
+    };
+    let from = now();
+    let mut report = (row.run)(setup, runs).unwrap_or_else(|reason| {
+        let failed = Some(format!("{reason}\n  seed {}", setup.seed));
+        Report { failed, ..Report::of(row.name) }
+    });
+    report.took = from.elapsed();
+    report
+}
