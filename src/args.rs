@@ -56,6 +56,8 @@ pub enum Command {
     Preview(PreviewArgs),
     /// Derives what a job did before once more, into files: the same bytes, with any number of workers.
     Replay(ReplayArgs),
+    /// Makes a changed job of a drained one, keeping its state; shows first what becomes of each part.
+    Upgrade(UpgradeArgs),
     /// Prints the JSON Schema of job files, for editors.
     Schema,
     /// Prints a starter job, or writes it to a file.
@@ -115,6 +117,40 @@ pub struct RunArgs {
     /// Add to output that is already there and not this job's.
     #[arg(long, env = "RIVERRUN_APPEND", value_parser = switch())]
     pub append: bool,
+    /// If the job file changed: upgrade the job to it first, as `riverrun upgrade` does.
+    #[arg(long, env = "RIVERRUN_UPGRADE", conflicts_with = "fresh", value_parser = switch())]
+    pub upgrade: bool,
+    /// What an upgrade may lose.
+    #[command(flatten)]
+    pub allow: AllowArgs,
+}
+
+/// What an upgrade may lose.
+#[derive(Clone, Debug, Args)]
+pub struct AllowArgs {
+    /// Lets this step, source or sink lose what the upgrade cannot keep; `all`: every one. In the environment: one a line.
+    #[arg(long, value_name = "NAME", env = "RIVERRUN_ALLOW_RESET", value_delimiter = '\n')]
+    pub allow_reset: Vec<String>,
+}
+
+/// `upgrade`.
+#[derive(Clone, Debug, Args)]
+pub struct UpgradeArgs {
+    /// The job, as it is to be.
+    #[command(flatten)]
+    pub job: JobArgs,
+    /// Its state.
+    #[command(flatten)]
+    pub state: StateArgs,
+    /// Shows what would become of each part, and changes nothing; the job may be running.
+    #[arg(long, env = "RIVERRUN_DRY_RUN", value_parser = switch())]
+    pub dry_run: bool,
+    /// What may be lost.
+    #[command(flatten)]
+    pub allow: AllowArgs,
+    /// Read topics that are new up to where they end now.
+    #[arg(long, env = "RIVERRUN_UNTIL_END", value_parser = switch())]
+    pub until_end: bool,
 }
 
 /// `check`.

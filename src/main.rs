@@ -16,6 +16,7 @@ mod replay;
 mod run;
 mod signals;
 mod topic;
+mod upgrade;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -52,6 +53,7 @@ fn dispatch(cli: &Cli) -> Done {
         Command::Explain(args) => inspect::explain(args, global),
         Command::Preview(args) => preview::preview(args, global),
         Command::Replay(args) => replay::replay(args, global),
+        Command::Upgrade(args) => upgrade::upgrade(args, global),
         Command::Schema => inspect::schema(),
         Command::New(args) => inspect::new(args, global),
         Command::Topic(command) => topic::topic(command, global),

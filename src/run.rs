@@ -11,7 +11,7 @@ use crate::exit::{Done, Exit, Failure, OrExit};
 use crate::job;
 use crate::output::{self, Format, Stdout};
 use crate::progress::Progress;
-use crate::signals;
+use crate::{signals, upgrade};
 
 /// Where state is kept if nobody says.
 pub const STATE: &str = ".riverrun/state";
@@ -36,6 +36,9 @@ pub fn run(args: &RunArgs, global: &Global) -> Done {
         fresh: args.fresh,
         append: args.append,
     };
+    if args.upgrade {
+        upgrade::before_run(&plan, &environment, &options.state, &args.allow, global)?;
+    }
     let observer = Arc::new(Observer::default());
     let progress = (!quiet).then(|| Progress::start(plan.name(), observer.clone())).transpose()?;
     let result = run::run(&plan, &environment, &options, control, observer);

@@ -44,7 +44,7 @@ use crate::journal::{Journal, JournalEntry, JournalError, StateStore};
 use crate::operator::StepError;
 use crate::sink::SinkError;
 use crate::source::SourceError;
-use crate::tick::{Tick, TickRecord, Timeline};
+use crate::tick::{Floor, Tick, TickRecord, Timeline};
 
 /// Where a job goes on.
 #[derive(Clone, Debug, Default)]
@@ -57,6 +57,8 @@ pub struct Recovery {
     pub entries: Vec<JournalEntry>,
     /// The balance at the checkpoint.
     pub balance: BTreeMap<String, Counts>,
+    /// By step: how far it had come when the job was upgraded last.
+    pub floors: BTreeMap<String, Floor>,
     /// What follows the last of `entries`.
     pub then: Then,
 }

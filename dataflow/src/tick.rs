@@ -85,6 +85,28 @@ impl Timeline {
     }
 }
 
+/// How far a step had come when its job was upgraded. The watermark of its inputs follows from the plan, and another plan
+/// must not turn it back: what was emitted would be emitted again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Floor {
+    /// The last tick before the upgrade.
+    pub tick: Tick,
+    /// The step's input watermark after that tick, and the least one in all ticks that follow.
+    pub watermark: EventTime,
+}
+
+impl Floor {
+    /// Returns the input watermark after `tick`, where the plan gives `watermark`.
+    pub fn hold(floor: Option<Floor>, tick: Tick, watermark: EventTime) -> EventTime {
+        match floor {
+            // What the step had called late and what it had emitted was decided by this watermark.
+            Some(floor) if floor.tick == tick => floor.watermark,
+            Some(floor) => watermark.max(floor.watermark),
+            None => watermark,
+        }
+    }
+}
+
 /// One tick as a step sees it.
 #[derive(Clone, Copy, Debug)]
 pub struct StepTick {

@@ -2,8 +2,8 @@
 //!
 //! Read in this order: `yaml` reads a text with positions, [`fault`] is what can be wrong with it, [`spec`] is what was
 //! written, [`plan`] is what was checked, [`connect`] opens its places and makes the graph, [`mod@run`] runs it, [`replay`] derives
-//! again what a run recorded. [`explain`], [`schema`] and [`mod@reference`] are for people, [`mod@bundled`] are the jobs that
-//! come along.
+//! again what a run recorded, [`mod@upgrade`] makes another job of a drained one. [`explain`], [`schema`] and
+//! [`mod@reference`] are for people, [`mod@bundled`] are the jobs that come along.
 
 pub mod bundled;
 pub mod connect;
@@ -15,6 +15,7 @@ pub mod replay;
 pub mod run;
 pub mod schema;
 pub mod spec;
+pub mod upgrade;
 mod yaml;
 
 pub use bundled::bundled;

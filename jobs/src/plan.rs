@@ -8,6 +8,7 @@ mod names;
 mod need;
 mod operators;
 mod select;
+mod shape;
 mod stream;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use arrow::datatypes::SchemaRef;
 use riverrun_connectors::format::{EncodeSpec, FormatSpec, RowSchema};
 use riverrun_dataflow::EventTime;
 use riverrun_dataflow::graph::{Edge, OnBadRow, StepWork, WatermarkPath};
+use riverrun_state::shape::Shape;
 
 use crate::fault::{Fault, Report, Text, codes};
 use crate::spec::{self, Settings, SinkPlace, SourcePlace};
@@ -38,6 +40,7 @@ pub struct Plan {
     pub(crate) steps: Vec<PlannedStep>,
     pub(crate) sinks: Vec<PlannedSink>,
     hash: String,
+    shape: Shape,
     /// The texts it was made of: the places of faults that show only when it is connected.
     pub(crate) texts: Vec<Text>,
 }
@@ -159,6 +162,11 @@ impl Plan {
     /// live, how often is committed or checkpointed, and descriptions are no part of it.
     pub fn hash(&self) -> &str {
         &self.hash
+    }
+
+    /// Returns what an upgrade must know of the plan.
+    pub fn shape(&self) -> &Shape {
+        &self.shape
     }
 
     /// Returns the names of the sources in the order of the graph.

@@ -170,10 +170,10 @@ fn connect(plan: &Plan, environment: &Environment, files: &Files, inputs: &Input
 
 /// Returns where the engine begins, and that it ends with the past.
 fn recovery(past: Past, start: Timeline) -> engine::Recovery {
-    let Past { base, entries, .. } = past;
+    let Past { base, entries, floors, .. } = past;
     match base.map(|base| base.parts) {
         Some(CheckpointParts { before, recent, balance, .. }) => {
-            engine::Recovery { before, recent, entries, balance, then: Then::End }
+            engine::Recovery { before, recent, entries, balance, floors, then: Then::End }
         }
         None => engine::Recovery { before: start, entries, then: Then::End, ..engine::Recovery::default() },
     }

@@ -26,6 +26,7 @@ pub use preview::{PreviewRow, preview};
 use crate::connect::{Connected, Environment};
 use crate::plan::{BUILD_ID, Plan};
 use crate::spec::Keep;
+use crate::upgrade::same_state;
 
 /// How a job is run.
 #[derive(Clone, Debug)]
@@ -77,10 +78,16 @@ pub fn run(
     let mut started = open(plan, &connected, options)?;
     let mut warnings = Warnings::default();
     if started.inputs().is_none() {
-        let inputs = resolve(&connected)?;
+        let inputs = Inputs { shape: Some(plan.shape().clone()), ..resolve(&connected)? };
         started.append_inputs(inputs)?;
     }
     let inputs = started.inputs().cloned().expect("resolved just now or before");
+    if inputs.shape.as_ref().is_some_and(|shape| !same_state(shape, plan.shape())) {
+        return Err(RunError::Upgrade(format!(
+            "the state of job `{}` was written by a build that keeps it otherwise than {BUILD_ID}\n  hint: drain the job with the build it had, then upgrade it with this one: `riverrun upgrade JOB`",
+            plan.name()
+        )));
+    }
     // What a job reads is resolved once: whether topics end is decided when it begins, not at every restart.
     for source in connected.sources.iter_mut().filter(|source| !source.fixed) {
         let mut own = inputs.splits.iter().filter(|split| split.source == source.name);
@@ -98,13 +105,14 @@ pub fn run(
     }
     let splits = by_source(&inputs);
     let (lanes, tokens) = open_lanes(plan, &connected, &started, options)?;
-    let generation = started.generation();
+    let (generation, floors) = (started.generation(), started.floors());
     let (recovery, parts) = started.recover(&tokens)?;
     recovery.warnings.into_iter().for_each(|warning| warnings.say(warning));
     let graph = plan.graph(&connected, splits);
     let mut resume = engine::Recovery {
         before: Timeline::start(graph.sources.len(), inputs.now),
         entries: recovery.entries,
+        floors,
         ..engine::Recovery::default()
     };
     if let Some(restored) = recovery.checkpoint {
@@ -175,7 +183,7 @@ fn resolve(connected: &Connected) -> Result<Inputs, RunError> {
         named.map(|(source, node)| InputSplit { id: node.id, source: source.clone(), spec: node.spec }).collect();
     // On bounded input even the clock is a function of the data.
     let now = if connected.bounded() { i64::MIN } else { SystemClock.now() };
-    Ok(Inputs { now, sources, splits })
+    Ok(Inputs { now, sources, splits, free_split: 0, shape: None })
 }
 
 /// Returns the splits of each source.
@@ -227,6 +235,6 @@ fn open_lanes(
 }
 
 /// Returns the tick of a token; one of another incarnation counts as none.
-fn committed(token: Option<Token>, claim: &Claim) -> Option<u64> {
+pub(crate) fn committed(token: Option<Token>, claim: &Claim) -> Option<u64> {
     token.filter(|token| token.incarnation == claim.incarnation).map(|token| token.tick)
 }

@@ -69,6 +69,23 @@ impl Aggregate {
         self.kind
     }
 
+    /// Returns its SQL text, normalised.
+    pub fn sql(&self) -> String {
+        let name = match self.kind {
+            AggregateKind::Count | AggregateKind::CountDistinct => "count",
+            AggregateKind::Sum => "sum",
+            AggregateKind::Avg => "avg",
+            AggregateKind::Min => "min",
+            AggregateKind::Max => "max",
+            AggregateKind::First => "first",
+            AggregateKind::Last => "last",
+        };
+        let distinct = if self.kind == AggregateKind::CountDistinct { "distinct " } else { "" };
+        let argument = self.argument.as_ref().map_or("*", Expression::sql);
+        let filter = self.filter.as_ref().map(|filter| format!(" filter (where {})", filter.sql())).unwrap_or_default();
+        format!("{name}({distinct}{argument}){filter}")
+    }
+
     /// Returns the type of its result.
     pub fn data_type(&self) -> &DataType {
         &self.data_type

@@ -64,6 +64,10 @@ pub struct AttributeSettings {
     pub bounds: AttributeBounds,
 }
 
+/// The version of what an attribution keeps. State of another version has another meaning, whatever its columns: raise it with
+/// every change to what the columns hold, and teach upgrades the way from the one before.
+pub const STATE_VERSION: u32 = 1;
+
 /// How much one worker may keep of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AttributeBounds {

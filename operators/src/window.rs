@@ -63,6 +63,10 @@ pub struct WindowSettings {
     pub groups_max: usize,
 }
 
+/// The version of what a window keeps. State of another version has another meaning, whatever its columns: raise it with every
+/// change to what the columns hold, and teach upgrades the way from the one before.
+pub const STATE_VERSION: u32 = 1;
+
 impl WindowSettings {
     /// The default of `groups_max`.
     pub const GROUPS_MAX: usize = 50_000_000;

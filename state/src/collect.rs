@@ -51,6 +51,8 @@ pub struct Collector {
     kept: VecDeque<Kept>,
     /// The older part of the log that was not looked through yet, for checkpoints of earlier runs.
     unseen: Option<Backwards>,
+    /// An upgrade was seen: no checkpoint before it can be restored by the plan that runs.
+    upgraded: bool,
     /// When the oldest record that was seen was written.
     oldest: String,
     /// Paths of objects to be deleted.
@@ -113,6 +115,7 @@ impl Collector {
             floor: bounds.floor,
             kept: VecDeque::new(),
             unseen: Some(unseen),
+            upgraded: false,
             oldest: written_now(),
             doomed: VecDeque::new(),
             swept: false,
@@ -167,10 +170,12 @@ impl Collector {
             };
             let record = record?;
             self.oldest.clone_from(&record.header.at);
-            if let Body::Checkpoint(checkpoint) = &record.body {
+            if let Some(checkpoint) = record.body.checkpoint() {
                 let seq = record.header.seq;
-                self.kept.push_back(Kept { counts: seq <= self.base, ..Kept::of(seq, checkpoint, &record.header.at) });
+                let counts = seq <= self.base && !self.upgraded;
+                self.kept.push_back(Kept { counts, ..Kept::of(seq, checkpoint, &record.header.at) });
             }
+            self.upgraded |= matches!(record.body, Body::Upgrade(_));
         }
         Ok(())
     }

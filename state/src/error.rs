@@ -42,7 +42,7 @@ pub enum StateError {
     },
     /// The job file changed under existing state (exit 78).
     #[error(
-        "the plan of job `{job}` changed under existing state: the state was made by plan {stored}, this is plan {given}\n  hint: go back to the job file as it was, drain the job and upgrade it, or start over with --fresh"
+        "the plan of job `{job}` changed under existing state: the state was made by plan {stored}, this is plan {given}\n  hint: drain the job and upgrade it (`riverrun upgrade JOB --dry-run` shows what becomes of its state), go back to the job file as it was, or start over with --fresh"
     )]
     PlanChanged {
         /// The job.
@@ -51,6 +51,16 @@ pub enum StateError {
         stored: String,
         /// The plan hash of this run.
         given: String,
+    },
+    /// An upgrade needs a drained job (exit 78).
+    #[error(
+        "job `{job}` is not drained: {reason}\n  hint: run it once more as it was, with the job file and the build it had, and stop it with SIGTERM or Ctrl-C; then upgrade"
+    )]
+    NotDrained {
+        /// The job.
+        job: String,
+        /// What is left to be done.
+        reason: String,
     },
     /// Recorded ticks must be derived again, but another build derived them first (exit 78).
     #[error(

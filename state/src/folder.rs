@@ -86,7 +86,7 @@ pub struct JobFile {
     pub lanes: Vec<SinkLanes>,
     /// How keys become hashes.
     pub hash: String,
-    /// Hash of the plan.
+    /// Hash of the plan that it began with; an upgrade puts another in its place.
     pub plan: String,
     /// The build that created it.
     pub build: String,
@@ -179,7 +179,8 @@ impl Folder {
         self.read_file("job.json")
     }
 
-    /// Locks the folder and makes sure that it is the one of `spec`, creating the job if there is none.
+    /// Locks the folder and makes sure that it is the one of `spec`, creating the job if there is none. Whether the plan is the
+    /// job's is seen in the log.
     pub fn open(store: Arc<Store>, spec: &JobSpec) -> Result<Opened, StateError> {
         let folder = Folder::of(store, &spec.job)?;
         let lock = folder.lock(&spec.holder)?;
@@ -188,9 +189,6 @@ impl Folder {
             Begin::Continue => folder.go_on(spec)?,
             Begin::Fresh => folder.start_over(spec)?,
         };
-        if file.plan != spec.plan {
-            return Err(StateError::PlanChanged { job: spec.job.clone(), stored: file.plan, given: spec.plan.clone() });
-        }
         Ok(Opened { folder, file, lock })
     }
 
@@ -494,17 +492,6 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_plan_is_refused_with_both_hashes() {
-        let (_dir, store) = folder();
-        Folder::open(store.clone(), &spec("j")).unwrap();
-        let error = Folder::open(store, &JobSpec { plan: "plan-2".into(), ..spec("j") }).unwrap_err();
-        assert!(
-            matches!(&error, StateError::PlanChanged { stored, given, .. } if stored == "plan-1" && given == "plan-2")
-        );
-        assert!(error.to_string().contains("--fresh"), "{error}");
-    }
-
-    #[test]
     fn a_folder_of_another_job_or_format_is_refused() {
         let (dir, store) = folder();
         Folder::open(store.clone(), &spec("j")).unwrap();
@@ -555,13 +542,12 @@ mod tests {
             let _ = Folder::open(failing, &fresh);
             // The next run does not ask for a fresh start: it finds the old incarnation whole or the new one empty.
             match Folder::open(store.clone(), &spec("j")) {
-                Ok(opened) => {
-                    assert_eq!(opened.file, old);
+                Ok(opened) if opened.file == old => {
                     assert_eq!(store.list("jobs/j/log").unwrap().len(), 1);
                     assert_eq!(store.list("jobs/j/state").unwrap().len(), 1);
                 }
-                Err(StateError::PlanChanged { stored, .. }) => {
-                    assert_eq!(stored, "plan-2");
+                Ok(opened) => {
+                    assert_eq!(opened.file.plan, "plan-2");
                     for part in ["log", "floor", "state"] {
                         assert!(store.list(&format!("jobs/j/{part}")).unwrap().is_empty(), "{part}");
                     }

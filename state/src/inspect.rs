@@ -16,7 +16,7 @@ use serde::Serialize;
 pub use verify::{Report, verify};
 
 use crate::error::StateError;
-use crate::folder::{Folder, JobFile, Lock};
+use crate::folder::{Folder, JobFile, Lock, SinkLanes};
 use crate::log::{Bounds, LogReader};
 use crate::record::{Body, Checkpoint, Inputs, Record, TableFiles};
 use crate::store::Store;
@@ -54,6 +54,9 @@ pub struct Summary {
     pub build: String,
     /// When it was published.
     pub at: String,
+    /// It is the first one of another plan: here the job was upgraded from the plan with this hash.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upgraded_from: Option<String>,
     /// The tick was the job's last.
     pub finished: bool,
     /// CPU time spent on it, in microseconds.
@@ -147,10 +150,7 @@ pub fn list(store: Store, job: &str) -> Result<Overview, StateError> {
     let Look { folder, file, reader } = Look::at(store, job)?;
     let (bounds, records) = settled(&reader, |bounds| reader.backwards(bounds).collect::<Result<Vec<_>, _>>())?;
     let last_tick = records.iter().map(|record| last_tick_of(&record.body)).max().unwrap_or(0);
-    let checkpoints = records.iter().filter_map(|record| match &record.body {
-        Body::Checkpoint(checkpoint) => Some(summary(record, checkpoint)),
-        _ => None,
-    });
+    let checkpoints = records.iter().filter_map(|record| Some(summary(record, record.body.checkpoint()?)));
     Ok(Overview {
         running: Lock::is_held(&folder),
         generation: records.first().map_or(0, |record| record.header.generation),
@@ -164,22 +164,22 @@ pub fn list(store: Store, job: &str) -> Result<Overview, StateError> {
 /// Shows the newest checkpoint of `job`, or the newest one at `tick`; `None` if there is none.
 pub fn show(store: Store, job: &str, tick: Option<Tick>) -> Result<Option<Detail>, StateError> {
     let Look { file, reader, .. } = Look::at(store, job)?;
-    let wanted = |record: &Record| match &record.body {
-        Body::Checkpoint(checkpoint) => tick.is_none_or(|tick| tick == checkpoint.tick),
-        _ => false,
+    let wanted = |record: &Record| {
+        record.body.checkpoint().is_some_and(|checkpoint| tick.is_none_or(|tick| tick == checkpoint.tick))
     };
     let (_, found) = settled(&reader, |bounds| {
         let found = reader.backwards(bounds).find(|record| record.as_ref().map_or(true, wanted));
         let Some(record) = found.transpose()? else { return Ok(None) };
-        let Body::Checkpoint(checkpoint) = &record.body else { return Ok(None) };
-        let inputs = match checkpoint.inputs {
-            Some(at) => match reader.read_at(at)?.body {
-                Body::Inputs(inputs) => inputs,
-                _ => return Err(StateError::damaged(reader.name(at.seq), "it is no inputs record")),
+        let Some(checkpoint) = record.body.checkpoint() else { return Ok(None) };
+        let foundation = match (record.foundation(), checkpoint.inputs) {
+            (None, Some(at)) => match reader.read_at(at)?.foundation() {
+                None => return Err(StateError::damaged(reader.name(at.seq), "it is no inputs record")),
+                found => found,
             },
-            None => Inputs::default(),
+            (own, _) => own,
         };
-        Ok(Some(detail(&record, checkpoint, &inputs, &file)))
+        let (inputs, lanes) = foundation.map(|it| (it.inputs, it.lanes)).unwrap_or_default();
+        Ok(Some(detail(&record, checkpoint, &inputs, lanes.as_ref().unwrap_or(&file.lanes))))
     })?;
     Ok(found)
 }
@@ -222,8 +222,7 @@ pub(crate) fn settled<T>(
 fn last_tick_of(body: &Body) -> Tick {
     match body {
         Body::Ticks(ticks) => ticks.last,
-        Body::Checkpoint(checkpoint) => checkpoint.tick,
-        Body::Generation(_) | Body::Inputs(_) => 0,
+        body => body.checkpoint().map_or(0, |checkpoint| checkpoint.tick),
     }
 }
 
@@ -245,6 +244,10 @@ fn summary(record: &Record, checkpoint: &Checkpoint) -> Summary {
         generation: record.header.generation,
         build: record.header.build.clone(),
         at: record.header.at.clone(),
+        upgraded_from: match &record.body {
+            Body::Upgrade(upgrade) => Some(upgrade.from_plan.clone()),
+            _ => None,
+        },
         finished: checkpoint.finished,
         cpu_micros: checkpoint.cpu_micros,
         files,
@@ -255,7 +258,7 @@ fn summary(record: &Record, checkpoint: &Checkpoint) -> Summary {
     }
 }
 
-fn detail(record: &Record, checkpoint: &Checkpoint, inputs: &Inputs, file: &JobFile) -> Detail {
+fn detail(record: &Record, checkpoint: &Checkpoint, inputs: &Inputs, lanes: &[SinkLanes]) -> Detail {
     let after = checkpoint.clone().into_parts().after();
     let name = |names: Option<&str>, index: usize| names.map_or_else(|| index.to_string(), str::to_owned);
     let source = |at: usize| name(inputs.sources.get(at).map(String::as_str), at);
@@ -273,8 +276,8 @@ fn detail(record: &Record, checkpoint: &Checkpoint, inputs: &Inputs, file: &JobF
             ended: mark.ended,
         }
     });
-    let lanes = checkpoint.tokens.iter().map(|token| {
-        let sink = file.lanes.get(token.sink as usize).map(|sink| sink.sink.as_str());
+    let at = checkpoint.tokens.iter().map(|token| {
+        let sink = lanes.get(token.sink as usize).map(|sink| sink.sink.as_str());
         LaneAt { sink: name(sink, token.sink as usize), lane: token.lane, tick: token.tick }
     });
     Detail {
@@ -282,7 +285,7 @@ fn detail(record: &Record, checkpoint: &Checkpoint, inputs: &Inputs, file: &JobF
         now: after.now,
         sources: sources.map(|(at, watermark)| SourceAt { source: source(at), watermark: *watermark }).collect(),
         splits: splits.collect(),
-        lanes: lanes.collect(),
+        lanes: at.collect(),
         balance: checkpoint.balance.clone(),
         tables: checkpoint.tables.clone(),
     }

@@ -6,9 +6,11 @@
 //! The order matters: the generation record fences whoever ran the job before, only then are the sinks asked for their
 //! tokens, and only then is it decided where to begin.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use riverrun_dataflow::journal::{Journal, LaneToken, StateStore};
+use riverrun_dataflow::tick::Floor;
 
 use crate::collect::{Collector, Retention};
 use crate::error::StateError;
@@ -17,13 +19,13 @@ use crate::folder::{Folder, Holder, JobFile, JobSpec, Lock, Opened, SinkLanes, r
 use crate::journal::{JobJournal, Tail};
 use crate::ledger::Ledger;
 use crate::log::{Bounds, Log, LogReader, Writer};
-use crate::record::{Body, Generation, Inputs, InputsAt, Record};
+use crate::record::{Body, Foundation, Generation, Inputs, Record};
 use crate::recovery::{Asked, Recovery, decide};
 use crate::states::{SharedLedger, States};
 use crate::store::Store;
 
 /// How often a start may lose the race for its generation record.
-const ATTEMPTS: usize = 5;
+pub(crate) const ATTEMPTS: usize = 5;
 
 /// A job's folder, open and locked.
 #[derive(Debug)]
@@ -31,6 +33,7 @@ pub struct JobState {
     opened: Opened,
     holder: Holder,
     build: String,
+    plan: String,
 }
 
 /// A job of which this process is the newest generation.
@@ -43,7 +46,7 @@ pub struct Started {
     log: Log,
     /// The log as it was before our generation record.
     before: Bounds,
-    inputs: Option<(InputsAt, Inputs)>,
+    foundation: Option<Foundation>,
     retention: Retention,
 }
 
@@ -59,7 +62,7 @@ impl JobState {
     /// Opens the job's folder in `store`, creating the job if there is none, and locks it for the life of this process.
     pub fn open(store: Store, spec: JobSpec) -> Result<JobState, StateError> {
         let opened = Folder::open(Arc::new(store), &spec)?;
-        Ok(JobState { opened, holder: spec.holder, build: spec.build })
+        Ok(JobState { opened, holder: spec.holder, build: spec.build, plan: spec.plan })
     }
 
     /// Returns what was fixed when the job was created.
@@ -67,18 +70,29 @@ impl JobState {
         &self.opened.file
     }
 
-    /// Becomes the newest generation: whoever ran the job before is fenced from here on.
+    /// Returns the folder, who opens it and with which build.
+    pub(crate) fn into_opened(self) -> (Opened, Holder, String) {
+        (self.opened, self.holder, self.build)
+    }
+
+    /// Becomes the newest generation: whoever ran the job before is fenced from here on. Another plan than the job's is refused
+    /// before anything is written.
     pub fn start(self) -> Result<Started, StateError> {
         let reader = self.opened.folder.log(&self.opened.file);
         let attempt = random_id();
         for _ in 0..ATTEMPTS {
             let before = reader.bounds()?;
             let seen = Seen::of(&reader, before)?;
+            let stored = seen.foundation.as_ref().map_or(&self.opened.file.plan, |it| &it.plan);
+            if *stored != self.plan {
+                let (job, stored) = (self.opened.folder.job().to_string(), stored.clone());
+                return Err(StateError::PlanChanged { job, stored, given: self.plan });
+            }
             let writer = Writer {
                 generation: seen.generation + 1,
                 attempt: attempt.clone(),
                 build: self.build.clone(),
-                plan: self.opened.file.plan.clone(),
+                plan: self.plan.clone(),
             };
             let mut log = Log::after(reader.clone(), writer, seen.last.as_ref());
             let Holder { host, pid, workers } = self.holder.clone();
@@ -94,9 +108,9 @@ impl JobState {
 
     fn started(self, log: Log, before: Bounds, seen: Seen) -> Started {
         let Opened { folder, file, lock } = self.opened;
-        let (is_new, inputs) = (!seen.ticks, seen.inputs);
+        let (is_new, foundation) = (!seen.ticks, seen.foundation);
         let lock = lock.map(Arc::new);
-        Started { folder, file, is_new, lock, log, before, inputs, retention: Retention::default() }
+        Started { folder, file, is_new, lock, log, before, foundation, retention: Retention::default() }
     }
 }
 
@@ -106,7 +120,7 @@ struct Seen {
     last: Option<Record>,
     generation: u64,
     base: Option<u64>,
-    inputs: Option<(InputsAt, Inputs)>,
+    foundation: Option<Foundation>,
     ticks: bool,
 }
 
@@ -116,26 +130,20 @@ impl Seen {
         let mut seen = Seen::default();
         for record in reader.backwards(bounds) {
             let record = record?;
-            let at = InputsAt { seq: record.header.seq, xxh3: record.xxh3 };
+            let seq = record.header.seq;
             seen.generation = seen.generation.max(record.header.generation);
-            if seen.last.is_none() {
-                seen.last = Some(record.clone());
-            }
-            match record.body {
-                Body::Inputs(inputs) => seen.inputs = Some((at, inputs)),
-                Body::Checkpoint(checkpoint) => {
-                    seen.ticks = true;
-                    seen.base = Some(at.seq);
-                    if seen.inputs.is_none()
-                        && let Some(at) = checkpoint.inputs
-                        && let Body::Inputs(inputs) = reader.read_at(at)?.body
-                    {
-                        seen.inputs = Some((at, inputs));
-                    }
-                    break;
+            seen.foundation = seen.foundation.or_else(|| record.foundation());
+            if let Some(checkpoint) = record.body.checkpoint() {
+                seen.ticks = true;
+                seen.base = Some(seq);
+                if let (None, Some(at)) = (&seen.foundation, checkpoint.inputs) {
+                    seen.foundation = reader.read_at(at)?.foundation();
                 }
-                Body::Ticks(_) => seen.ticks = true,
-                Body::Generation(_) => {}
+            }
+            seen.ticks |= matches!(record.body, Body::Ticks(_));
+            seen.last.get_or_insert(record);
+            if seen.base.is_some() {
+                break;
             }
         }
         Ok(seen)
@@ -163,9 +171,9 @@ impl Started {
         self.file.shards
     }
 
-    /// Returns the lanes of each sink in the order of the graph, fixed when the job was created.
+    /// Returns the lanes of each sink in the order of the graph, fixed when the job was created or upgraded.
     pub fn lanes(&self) -> &[SinkLanes] {
-        &self.file.lanes
+        self.foundation.as_ref().and_then(|it| it.lanes.as_ref()).unwrap_or(&self.file.lanes)
     }
 
     /// Returns whether nothing of this incarnation was ever handed to a sink: no tick was made final yet.
@@ -175,7 +183,12 @@ impl Started {
 
     /// Returns what the job reads, if that was resolved already.
     pub fn inputs(&self) -> Option<&Inputs> {
-        self.inputs.as_ref().map(|(_, inputs)| inputs)
+        self.foundation.as_ref().map(|it| &it.inputs)
+    }
+
+    /// Returns, by step, how far it had come when the job was upgraded last.
+    pub fn floors(&self) -> BTreeMap<String, Floor> {
+        self.foundation.as_ref().map(|it| it.floors.clone()).unwrap_or_default()
     }
 
     /// Sets which checkpoints are kept.
@@ -185,11 +198,12 @@ impl Started {
 
     /// Writes down what the job reads, once, before its first tick.
     pub fn append_inputs(&mut self, inputs: Inputs) -> Result<(), StateError> {
-        assert!(self.inputs.is_none(), "inputs are resolved once");
+        assert!(self.foundation.is_none(), "inputs are resolved once");
         let body = Body::Inputs(inputs);
         let at = self.log.append(&body)?;
         if let Body::Inputs(inputs) = body {
-            self.inputs = Some((at, inputs));
+            let plan = self.log.writer().plan.clone();
+            self.foundation = Some(Foundation { at, plan, lanes: None, inputs, floors: BTreeMap::new() });
         }
         Ok(())
     }
@@ -217,7 +231,7 @@ impl Started {
         let base = recovery.checkpoint.as_ref().map_or(0, |it| it.parts.tick);
         let last = recovery.entries.last().map_or(base, |entry| entry.record.tick);
         let states = States::new(self.folder, self.file.shards, writer, ledger.clone(), self.lock.clone());
-        let inputs = self.inputs.map(|(at, _)| at);
+        let inputs = self.foundation.map(|it| it.at);
         let journal = JobJournal::new(self.log, ledger, inputs, last, tail, collector, self.lock);
         Ok((recovery, Parts { journal: Box::new(journal), states: Arc::new(states) }))
     }

@@ -30,10 +30,12 @@ pub mod past;
 pub mod record;
 pub mod recovery;
 pub mod rows;
+pub mod shape;
 pub mod states;
 pub mod store;
 #[cfg(test)]
 mod tests;
+pub mod upgrade;
 
 pub use collect::Retention;
 pub use error::StateError;

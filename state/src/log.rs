@@ -9,7 +9,7 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::StateError;
-use crate::record::{Body, Digest, Header, InputsAt, Record, VERSION, seal, unseal, written_now};
+use crate::record::{Body, Digest, Header, InputsAt, Record, seal, unseal, written_now};
 use crate::store::{Created, Store};
 
 /// Reads the log of a job.
@@ -189,6 +189,11 @@ impl Log {
         &self.writer
     }
 
+    /// Writes as another plan from here on.
+    pub fn become_plan(&mut self, plan: String) {
+        self.writer.plan = plan;
+    }
+
     /// Returns the number of the last record.
     pub fn last(&self) -> u64 {
         self.last
@@ -202,7 +207,7 @@ impl Log {
         self.failed = true;
         let seq = self.last + 1;
         let header = Header {
-            v: VERSION,
+            v: body.kind().version(),
             seq,
             prev_xxh3: self.prev,
             generation: self.writer.generation,

@@ -3,13 +3,13 @@
 //! Nothing is locked and nothing is written; the job may be running. What it might collect meanwhile, log records and the
 //! state files of the checkpoint, is therefore read at once, and looked for again if it was collected during that.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use bytes::Bytes;
 use riverrun_dataflow::journal::{FrozenPart, JournalEntry, JournalError, StateFile, StateStore};
-use riverrun_dataflow::tick::Tick;
+use riverrun_dataflow::tick::{Floor, Tick};
 
 use crate::error::StateError;
 use crate::file::load;
@@ -17,7 +17,7 @@ use crate::folder::JobFile;
 use crate::inspect::{Look, settled};
 use crate::ledger::Ledger;
 use crate::log::{Bounds, LogReader};
-use crate::record::{Body, Checkpoint, Header, Inputs, InputsAt, Record};
+use crate::record::{Body, Foundation, Inputs, Record};
 use crate::recovery::Restored;
 use crate::states::read_table;
 use crate::store::Store;
@@ -39,10 +39,12 @@ pub struct Wanted<'a> {
 
 /// A stretch of recorded ticks with all that is needed to derive them again.
 pub struct Past {
-    /// What was fixed when the job was created.
+    /// What was fixed when the job was created, with the lanes that it has had since its last upgrade.
     pub file: JobFile,
     /// What the job reads.
     pub inputs: Inputs,
+    /// By step: how far it had come when the job was upgraded last.
+    pub floors: BTreeMap<String, Floor>,
     /// The state before the first of `entries`; `None`: they begin at tick 1.
     pub base: Option<Restored>,
     /// The ticks, ascending, without a gap.
@@ -83,18 +85,21 @@ impl Look {
         let Some((checkpoint, states)) = chosen else {
             return Err(StateError::NoCheckpoint { job: wanted.job.to_string(), reasons: warnings });
         };
-        let base = checkpoint.as_ref().map_or(0, |(_, checkpoint)| checkpoint.tick);
+        let base = checkpoint.as_ref().and_then(|record| record.body.checkpoint()).map_or(0, |it| it.tick);
         let entries = kept.entries(reader, base, stretch.last)?;
-        let Some(inputs) = kept.inputs(reader, checkpoint.as_ref().map(|(_, checkpoint)| checkpoint))? else {
+        let Some(foundation) = kept.foundation(reader, checkpoint.as_ref())? else {
             let what = format!("the log of job `{}`", wanted.job);
             return Err(StateError::damaged(what, "it does not say what the job reads"));
         };
-        let base = checkpoint.map(|(header, checkpoint)| Restored {
-            seq: header.seq,
-            generation: header.generation,
-            parts: checkpoint.into_parts(),
-        });
-        Ok(Past { file: self.file.clone(), inputs, base, entries, warnings, states: Arc::new(states) })
+        let restored = |Record { header, body, .. }: Record| {
+            let parts = body.checkpoint()?.clone().into_parts();
+            Some(Restored { seq: header.seq, generation: header.generation, parts })
+        };
+        let base = checkpoint.and_then(restored);
+        let Foundation { lanes, inputs, floors, .. } = foundation;
+        let file = self.file.clone();
+        let file = JobFile { lanes: lanes.unwrap_or(file.lanes), ..file };
+        Ok(Past { file, inputs, floors, base, entries, warnings, states: Arc::new(states) })
     }
 
     fn gone(&self) -> StateError {
@@ -103,18 +108,18 @@ impl Look {
     }
 
     /// Reads all of the state where deriving would begin.
-    fn restorable(&self, begin: Begin) -> Result<(Option<(Header, Checkpoint)>, Restorable), StateError> {
+    fn restorable(&self, begin: Begin) -> Result<(Option<Record>, Restorable), StateError> {
         let mut states = Restorable { shards: self.file.shards, ledger: Ledger::default(), files: HashMap::new() };
         let Some(seq) = begin.seq else { return Ok((None, states)) };
-        let Record { header, body, .. } = self.reader.read(seq)?;
-        let Body::Checkpoint(checkpoint) = body else {
+        let record = self.reader.read(seq)?;
+        let Some(checkpoint) = record.body.checkpoint() else {
             return Err(StateError::damaged(self.reader.name(seq), "it is no checkpoint any more"));
         };
         for file in checkpoint.files() {
             states.files.insert(file.path.clone(), load(&self.folder, &file)?);
         }
-        states.ledger = Ledger::of(&checkpoint);
-        Ok((Some((header, *checkpoint)), states))
+        states.ledger = Ledger::of(checkpoint);
+        Ok((Some(record), states))
     }
 }
 
@@ -123,7 +128,9 @@ struct Kept {
     floor: u64,
     /// The number of the oldest checkpoint record whose files are kept.
     oldest: u64,
-    inputs: Option<Inputs>,
+    inputs: Option<Foundation>,
+    /// The ticks after which the job was upgraded, the last first: nothing is derived across them.
+    upgrades: Vec<Tick>,
     /// Oldest first.
     ticks: Vec<TicksAt>,
     /// Oldest first.
@@ -168,6 +175,7 @@ impl Kept {
             floor: bounds.floor,
             oldest: reader.oldest_kept()?,
             inputs: None,
+            upgrades: Vec::new(),
             ticks: Vec::new(),
             checkpoints: Vec::new(),
         };
@@ -179,7 +187,13 @@ impl Kept {
         Ok(kept)
     }
 
-    fn take(&mut self, Record { header, body, .. }: Record) {
+    fn take(&mut self, record: Record) {
+        let foundation = record.foundation();
+        let Record { header, body, .. } = record;
+        if let Some(checkpoint) = body.checkpoint() {
+            let (seq, tick, plan) = (header.seq, checkpoint.tick, header.plan.clone());
+            self.checkpoints.push(CheckpointAt { seq, tick, plan });
+        }
         match body {
             Body::Ticks(ticks) => self.ticks.push(TicksAt {
                 seq: header.seq,
@@ -188,11 +202,9 @@ impl Kept {
                 plan: header.plan,
                 build: header.build,
             }),
-            Body::Checkpoint(checkpoint) => {
-                self.checkpoints.push(CheckpointAt { seq: header.seq, tick: checkpoint.tick, plan: header.plan })
-            }
-            Body::Inputs(inputs) => self.inputs = Some(inputs),
-            Body::Generation(_) => {}
+            Body::Upgrade(upgrade) => self.upgrades.push(upgrade.checkpoint.tick),
+            Body::Inputs(_) => self.inputs = foundation,
+            Body::Checkpoint(_) | Body::Generation(_) => {}
         }
     }
 
@@ -219,7 +231,8 @@ impl Kept {
         let Some(own) = self.ticks[..=at].iter().rev().take_while(ours).last() else {
             return Err(self.other(&self.ticks[at], last, wanted));
         };
-        Ok(Stretch { first: own.first, last })
+        let upgraded = self.upgrades.iter().find(|tick| **tick < last).map_or(0, |tick| tick + 1);
+        Ok(Stretch { first: own.first.max(upgraded), last })
     }
 
     /// Returns that tick `last`, of record `at`, was derived by another plan or build.
@@ -287,14 +300,16 @@ impl Kept {
         Ok(entries)
     }
 
-    fn inputs(&self, reader: &LogReader, checkpoint: Option<&Checkpoint>) -> Result<Option<Inputs>, StateError> {
-        let named: Option<InputsAt> = checkpoint.and_then(|checkpoint| checkpoint.inputs);
-        match named {
-            Some(at) => match reader.read_at(at)?.body {
-                Body::Inputs(inputs) => Ok(Some(inputs)),
-                _ => Err(StateError::damaged(reader.name(at.seq), "it is no inputs record")),
+    /// Returns what was laid down for the ticks after `checkpoint`.
+    fn foundation(&self, reader: &LogReader, checkpoint: Option<&Record>) -> Result<Option<Foundation>, StateError> {
+        let Some(record) = checkpoint else { return Ok(self.inputs.clone()) };
+        match (record.foundation(), record.body.checkpoint().and_then(|checkpoint| checkpoint.inputs)) {
+            (None, Some(at)) => match reader.read_at(at)?.foundation() {
+                None => Err(StateError::damaged(reader.name(at.seq), "it is no inputs record")),
+                found => Ok(found),
             },
-            None => Ok(self.inputs.clone()),
+            (None, None) => Ok(self.inputs.clone()),
+            (own, _) => Ok(own),
         }
     }
 }

@@ -12,15 +12,17 @@ use chrono::{SecondsFormat, Utc};
 use riverrun_dataflow::balance::Counts;
 use riverrun_dataflow::journal::{CheckpointParts, FileKind, JournalEntry, LaneToken, StateFile};
 use riverrun_dataflow::source::{SplitId, SplitSpec};
-use riverrun_dataflow::tick::{Tick, TickRecord, Timeline};
+use riverrun_dataflow::tick::{Floor, Tick, TickRecord, Timeline};
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::StateError;
+use crate::folder::SinkLanes;
+use crate::shape::Shape;
 
-/// The format version that this build writes, and the newest that it reads.
-pub const VERSION: u64 = 1;
+/// The newest format version that this build writes and reads; see [`Kind::version`].
+pub const VERSION: u64 = 2;
 
 /// Stands before the hash at the end of every record.
 const SEAL: &[u8] = b",\"xxh3\":\"";
@@ -66,6 +68,18 @@ pub enum Kind {
     Ticks,
     /// A checkpoint was published.
     Checkpoint,
+    /// The job goes on as another plan.
+    Upgrade,
+}
+
+impl Kind {
+    /// Returns the format version of such a record: the oldest build that understands it should read it.
+    pub fn version(self) -> u64 {
+        match self {
+            Kind::Generation | Kind::Inputs | Kind::Ticks | Kind::Checkpoint => 1,
+            Kind::Upgrade => 2,
+        }
+    }
 }
 
 /// A record, read and verified.
@@ -90,6 +104,8 @@ pub enum Body {
     Ticks(Ticks),
     /// See [`Kind::Checkpoint`].
     Checkpoint(Box<Checkpoint>),
+    /// See [`Kind::Upgrade`].
+    Upgrade(Box<Upgrade>),
 }
 
 /// A process took the job over.
@@ -114,6 +130,17 @@ pub struct Inputs {
     pub sources: Vec<String>,
     /// The splits, by number.
     pub splits: Vec<InputSplit>,
+    /// No split before it has this number or a greater one, not even of a source that is gone. Without upgrades: 0.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub free_split: SplitId,
+    /// The shape of the job that reads them; none in logs that were begun before shapes were written down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shape: Option<Shape>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_zero(split: &SplitId) -> bool {
+    *split == 0
 }
 
 /// A split that a job reads.
@@ -205,6 +232,26 @@ pub struct FileEntry {
     pub xxh3: Digest,
 }
 
+/// The job goes on as another plan, from where it was drained. Nothing before this record is needed, or may be used, to run
+/// the plan of its header: it is a checkpoint and the inputs of that plan in one, so that one create is the whole upgrade.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Upgrade {
+    /// The plan that was drained.
+    pub from_plan: String,
+    /// The build that drained it.
+    pub from_build: String,
+    /// The lanes of each sink of the plan, in the order of its graph.
+    pub lanes: Vec<SinkLanes>,
+    /// What the plan reads.
+    pub inputs: Inputs,
+    /// By step: how far it had come.
+    pub floors: BTreeMap<String, Floor>,
+    /// What became of each source, step and sink, for people.
+    pub parts: BTreeMap<String, String>,
+    /// Where the plan begins.
+    pub checkpoint: Checkpoint,
+}
+
 impl Checkpoint {
     /// Returns the checkpoint `parts`, of which `tables` are the live files.
     pub fn of(parts: CheckpointParts, tables: Vec<TableFiles>, after: u64, inputs: Option<InputsAt>) -> Checkpoint {
@@ -274,6 +321,52 @@ impl Body {
             Body::Inputs(_) => Kind::Inputs,
             Body::Ticks(_) => Kind::Ticks,
             Body::Checkpoint(_) => Kind::Checkpoint,
+            Body::Upgrade(_) => Kind::Upgrade,
+        }
+    }
+
+    /// Returns the checkpoint that it is or holds.
+    pub fn checkpoint(&self) -> Option<&Checkpoint> {
+        match self {
+            Body::Checkpoint(checkpoint) => Some(checkpoint),
+            Body::Upgrade(upgrade) => Some(&upgrade.checkpoint),
+            Body::Generation(_) | Body::Inputs(_) | Body::Ticks(_) => None,
+        }
+    }
+}
+
+/// What an inputs record or an upgrade lays down for all that follows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Foundation {
+    /// The record that does.
+    pub at: InputsAt,
+    /// The plan.
+    pub plan: String,
+    /// The lanes of its sinks; `None`: those of `job.json`.
+    pub lanes: Option<Vec<SinkLanes>>,
+    /// What it reads.
+    pub inputs: Inputs,
+    /// By step: how far it had come.
+    pub floors: BTreeMap<String, Floor>,
+}
+
+impl Record {
+    /// Returns what the record lays down, if it does.
+    pub fn foundation(&self) -> Option<Foundation> {
+        let at = InputsAt { seq: self.header.seq, xxh3: self.xxh3 };
+        let plan = self.header.plan.clone();
+        match &self.body {
+            Body::Inputs(inputs) => {
+                Some(Foundation { at, plan, lanes: None, inputs: inputs.clone(), floors: BTreeMap::new() })
+            }
+            Body::Upgrade(it) => Some(Foundation {
+                at,
+                plan,
+                lanes: Some(it.lanes.clone()),
+                inputs: it.inputs.clone(),
+                floors: it.floors.clone(),
+            }),
+            Body::Generation(_) | Body::Ticks(_) | Body::Checkpoint(_) => None,
         }
     }
 }
@@ -298,6 +391,7 @@ pub fn seal(header: &Header, body: &Body) -> (Vec<u8>, Digest) {
         Body::Inputs(it) => serde_json::to_writer(&mut bytes, it),
         Body::Ticks(it) => serde_json::to_writer(&mut bytes, it),
         Body::Checkpoint(it) => serde_json::to_writer(&mut bytes, it),
+        Body::Upgrade(it) => serde_json::to_writer(&mut bytes, it),
     }
     .expect("a record is always JSON");
     bytes[start] = b',';
@@ -334,6 +428,7 @@ pub fn unseal(bytes: &[u8], seq: u64, what: &str) -> Result<Record, StateError> 
         Kind::Inputs => parse(bytes).map(Body::Inputs),
         Kind::Ticks => parse(bytes).map(Body::Ticks),
         Kind::Checkpoint => parse(bytes).map(|it| Body::Checkpoint(Box::new(it))),
+        Kind::Upgrade => parse(bytes).map(|it| Body::Upgrade(Box::new(it))),
     }
     .map_err(damaged)?;
     Ok(Record { header, body, xxh3 })
@@ -379,7 +474,7 @@ mod tests {
 
     pub(crate) fn header(kind: Kind) -> Header {
         Header {
-            v: VERSION,
+            v: kind.version(),
             seq: 3,
             prev_xxh3: Digest(7),
             generation: 2,
@@ -397,6 +492,8 @@ mod tests {
             now: 7,
             sources: vec!["clicks".into()],
             splits: vec![InputSplit { id: 0, source: "clicks".into(), spec }],
+            free_split: 0,
+            shape: None,
         })
     }
 
@@ -441,7 +538,7 @@ mod tests {
     fn a_newer_format_is_refused_by_name() {
         let (bytes, _) = seal(&Header { v: VERSION + 1, ..header(Kind::Inputs) }, &inputs());
         let error = unseal(&bytes, 3, "record 3").unwrap_err();
-        assert!(matches!(error, StateError::Newer { found: 2, known: 1, .. }), "{error}");
+        assert!(matches!(error, StateError::Newer { found: 3, known: 2, .. }), "{error}");
     }
 
     #[test]

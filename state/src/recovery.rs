@@ -85,18 +85,20 @@ pub fn decide(
     for record in records {
         let record = record?;
         let seq = record.header.seq;
+        if let Some(checkpoint) = record.body.checkpoint().filter(|_| walk.chosen.is_none()) {
+            let fits = fits(checkpoint, &record.header.plan, asked).and_then(|()| verify(checkpoint));
+            match fits {
+                Ok(()) => walk.chosen = Some((seq, record.header.generation, checkpoint.clone())),
+                Err(reason) => walk.refused.push(format!(
+                    "the checkpoint at tick {} (log record {seq}) cannot be used: {reason}",
+                    checkpoint.tick
+                )),
+            }
+        }
         match record.body {
             Body::Ticks(ticks) => walk.take_ticks(seq, record.header.build, ticks.entries),
-            Body::Checkpoint(checkpoint) if walk.chosen.is_none() => {
-                let fits = fits(&checkpoint, &record.header.plan, asked).and_then(|()| verify(&checkpoint));
-                match fits {
-                    Ok(()) => walk.chosen = Some((seq, record.header.generation, *checkpoint)),
-                    Err(reason) => walk.refused.push(format!(
-                        "the checkpoint at tick {} (log record {seq}) cannot be used: {reason}",
-                        checkpoint.tick
-                    )),
-                }
-            }
+            // What lies before is another plan's: neither its checkpoints nor its ticks give what this one would.
+            Body::Upgrade(_) => break,
             Body::Checkpoint(_) | Body::Generation(_) | Body::Inputs(_) => {}
         }
         if walk.chosen.as_ref().is_some_and(|(_, _, checkpoint)| seq <= checkpoint.after) {

@@ -20,7 +20,7 @@ use crate::batch::Batch;
 use crate::graph::{Edge, Graph, StepWork, bad_columns};
 use crate::journal::StateStore;
 use crate::schema::{Hidden, with_hidden};
-use crate::tick::{Tick, TickRecord, Timeline};
+use crate::tick::{Floor, Tick, TickRecord, Timeline};
 
 pub type BatchStream<'s> = Stream<'s, Tick, Batch>;
 pub type RawStream<'s> = Stream<'s, Tick, Raw>;
@@ -39,6 +39,8 @@ pub struct Build<'s> {
     pub state: Arc<dyn StateStore>,
     /// Where the job stands: after the checkpoint's tick.
     pub start: Timeline,
+    /// By step: how far it had come when the job was upgraded last.
+    pub floors: BTreeMap<String, Floor>,
     pub commit_every: Duration,
     /// Passed by a tick when it is complete.
     pub probe: ProbeHandle<Tick>,

@@ -22,7 +22,7 @@ use crate::batch::{Batch, SchemaId, register_schema};
 use crate::graph::{Graph, ShardRange, StepNode};
 use crate::journal::{FrozenPart, JournalError, StateFile, StateStore};
 use crate::operator::{Operator, Outputs, TableSpec, Transform};
-use crate::tick::{StepTick, Tick, TickRecord};
+use crate::tick::{Floor, StepTick, Tick, TickRecord};
 use crate::time::EventTime;
 
 /// The streams of a step.
@@ -228,9 +228,11 @@ pub fn operator<'s>(
         parts: OutputBuilder::from(parts),
     };
     let first = build.start.tick + 1;
+    let floor = build.floors.get(&node.name).copied();
     let mut stepping = Stepping {
         control: build.control.clone(),
-        before: input_watermark(node, &build.start.watermarks),
+        floor,
+        before: Floor::hold(floor, build.start.tick, input_watermark(node, &build.start.watermarks)),
         tick: first,
         width,
         waiting: BTreeMap::new(),
@@ -262,6 +264,7 @@ struct Stepping {
     operator: Box<dyn Operator>,
     ports: Ports,
     freezer: Freezer,
+    floor: Option<Floor>,
     /// The input watermark after the last tick that was stepped.
     before: EventTime,
     /// The tick to be stepped next.
@@ -295,6 +298,7 @@ impl Stepping {
 
     fn step(&mut self, record: &TickRecord, held: &[Capability<Tick>]) -> Result<(), EngineError> {
         let watermark = input_watermark(self.ports.node(), &record.watermarks);
+        let watermark = Floor::hold(self.floor, record.tick, watermark);
         let tick = StepTick { tick: record.tick, now: record.now, before: self.before, watermark, last: record.last };
         let rows = self.waiting.remove(&record.tick).unwrap_or_else(|| vec![Vec::new(); self.width]);
         let mut outputs = Outputs::default();

@@ -73,6 +73,7 @@ impl Running {
                 observer: setup.observer.clone(),
                 state: setup.state.clone(),
                 start,
+                floors: setup.recovery.floors.clone(),
                 commit_every: setup.commit_every,
                 probe: probe.clone(),
             };

@@ -47,9 +47,11 @@ pub(super) fn assemble(
         steps,
         sinks,
         hash: String::new(),
+        shape: Default::default(),
         texts: forward.texts.to_vec(),
     };
     plan.hash = super::hash::hash(&plan);
+    plan.shape = super::shape::shape(&plan, names, forward, used);
     plan
 }
 

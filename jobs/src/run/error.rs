@@ -19,6 +19,9 @@ pub enum RunError {
     /// The input cannot be found.
     #[error(transparent)]
     Input(#[from] SourceError),
+    /// The job cannot be upgraded as it stands, or has to be.
+    #[error("{0}")]
+    Upgrade(String),
     /// The job's state cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
@@ -48,7 +51,7 @@ impl RunError {
     /// internal, 74 storage or sink, 75 fenced, 78 job or configuration.
     pub fn exit_code(&self) -> u8 {
         match self {
-            RunError::Connect(_) | RunError::Input(_) => 78,
+            RunError::Connect(_) | RunError::Input(_) | RunError::Upgrade(_) => 78,
             RunError::State(
                 StateError::Storage { .. } | StateError::Damaged { .. } | StateError::NoCheckpoint { .. },
             ) => 74,

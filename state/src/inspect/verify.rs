@@ -46,7 +46,7 @@ pub fn verify(store: Store, job: &str) -> Result<Report, StateError> {
         report: Report { job: job.to_string(), ..Report::default() },
         folder,
         shards: file.shards,
-        plan: file.plan,
+        plan: (bounds.floor == 0).then_some(file.plan),
         prev: None,
         generation: 0,
         last: None,
@@ -74,7 +74,8 @@ struct Check {
     report: Report,
     folder: Folder,
     shards: u16,
-    plan: String,
+    /// The plan that runs; `None` while only a missing record says which.
+    plan: Option<String>,
     /// Hash of the record before.
     prev: Option<Digest>,
     generation: u64,
@@ -108,12 +109,23 @@ impl Check {
             self.find(format!("{name} is of generation {}, after {}", record.header.generation, self.generation));
         }
         self.generation = self.generation.max(record.header.generation);
-        if record.header.plan != self.plan {
-            self.find(format!("{name} was written by plan {}, the job has plan {}", record.header.plan, self.plan));
+        let plan = &record.header.plan;
+        let before = match &record.body {
+            Body::Upgrade(upgrade) => &upgrade.from_plan,
+            _ => plan,
+        };
+        if let Some(known) = self.plan.as_ref().filter(|known| *known != before) {
+            self.find(format!("{name} follows plan {before}, the job has plan {known}"));
         }
+        self.plan = Some(plan.clone());
         match &record.body {
             Body::Ticks(ticks) => self.ticks(&name, seq, ticks),
-            Body::Checkpoint(checkpoint) => {
+            body => {
+                let Some(checkpoint) = body.checkpoint() else { return };
+                if let Body::Upgrade(_) = body {
+                    // Sinks have other numbers from here on.
+                    self.rows.clear();
+                }
                 let before = self.report.findings.len();
                 self.checkpoint(reader, bounds, &name, seq, checkpoint);
                 // The files of an old checkpoint go before its record does, perhaps while they were looked at.
@@ -123,7 +135,6 @@ impl Check {
                     Err(error) => self.find(error.to_string()),
                 }
             }
-            Body::Generation(_) | Body::Inputs(_) => {}
         }
     }
 

@@ -151,20 +151,27 @@ pub fn restore(states: &dyn StateStore, workers: usize) -> Rows {
     for worker in 0..workers {
         for batch in states.read("s", TABLE, worker, workers).unwrap() {
             let shards = batch.column(0).as_primitive::<UInt16Type>();
-            let ops = batch.column(1).as_primitive::<Int8Type>();
-            let keys = batch.column(2).as_primitive::<Int64Type>();
-            let values = batch.column(3).as_string::<i32>();
-            for row in 0..batch.num_rows() {
-                assert_eq!(worker_of(shards.value(row), SHARDS, workers), worker, "a worker gets its shards only");
-                let place = (shards.value(row), keys.value(row));
-                match ops.value(row) {
-                    1 => drop(rows.insert(place, values.is_valid(row).then(|| values.value(row).to_string()))),
-                    _ => drop(rows.remove(&place)),
-                }
-            }
+            let owned = |shard: &u16| worker_of(*shard, SHARDS, workers) == worker;
+            assert!(shards.values().iter().all(owned), "a worker gets its shards only");
+            apply(&mut rows, &batch);
         }
     }
     rows
+}
+
+/// Puts rows of the table back into `rows`.
+pub fn apply(rows: &mut Rows, batch: &RecordBatch) {
+    let shards = batch.column(0).as_primitive::<UInt16Type>();
+    let ops = batch.column(1).as_primitive::<Int8Type>();
+    let keys = batch.column(2).as_primitive::<Int64Type>();
+    let values = batch.column(3).as_string::<i32>();
+    for row in 0..batch.num_rows() {
+        let place = (shards.value(row), keys.value(row));
+        match ops.value(row) {
+            1 => drop(rows.insert(place, values.is_valid(row).then(|| values.value(row).to_string()))),
+            _ => drop(rows.remove(&place)),
+        }
+    }
 }
 
 /// A job that ran ticks 1 to `ticks`, with a checkpoint after each of `at`; returns the rows at each checkpoint.
@@ -188,5 +195,6 @@ pub fn run(dir: &Path, ticks: Tick, at: &[Tick]) -> BTreeMap<Tick, Rows> {
 
 pub fn inputs() -> Inputs {
     let spec = SplitSpec { name: "0".into(), start: 3, end: Some(9), identity: "x".into() };
-    Inputs { now: 7, sources: vec!["clicks".into()], splits: vec![InputSplit { id: 0, source: "clicks".into(), spec }] }
+    let splits = vec![InputSplit { id: 0, source: "clicks".into(), spec }];
+    Inputs { now: 7, sources: vec!["clicks".into()], splits, free_split: 0, shape: None }
 }

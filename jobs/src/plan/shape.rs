@@ -1,0 +1,297 @@
+//! The plan's shape: what an upgrade must know of it, beside its hash. See [`riverrun_state::shape`].
+//!
+//! A column is followed from the source on: what stands in it is told by the names of what it was made of and by the
+//! expressions on the way, never by types, which stand beside it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use riverrun_connectors::format::{CsvOptions, EncodeSpec, FormatSpec, Timestamps};
+use riverrun_dataflow::graph::{Edge, ShardRange, StepWork};
+use riverrun_dataflow::operator::{STATE_COLUMNS, TableSpec};
+use riverrun_dataflow::schema::{Hidden, visible_of};
+use riverrun_dataflow::time::micros_of;
+use riverrun_operators::{attribute, window};
+use riverrun_state::shape::{ColumnShape, Role, Shape, SinkShape, SourceShape, StepShape, TableShape};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::forward::Forward;
+use super::names::Names;
+use super::{Plan, PlannedSink, PlannedSource, PlannedStep};
+use crate::spec::values::write_duration;
+use crate::spec::{AttributeSpec, OperatorSpec, SelectSpec, SinkPlace, SourcePlace, SourceSpec, WindowSpec};
+
+/// Where the rows of a stream come from.
+#[derive(Clone, Default)]
+struct Origin {
+    /// Which rows they are.
+    rows: String,
+    /// What stands in each column, hidden ones among them.
+    columns: BTreeMap<String, String>,
+}
+
+impl Origin {
+    fn of(&self, column: &str) -> String {
+        self.columns.get(column).cloned().unwrap_or_default()
+    }
+}
+
+/// Returns the shape of `plan`, which was made of the job that `forward` followed.
+pub(super) fn shape(plan: &Plan, names: &Names, forward: &Forward<'_>, used: &BTreeSet<Edge>) -> Shape {
+    let mut origins: BTreeMap<Edge, Origin> = BTreeMap::new();
+    for (index, source) in forward.spec.sources.iter().enumerate() {
+        origins.insert(Edge::Source(index), source_origin(source));
+        origins.insert(Edge::SourceBad(index), Origin::default());
+    }
+    let mut steps = Vec::new();
+    for index in &names.order {
+        let inputs: Vec<Edge> = names.inputs[*index].iter().flatten().copied().collect();
+        let from: Vec<Origin> = inputs.iter().map(|edge| origins.get(edge).cloned().unwrap_or_default()).collect();
+        let step = Step { index: *index, name: &forward.spec.steps[*index].name.value, inputs: &inputs, from: &from };
+        let origin = step.origin(forward);
+        if used.contains(&Edge::Step(*index)) {
+            let planned = plan.steps.iter().find(|planned| planned.name == *step.name);
+            steps.extend(planned.map(|planned| step.shape(plan, planned, forward)));
+        }
+        let late = Origin { rows: format!("{}.late", step.name), columns: from[0].columns.clone() };
+        origins.insert(Edge::Step(*index), origin);
+        origins.insert(Edge::StepLate(*index), late);
+        origins.insert(Edge::StepBad(*index), Origin::default());
+    }
+    let sources = plan.sources.iter().map(|source| SourceShape { name: source.name.clone(), place: place_of(source) });
+    Shape { sources: sources.collect(), steps, sinks: plan.sinks.iter().map(sink_shape).collect() }
+}
+
+/// Returns a short text that stands for a long one.
+fn short(text: &str) -> String {
+    format!("{:016x}", xxh3_64(text.as_bytes()))
+}
+
+fn place_of(source: &PlannedSource) -> String {
+    match (&source.place, &source.format) {
+        (SourcePlace::Topic(topic), _) => format!("topic {}", topic.value),
+        // Positions in a columnar file are rows, in others bytes.
+        (SourcePlace::File(path), FormatSpec::Parquet) => format!("parquet file {}", path.value),
+        (SourcePlace::File(path), _) => format!("file {}", path.value),
+    }
+}
+
+fn sink_shape(sink: &PlannedSink) -> SinkShape {
+    let place = match &sink.place {
+        SinkPlace::Topic { name, .. } => format!("topic {}", name.value),
+        SinkPlace::File(path) => format!("file {}", path.value),
+        SinkPlace::Console => "console".to_owned(),
+    };
+    let format = match &sink.format {
+        EncodeSpec::Json { timestamps: Timestamps::Rfc3339 } => "json".to_owned(),
+        EncodeSpec::Json { timestamps: Timestamps::EpochMillis } => "json, timestamps: epoch_ms".to_owned(),
+        EncodeSpec::Csv(CsvOptions { header, delimiter, null }) => {
+            // A reader of CSV knows columns by their place.
+            let columns: Vec<String> = visible_of(&sink.schema).iter().map(|field| field.name().clone()).collect();
+            let head = if *header { "with" } else { "without" };
+            let delimiter = char::from(*delimiter);
+            format!("csv of {}, {head} header, delimiter {delimiter:?}, null {null:?}", columns.join(", "))
+        }
+    };
+    SinkShape { name: sink.name.clone(), place, format }
+}
+
+fn source_origin(source: &SourceSpec) -> Origin {
+    let name = &source.name.value;
+    let of = |column: &str| format!("{name}.{column}");
+    let mut columns: BTreeMap<String, String> = BTreeMap::new();
+    for column in &source.columns {
+        columns.insert(column.value.name.clone(), of(&column.value.path.join(".")));
+    }
+    let hidden = [(Hidden::Time, &source.event_time), (Hidden::Id, &source.id)];
+    for (hidden, named) in hidden {
+        let what = named.as_ref().and_then(|named| columns.get(&named.value)).cloned();
+        columns.insert(hidden.name().to_owned(), what.unwrap_or_default());
+    }
+    Origin { rows: name.clone(), columns }
+}
+
+/// A step and what it reads.
+struct Step<'a> {
+    index: usize,
+    name: &'a str,
+    inputs: &'a [Edge],
+    from: &'a [Origin],
+}
+
+impl Step<'_> {
+    fn origin(&self, forward: &Forward<'_>) -> Origin {
+        match &forward.spec.steps[self.index].operator {
+            OperatorSpec::Select(select) => self.selected(select, forward),
+            OperatorSpec::Union(_) => self.united(),
+            OperatorSpec::Window(window) => self.windowed(window, forward),
+            OperatorSpec::Attribute(attribute) => self.attributed(attribute),
+        }
+    }
+
+    /// Returns an expression and what its columns are, as one text.
+    fn computed<'c>(&self, sql: &str, columns: impl IntoIterator<Item = &'c str>) -> String {
+        let columns: BTreeSet<&str> = columns.into_iter().collect();
+        let parts: Vec<String> = columns.into_iter().map(|column| self.from[0].of(column)).collect();
+        format!("{sql} of {}", short(&parts.join("\n")))
+    }
+
+    fn selected(&self, select: &SelectSpec, forward: &Forward<'_>) -> Origin {
+        let input = &self.from[0];
+        let schema = forward.streams.get(&self.inputs[0]).map(|stream| stream.schema());
+        let compile = |sql: &str| forward.expressions.compile(sql, schema.as_ref()?).ok();
+        let mut origin = Origin { rows: input.rows.clone(), columns: input.columns.clone() };
+        if let Some(condition) = select.condition.as_ref().and_then(|condition| compile(&condition.value)) {
+            let columns = condition.columns().iter().map(String::as_str);
+            origin.rows = short(&format!("{} where {}", input.rows, self.computed(condition.sql(), columns)));
+        }
+        let uses = forward.uses.get(&self.index).and_then(|uses| uses.columns.as_ref());
+        if let Some(columns) = uses {
+            origin.columns.retain(|name, _| riverrun_dataflow::schema::is_hidden(name));
+            for column in columns {
+                let of = match (column.plain, column.uses.first()) {
+                    (true, Some(plain)) => input.of(plain),
+                    _ => {
+                        let sql = compile(&column.sql).map_or_else(|| column.sql.clone(), |it| it.sql().to_owned());
+                        self.computed(&sql, column.uses.iter().map(String::as_str))
+                    }
+                };
+                origin.columns.insert(column.name.clone(), of);
+            }
+        }
+        origin
+    }
+
+    fn united(&self) -> Origin {
+        let several = |texts: BTreeSet<String>| match texts.len() {
+            1 => texts.into_iter().next().unwrap_or_default(),
+            _ => short(&texts.into_iter().collect::<Vec<_>>().join("\n")),
+        };
+        let names: BTreeSet<&String> = self.from.iter().flat_map(|origin| origin.columns.keys()).collect();
+        let columns = names.into_iter().map(|name| {
+            let what = several(self.from.iter().map(|origin| origin.of(name)).collect());
+            (name.clone(), what)
+        });
+        Origin {
+            rows: several(self.from.iter().map(|origin| origin.rows.clone()).collect()),
+            columns: columns.collect(),
+        }
+    }
+
+    fn windowed(&self, window: &WindowSpec, forward: &Forward<'_>) -> Origin {
+        let own = |what: &str| format!("{}.{what}", self.name);
+        let mut columns: BTreeMap<String, String> =
+            ["window_start", "window_end"].map(|name| (name.to_owned(), own(name))).into();
+        columns.extend(window.by.iter().map(|key| (key.value.clone(), self.from[0].of(&key.value))));
+        columns.extend(self.aggregates(window, forward));
+        columns.insert(Hidden::Time.name().to_owned(), own("window_end"));
+        Origin { rows: own("rows"), columns }
+    }
+
+    /// Returns what each aggregate is.
+    fn aggregates(&self, window: &WindowSpec, forward: &Forward<'_>) -> BTreeMap<String, String> {
+        let schema = forward.streams.get(&self.inputs[0]).map(|stream| stream.schema());
+        let of = |sql: &str| match schema.as_ref().map(|schema| forward.expressions.compile_aggregate(sql, schema)) {
+            // Where order matters, ids are part of what is kept.
+            Some(Ok(aggregate)) if aggregate.needs_order() => {
+                self.computed(&aggregate.sql(), aggregate.columns().chain([Hidden::Id.name()]))
+            }
+            Some(Ok(aggregate)) => self.computed(&aggregate.sql(), aggregate.columns()),
+            _ => sql.to_owned(),
+        };
+        window.aggregates.iter().map(|(name, sql)| (name.value.clone(), of(&sql.value))).collect()
+    }
+
+    fn attributed(&self, attribute: &AttributeSpec) -> Origin {
+        let own = |what: &str| format!("{}.{what}", self.name);
+        let mut columns = self.from[0].columns.clone();
+        columns.extend(self.from[1].columns.iter().map(|(name, of)| (format!("touch_{name}"), own(of))));
+        for name in ["attributed", "model", "weight_ppm", "time_to_convert_ms"] {
+            columns.insert(name.to_owned(), format!("{} by {}", own(name), attribute.model));
+        }
+        Origin { rows: self.from[0].rows.clone(), columns }
+    }
+
+    fn shape(&self, plan: &Plan, planned: &PlannedStep, forward: &Forward<'_>) -> StepShape {
+        let keys =
+            |by: &[crate::yaml::Spanned<String>]| by.iter().map(|key| key.value.clone()).collect::<Vec<_>>().join(", ");
+        let named = |pairs: &[(&str, String)]| {
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect::<BTreeMap<_, _>>()
+        };
+        let (mut meaning, mut settings, mut lateness) = Default::default();
+        match &forward.spec.steps[self.index].operator {
+            OperatorSpec::Select(_) | OperatorSpec::Union(_) => {}
+            OperatorSpec::Window(window) => {
+                let (size, every) = (write_duration(window.size.value), write_duration(window.every.value));
+                let state = window::STATE_VERSION.to_string();
+                meaning =
+                    named(&[("state version", state), ("by", keys(&window.by)), ("size", size), ("every", every)]);
+                settings = named(&[("lateness", write_duration(window.lateness))]);
+                lateness = micros_of(window.lateness);
+            }
+            OperatorSpec::Attribute(spec) => {
+                meaning = named(&[("state version", attribute::STATE_VERSION.to_string()), ("by", keys(&spec.by))]);
+                settings = named(&[
+                    ("window", write_duration(spec.window)),
+                    ("model", spec.model.clone()),
+                    ("dedupe_for", write_duration(spec.dedupe_for)),
+                ]);
+            }
+        }
+        let tables = match &planned.work {
+            StepWork::Transform(_) => Vec::new(),
+            StepWork::Operator(make) => {
+                let all = ShardRange { worker: 0, workers: 1, shards: plan.settings.shards };
+                make(all).tables().iter().map(|table| self.table(table, forward)).collect()
+            }
+        };
+        let watermark =
+            planned.watermark.iter().map(|way| (plan.sources[way.source].name.clone(), micros_of(way.delay)));
+        StepShape {
+            name: self.name.to_owned(),
+            operator: planned.operator.to_owned(),
+            meaning,
+            settings,
+            rows: self.from.iter().map(|origin| origin.rows.clone()).collect(),
+            lateness,
+            watermark: watermark.collect(),
+            tables,
+        }
+    }
+
+    fn table(&self, table: &TableSpec, forward: &Forward<'_>) -> TableShape {
+        let columns = table.schema.fields().iter().skip(STATE_COLUMNS.len()).map(|field| {
+            let (of, role) = match &forward.spec.steps[self.index].operator {
+                OperatorSpec::Window(window) => self.window_column(field.name(), window, forward),
+                OperatorSpec::Attribute(spec) => self.attribute_column(field.name(), table.name, spec),
+                _ => (String::new(), Role::Carried),
+            };
+            let (name, data_type) = (field.name().clone(), field.data_type().to_string());
+            ColumnShape { name, data_type, nullable: field.is_nullable(), of, role }
+        });
+        TableShape { name: table.name.to_owned(), columns: columns.collect() }
+    }
+
+    fn window_column(&self, column: &str, window: &WindowSpec, forward: &Forward<'_>) -> (String, Role) {
+        if let Some(key) = column.strip_prefix("by.") {
+            return (self.from[0].of(key), Role::Key);
+        }
+        // The parts of an aggregate are called `{aggregate}.{part}`.
+        match column.rsplit_once('.') {
+            Some((name, _)) => {
+                let of = self.aggregates(window, forward).remove(name).unwrap_or_default();
+                (of, Role::Part(name.to_owned()))
+            }
+            // The start of the window, which follows from the event time of its rows.
+            None => (self.from[0].of(Hidden::Time.name()), Role::Key),
+        }
+    }
+
+    fn attribute_column(&self, column: &str, table: &str, spec: &AttributeSpec) -> (String, Role) {
+        let from = if table == "touches" { &self.from[1] } else { &self.from[0] };
+        // A user's `shard` is kept as `shard_`.
+        let known = |name: &str| from.columns.contains_key(name).then(|| name.to_owned());
+        let name = known(column).or_else(|| known(column.strip_suffix('_')?)).unwrap_or_else(|| column.to_owned());
+        let is_key = riverrun_dataflow::schema::is_hidden(&name) || spec.by.iter().any(|key| key.value == name);
+        (from.of(&name), if is_key { Role::Key } else { Role::Carried })
+    }
+}

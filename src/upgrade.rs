@@ -1,0 +1,104 @@
+//! `riverrun upgrade`: a drained job goes on as the job file says now. Shown first, then done.
+
+use std::path::Path;
+
+use riverrun_jobs::upgrade::{self, Fate, Kind, Part, Status, UpgradeOptions, UpgradeReport};
+use riverrun_jobs::{Environment, Plan};
+
+use crate::args::{AllowArgs, Global, UpgradeArgs};
+use crate::exit::{Done, Exit, Failure};
+use crate::job;
+use crate::output::{self, Format, Stdout, grouped};
+use crate::run::{failed, state_folder};
+
+/// Upgrades a job, or shows what that would do.
+pub fn upgrade(args: &UpgradeArgs, global: &Global) -> Done {
+    let plan = job::plan(&args.job.job, &args.job.set, global)?;
+    let environment = job::environment(&args.job, args.until_end);
+    let state = state_folder(args.state.state.as_deref())?;
+    let options = UpgradeOptions { state, allow: args.allow.allow_reset.clone(), dry_run: args.dry_run };
+    let mut shown = Ok(());
+    let result = upgrade::upgrade(&plan, &environment, &options, |report| shown = show(report, global));
+    shown?;
+    let report = result.map_err(|error| failed(error, global))?;
+    if report.status == Status::NeverRan {
+        let message =
+            format!("job `{}` never ran with this state folder\n  hint: `riverrun run` begins it", report.job);
+        return Err(Failure::new(Exit::NotFound, message));
+    }
+    let mut stdout = Stdout::lock();
+    if global.output == Format::Json {
+        stdout.document(&report)?;
+    }
+    stdout.flush()?;
+    say(&report, global);
+    Ok(())
+}
+
+/// Upgrades a job that is about to be run; one that never ran, or is up to date, is left as it is.
+pub fn before_run(plan: &Plan, environment: &Environment, state: &Path, allow: &AllowArgs, global: &Global) -> Done {
+    let options = UpgradeOptions { state: state.to_owned(), allow: allow.allow_reset.clone(), dry_run: false };
+    let show = |report: &UpgradeReport| {
+        if !global.quiet && report.status == Status::Planned {
+            eprintln!("{}", table(report));
+        }
+    };
+    let report = upgrade::upgrade(plan, environment, &options, show).map_err(|error| failed(error, global))?;
+    if report.status == Status::Upgraded {
+        say(&report, global);
+    }
+    Ok(())
+}
+
+/// Shows to people what will become of each part; programs get it at the end.
+fn show(report: &UpgradeReport, global: &Global) -> Done {
+    if global.output == Format::Json || report.parts.is_empty() {
+        return Ok(());
+    }
+    let mut stdout = Stdout::lock();
+    stdout.line(&table(report))?;
+    stdout.flush()
+}
+
+fn table(report: &UpgradeReport) -> String {
+    let row = |part: &Part| {
+        let kind = match part.kind {
+            Kind::Source => "source",
+            Kind::Step => "step",
+            Kind::Sink => "sink",
+        };
+        let fate = match part.fate {
+            Fate::Kept => "kept",
+            Fate::Migrated => "migrated",
+            Fate::Reset => "reset",
+            Fate::New => "new",
+            Fate::Gone => "gone",
+        };
+        let needs = if report.to_allow.contains(&part.name) && part.loses { "--allow-reset" } else { "" };
+        vec![kind.to_owned(), part.name.clone(), fate.to_owned(), needs.to_owned(), part.notes.join("; ")]
+    };
+    output::table(&["", "name", "state", "needs", "why"], &[], report.parts.iter().map(row).collect()).to_string()
+}
+
+fn say(report: &UpgradeReport, global: &Global) {
+    if global.quiet {
+        return;
+    }
+    let job = &report.job;
+    match report.status {
+        Status::NeverRan => {}
+        Status::UpToDate => eprintln!("job `{job}` is what the job file says; nothing was done"),
+        Status::Upgraded => {
+            let tick = report.tick.map(grouped).unwrap_or_default();
+            eprintln!("job `{job}` is upgraded; the next run goes on after tick {tick}");
+        }
+        Status::Planned => match (&report.obstacle, report.to_allow.as_slice()) {
+            (Some(obstacle), _) => eprintln!("nothing was done, and as it stands nothing can be: {obstacle}"),
+            (None, []) => eprintln!("nothing was done; without --dry-run this would be"),
+            (None, names) => {
+                let flags: Vec<String> = names.iter().map(|name| format!("--allow-reset {name}")).collect();
+                eprintln!("nothing was done; without --dry-run this would be, with {}", flags.join(" "));
+            }
+        },
+    }
+}
