@@ -6,6 +6,7 @@
 mod bad_input;
 mod bounded_memory;
 mod damage;
+mod fixtures;
 mod life_cycle;
 mod live;
 mod oracle;
@@ -14,3 +15,4 @@ mod replay;
 mod right;
 mod same_bytes;
 mod support;
+mod upgrade;
