@@ -1,7 +1,7 @@
 //! What the threads of a running job share beside the dataflow: the wish to stop, the first failure, the end.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::Thread;
 
 use timely::scheduling::SyncActivator;
@@ -18,7 +18,9 @@ pub struct Control {
     error: Mutex<Option<EngineError>>,
     /// The newest tick that any worker has opened.
     ahead: AtomicU64,
-    /// Workers that know of the stop and will open no tick beyond `ahead`.
+    /// The last tick of a stopped job.
+    until: OnceLock<Tick>,
+    /// Workers that know of the stop and will open no tick beyond the last.
     quiet: AtomicUsize,
     workers: Mutex<Vec<Thread>>,
     /// Operators that wait for the log's thread.
@@ -87,7 +89,13 @@ impl Control {
         self.wake();
     }
 
-    /// Returns whether all workers will open no tick beyond [`Control::ahead`].
+    /// Returns the last tick of a job that was asked to stop: one after all that were open then. Its record is made after the
+    /// wish, so it is a checkpoint, and a stopped job has nothing to repeat.
+    pub(crate) fn until(&self) -> Tick {
+        *self.until.get_or_init(|| self.ahead() + 1)
+    }
+
+    /// Returns whether all workers have opened their last tick.
     pub(crate) fn all_quiet(&self, workers: usize) -> bool {
         self.quiet.load(Ordering::SeqCst) == workers
     }

@@ -181,6 +181,12 @@ impl Reader {
         self.open.as_ref().map_or(self.next, |open| open.tick)
     }
 
+    /// Returns whether the next tick was promised by a former process: a job that is asked to stop derives it all the same, so
+    /// that whoever comes next, another build perhaps, has nothing to repeat.
+    pub fn must_repeat(&self) -> bool {
+        self.then == Then::GoOn && self.next <= self.former
+    }
+
     /// Returns whether a tick is open.
     pub fn is_open(&self) -> bool {
         self.open.is_some()

@@ -45,7 +45,7 @@ pub fn clock<'s>(
                     Ok(Some(mut record)) => {
                         // A process that dies before it has repeated everything must not begin from the same checkpoint for
                         // ever, and a stopped one should not have to repeat at all.
-                        let milestone = record.last || control.stopping() || tick == repeated;
+                        let milestone = record.last || tick == repeated || (control.stopping() && tick > repeated);
                         record.checkpoint = then == Then::GoOn && ledger.wants_checkpoint(milestone);
                         output.session(capability).give(record);
                     }

@@ -557,7 +557,13 @@ fn a_live_job_that_is_stopped_and_crashed_loses_and_doubles_nothing() {
                 stopper.stop();
             });
             match run_on(&world, live_graph(&world), 1 + random.below(4) as usize, control) {
-                Ok(snapshot) => assert!(!snapshot.last),
+                Ok(snapshot) => {
+                    assert!(!snapshot.last);
+                    let last = |ticks: Option<Tick>| ticks.unwrap_or(0);
+                    let recorded = last(world.log.lock().unwrap().last().map(|entry| entry.record.tick));
+                    let kept = last(world.checkpoints.lock().unwrap().last().map(|parts| parts.tick));
+                    assert_eq!(kept, recorded, "seed {seed}: whoever comes next has nothing to repeat");
+                }
                 Err(EngineError::Sink { .. } | EngineError::Journal(_)) => {}
                 Err(error) => panic!("seed {seed}: {error}"),
             }

@@ -96,7 +96,7 @@ impl Running {
         }
         if !self.reader.is_open() {
             let tick = self.reader.tick();
-            if control.stopping() && tick > control.ahead() {
+            if control.stopping() && tick > control.until() && !self.reader.must_repeat() {
                 self.go_quiet(setup);
                 return Ok(WAIT);
             }

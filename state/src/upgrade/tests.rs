@@ -231,3 +231,25 @@ fn checkpoints_before_an_upgrade_are_collected_like_any_other() {
     let report = inspect::verify(store(dir.path()), "j").unwrap();
     assert!(report.findings.is_empty(), "{:?}", report.findings);
 }
+
+#[test]
+fn a_drained_job_goes_on_with_another_build_and_no_other_one_does() {
+    let build_2 = |dir: &Path| JobState::open(store(dir), JobSpec { build: "build-2".into(), ..spec() }).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    run(dir.path(), 9, &[3, 9]);
+    let (recovery, mut parts_of) = build_2(dir.path()).start().unwrap().recover(&tokens(9)).unwrap();
+    assert_eq!(recovery.checkpoint.unwrap().parts.tick, 9);
+    parts_of.journal.append_ticks(&[entry(10, 0)]).unwrap();
+    drop(parts_of);
+    // Now it is the first build that would have to repeat what the second one derived.
+    let error = start(dir.path()).recover(&tokens(9)).map(|_| ()).unwrap_err();
+    assert!(
+        matches!(&error, StateError::BuildChanged { stored, given, first: 10, last: 10, .. }
+        if stored == "build-2" && given == "build-1"),
+        "{error}"
+    );
+    assert!(error.to_string().contains("run the job with build build-2 until it stops cleanly"), "{error}");
+    // The same holds for an upgrade, whatever the plan.
+    let error = open_changed(dir.path()).upgrade().unwrap_err();
+    assert!(matches!(error, StateError::NotDrained { .. }), "{error}");
+}
