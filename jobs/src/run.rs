@@ -82,12 +82,7 @@ pub fn run(
         started.append_inputs(inputs)?;
     }
     let inputs = started.inputs().cloned().expect("resolved just now or before");
-    if inputs.shape.as_ref().is_some_and(|shape| !same_state(shape, plan.shape())) {
-        return Err(RunError::Upgrade(format!(
-            "the state of job `{}` was written by a build that keeps it otherwise than {BUILD_ID}\n  hint: drain the job with the build it had, then upgrade it with this one: `riverrun upgrade JOB`",
-            plan.name()
-        )));
-    }
+    can_be_read(plan, &inputs)?;
     // What a job reads is resolved once: whether topics end is decided when it begins, not at every restart.
     for source in connected.sources.iter_mut().filter(|source| !source.fixed) {
         let mut own = inputs.splits.iter().filter(|split| split.source == source.name);
@@ -171,6 +166,17 @@ fn open(plan: &Plan, connected: &Connected, options: &RunOptions) -> Result<Star
         started.retain(Retention { checkpoints: usize::MAX, ..Retention::default() });
     }
     Ok(started)
+}
+
+/// Fails if a build that keeps state otherwise wrote the job's.
+fn can_be_read(plan: &Plan, inputs: &Inputs) -> Result<(), RunError> {
+    match inputs.shape.as_ref().is_none_or(|shape| same_state(shape, plan.shape())) {
+        true => Ok(()),
+        false => Err(RunError::Upgrade(format!(
+            "the state of job `{}` was written by a build that keeps it otherwise than {BUILD_ID}\n  hint: drain the job with the build it had, then upgrade it with this one: `riverrun upgrade JOB`",
+            plan.name()
+        ))),
+    }
 }
 
 /// Finds the splits of all sources, numbered in the order of (source, split name).
