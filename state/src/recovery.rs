@@ -11,7 +11,7 @@ use riverrun_dataflow::journal::{CheckpointParts, JournalEntry, LaneToken};
 use riverrun_dataflow::tick::{Tick, Timeline};
 
 use crate::error::StateError;
-use crate::record::{Body, Checkpoint, Record};
+use crate::record::{Body, Checkpoint, Header, Record};
 
 /// What a restart asks of the log.
 #[derive(Clone, Debug)]
@@ -96,7 +96,7 @@ pub fn decide(
             }
         }
         match record.body {
-            Body::Ticks(ticks) => walk.take_ticks(seq, record.header.build, ticks.entries),
+            Body::Ticks(ticks) => walk.tail.push(Made { seq, by: record.header, entries: ticks.entries }),
             // What lies before is another plan's: neither its checkpoints nor its ticks give what this one would.
             Body::Upgrade(_) => break,
             Body::Checkpoint(_) | Body::Generation(_) | Body::Inputs(_) => {}
@@ -131,41 +131,51 @@ fn fits(checkpoint: &Checkpoint, plan: &str, asked: &Asked) -> Result<(), String
 struct Walk {
     chosen: Option<(u64, u64, Checkpoint)>,
     refused: Vec<String>,
-    /// Newest first, with the build that wrote them.
-    tail: Vec<(u64, String, Vec<JournalEntry>)>,
+    /// Newest first.
+    tail: Vec<Made>,
+}
+
+/// Ticks that a record made final.
+struct Made {
+    seq: u64,
+    /// Who did.
+    by: Header,
+    entries: Vec<JournalEntry>,
 }
 
 impl Walk {
-    fn take_ticks(&mut self, seq: u64, build: String, entries: Vec<JournalEntry>) {
-        self.tail.push((seq, build, entries));
-    }
-
     fn conclude(mut self, asked: &Asked) -> Result<Decision, StateError> {
         let base = self.chosen.as_ref().map_or(0, |(_, _, checkpoint)| checkpoint.tick);
         self.tail.reverse();
-        for (_, _, entries) in &mut self.tail {
-            entries.retain(|entry| entry.record.tick > base);
+        for made in &mut self.tail {
+            made.entries.retain(|entry| entry.record.tick > base);
         }
-        self.tail.retain(|(_, _, entries)| !entries.is_empty());
+        self.tail.retain(|made| !made.entries.is_empty());
         let last = self.last().unwrap_or(base);
         self.check_gaps(base, asked)?;
         self.check_tokens(last, asked)?;
         let first = base + 1;
-        if let Some((_, build, _)) = self.tail.iter().find(|(_, build, _)| build != asked.build) {
-            let (job, given) = (asked.job.to_string(), asked.build.to_string());
-            return Err(StateError::BuildChanged { job, stored: build.clone(), given, first, last });
+        let job = asked.job.to_string();
+        if let Some(made) = self.tail.iter().find(|made| made.by.build != asked.build) {
+            let given = asked.build.to_string();
+            return Err(StateError::BuildChanged { job, stored: made.by.build.clone(), given, first, last });
         }
-        let tail = self.tail.into_iter().map(|(seq, _, entries)| (seq, entries)).collect();
+        // A start with another plan was refused before it came here; neither does this place rely on that.
+        if let Some(made) = self.tail.iter().find(|made| made.by.plan != asked.plan) {
+            let given = asked.plan.to_string();
+            return Err(StateError::PlanChanged { job, stored: made.by.plan.clone(), given });
+        }
+        let tail = self.tail.into_iter().map(|made| (made.seq, made.entries)).collect();
         Ok(Decision { checkpoint: self.chosen, tail, warnings: self.refused })
     }
 
     fn last(&self) -> Option<Tick> {
-        self.tail.last()?.2.last().map(|entry| entry.record.tick)
+        self.tail.last()?.entries.last().map(|entry| entry.record.tick)
     }
 
     fn check_gaps(&mut self, base: Tick, asked: &Asked) -> Result<(), StateError> {
         let mut next = base + 1;
-        for entry in self.tail.iter().flat_map(|(_, _, entries)| entries) {
+        for entry in self.tail.iter().flat_map(|made| &made.entries) {
             if entry.record.tick != next {
                 if self.chosen.is_none() && next == 1 {
                     break;
