@@ -23,6 +23,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use mimalloc::MiMalloc;
+use riverrun_dataflow::fail_point;
 
 use crate::args::{Cli, Command};
 use crate::exit::{Done, Exit, Failure};
@@ -32,6 +33,10 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     panics::install();
+    if let Some(sites) = fail_point::asked_for() {
+        sites.iter().for_each(|site| println!("{site}"));
+        return ExitCode::SUCCESS;
+    }
     let cli = Cli::parse();
     match dispatch(&cli) {
         Ok(()) => ExitCode::SUCCESS,

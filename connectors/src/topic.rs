@@ -41,6 +41,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use riverrun_dataflow::fail_point::reach;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -163,8 +164,12 @@ impl Topic {
         // `~` is in no topic's name: a topic that is not whole yet is not listed.
         let staged = dir.join(format!("~{name}-{}", description.id));
         let topic = Topic { place: Arc::new(Place { name: name.into(), path: staged.clone(), description }) };
-        let created = topic.write_all(&disk).and_then(|()| match disk.place(&staged, &path) {
-            Ok(()) => Ok(()),
+        let whole = topic.write_all(&disk).inspect(|()| reach("topic.staged"));
+        let created = whole.and_then(|()| match disk.place(&staged, &path) {
+            Ok(()) => {
+                reach("topic.placed");
+                Ok(())
+            }
             Err(e) if path.exists() => Err(if path.join(DESCRIPTION).exists() {
                 exists(dir, name)
             } else {

@@ -6,6 +6,7 @@
 pub mod balance;
 pub mod batch;
 pub mod engine;
+pub mod fail_point;
 pub mod graph;
 pub mod journal;
 pub mod key;

@@ -9,6 +9,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use riverrun_dataflow::fail_point::reach;
 
 use crate::error::StateError;
 use crate::events::CollectionFailed;
@@ -154,7 +155,12 @@ impl Collector {
             self.swept = true;
         }
         let piece = self.doomed.len().min(PIECE);
-        self.doomed.drain(..piece).try_for_each(|path| self.folder.store().delete(&path))
+        self.doomed.drain(..piece).try_for_each(|path| {
+            reach("collect.delete");
+            self.folder.store().delete(&path)?;
+            reach("collect.deleted");
+            Ok(())
+        })
     }
 
     /// Looks through a piece of the log of earlier runs.
@@ -215,7 +221,9 @@ impl Collector {
     fn raise(&mut self, target: u64) -> Result<(), StateError> {
         let store = self.folder.store();
         let oldest = self.kept.back().map_or(0, |kept| kept.seq);
+        reach("collect.raise");
         store.create(&self.folder.inside(&format!("floor/{target:020}")), format!("{oldest}\n").into_bytes())?;
+        reach("collect.raised");
         let inputs: BTreeSet<u64> = self.kept.iter().filter_map(|kept| kept.inputs).collect();
         let records = (self.floor + 1..=target).filter(|seq| !inputs.contains(seq));
         self.doomed.extend(records.map(|seq| self.reader.path(seq)));

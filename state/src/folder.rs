@@ -12,6 +12,7 @@ use std::io::{Read, Seek, Write};
 use std::path::Path;
 use std::sync::Arc;
 
+use riverrun_dataflow::fail_point::reach;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -184,6 +185,7 @@ impl Folder {
     pub fn open(store: Arc<Store>, spec: &JobSpec) -> Result<Opened, StateError> {
         let folder = Folder::of(store, &spec.job)?;
         let lock = folder.lock(&spec.holder)?;
+        reach("job.locked");
         folder.store.try_out(&folder.inside("probe"), &random_id())?;
         let file = match spec.begin {
             Begin::Continue => folder.go_on(spec)?,
@@ -216,7 +218,9 @@ impl Folder {
             return self.create(spec);
         }
         let next = JobFile::new(spec);
+        reach("fresh.note");
         self.store.put(&self.inside("fresh.json"), next.bytes())?;
+        reach("fresh.noted");
         self.replace(next)
     }
 
@@ -232,7 +236,10 @@ impl Folder {
 
     fn create(&self, spec: &JobSpec) -> Result<JobFile, StateError> {
         let file = JobFile::new(spec);
-        match self.store.create(&self.inside("job.json"), file.bytes())? {
+        reach("job.create");
+        let created = self.store.create(&self.inside("job.json"), file.bytes())?;
+        reach("job.created");
+        match created {
             Created::Ours => Ok(file),
             Created::Taken(_) => {
                 Err(StateError::Fenced(format!("another process created job `{}` at the same time", self.job)))
@@ -254,7 +261,9 @@ impl Folder {
                     .collect();
                 self.delete(&paths)?;
             }
+            reach("fresh.deleted");
             self.store.create(&self.inside("job.json"), next.bytes())?;
+            reach("fresh.created");
         }
         self.delete(&["fresh.json".to_string()])?;
         Ok(next)
@@ -264,6 +273,7 @@ impl Folder {
     fn delete(&self, paths: &[String]) -> Result<(), StateError> {
         let mut folders: Vec<&str> = Vec::new();
         for path in paths {
+            reach("fresh.delete");
             self.store.delete(&self.inside(path))?;
             folders.push(path.rsplit_once('/').map_or("", |(folder, _)| folder));
         }

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use riverrun_dataflow::fail_point::reach;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::StateError;
@@ -218,9 +219,12 @@ impl Log {
             kind: body.kind(),
         };
         let (bytes, xxh3) = seal(&header, body);
+        let [before, after] = points(body);
+        reach(before);
         if let Created::Taken(theirs) = self.reader.store.create(&self.reader.path(seq), bytes)? {
             return Err(self.lost(seq, &theirs));
         }
+        reach(after);
         let floor = self.reader.floor()?;
         if floor >= seq {
             return Err(StateError::Fenced(format!(
@@ -242,6 +246,17 @@ impl Log {
             )),
             Err(_) => StateError::Fenced(format!("another process wrote {name} first")),
         }
+    }
+}
+
+/// The points before and after a record becomes part of the log.
+fn points(body: &Body) -> [&'static str; 2] {
+    match body {
+        Body::Generation(_) => ["log.generation.append", "log.generation.appended"],
+        Body::Inputs(_) => ["log.inputs.append", "log.inputs.appended"],
+        Body::Ticks(_) => ["log.ticks.append", "log.ticks.appended"],
+        Body::Checkpoint(_) => ["log.checkpoint.append", "log.checkpoint.appended"],
+        Body::Upgrade(_) => ["log.upgrade.append", "log.upgrade.appended"],
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use arrow::array::RecordBatch;
 use bytes::Bytes;
+use riverrun_dataflow::fail_point::reach;
 use riverrun_dataflow::journal::{FileKind, FrozenPart, JournalError, StateFile, StateStore};
 use riverrun_dataflow::key::worker_of;
 use riverrun_dataflow::operator::TableSpec;
@@ -101,7 +102,9 @@ impl States {
             file.shards = rebased.to_vec();
             file.shards.sort_unstable();
         }
+        reach("state.write");
         self.folder.store().put(&self.folder.inside(&file.path), bytes)?;
+        reach("state.written");
         let columns = table.schema.fields().iter().map(|f| format!("{}: {}", f.name(), f.data_type())).collect();
         self.ledger.lock().enter(Written { file: file.clone(), columns, rows: sorted.shards });
         Ok(file)

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use riverrun_dataflow::fail_point::reach;
 use riverrun_dataflow::sink::{SinkError, Token};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
@@ -100,8 +101,12 @@ impl Sidecar {
         let mut new = File::create(&temporary)?;
         new.write_all(&text)?;
         new.sync_all()?;
+        reach("sidecar.written");
         std::fs::rename(&temporary, &path)?;
-        sync_folder(file)
+        reach("sidecar.renamed");
+        sync_folder(file)?;
+        reach("sidecar.settled");
+        Ok(())
     }
 
     fn checksum(&self) -> String {

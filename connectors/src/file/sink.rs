@@ -12,6 +12,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use riverrun_dataflow::Tick;
+use riverrun_dataflow::fail_point::{reach, tear};
 use riverrun_dataflow::sink::{Claim, Lane, Sink, SinkError, TickRows, Token};
 
 use super::lock::open_locked;
@@ -86,6 +87,7 @@ impl FileSink {
         let mut lane = self.lane(file, sidecar, tail);
         // First the claim, then the cut: a crash between the two leaves a file that is the job's, with rows that do not count.
         lane.sidecar.write(&lane.path).map_err(failed)?;
+        reach("file.claimed");
         lane.cut().and_then(|()| lane.prepare(&self.config.preamble)).map_err(failed)?;
         Ok(lane)
     }
@@ -175,6 +177,7 @@ impl FileLane {
         let length = self.sidecar.length;
         if self.file.metadata()?.len() != length {
             self.file.set_len(length)?;
+            reach("file.cut");
             self.file.sync_all()?;
         }
         self.file.seek(SeekFrom::Start(length)).map(|_| ())
@@ -195,7 +198,9 @@ impl FileLane {
     }
 
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        tear("file.rows.torn", bytes, |half| drop(self.file.write_all(half)));
         self.file.write_all(bytes)?;
+        reach("file.rows.written");
         self.sidecar.length += bytes.len() as u64;
         let kept = &bytes[bytes.len().saturating_sub(TAIL)..];
         let surplus = (self.tail.len() + kept.len()).saturating_sub(TAIL);
@@ -228,6 +233,7 @@ impl FileLane {
     /// Makes what was appended durable, then committed.
     fn settle(&mut self, upto: Option<Tick>) -> io::Result<()> {
         self.file.sync_data()?;
+        reach("file.rows.synced");
         self.sidecar.tick = upto;
         self.sidecar.tail = tail_digest(&self.tail);
         self.sidecar.write(&self.path)

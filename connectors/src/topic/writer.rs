@@ -12,6 +12,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use riverrun_dataflow::fail_point::{reach, tear};
+
 use super::Topic;
 use super::disk::{Disk, FileSystem};
 use super::error::TopicError;
@@ -205,9 +207,11 @@ impl Writer {
         }
         let flushed = self.disk.sync(&self.file, &self.segment.path);
         flushed.map_err(|e| self.fail("flush", &e))?;
+        reach("topic.commit.synced");
         self.synced = Bound { base: self.segment.base, length: self.written, next: self.next, times: self.times };
         let stored = self.synced_file.store(self.disk.as_ref(), &self.synced);
         self.failed |= stored.is_err();
+        reach("topic.commit.told");
         stored
     }
 
@@ -256,7 +260,11 @@ impl Writer {
         if self.frames.is_empty() {
             return Ok(());
         }
+        tear("topic.commit.torn", &self.frames, |half| {
+            drop(self.disk.write(&self.file, &self.segment.path, half, self.written));
+        });
         let written = self.disk.write(&self.file, &self.segment.path, &self.frames, self.written);
+        reach("topic.commit.written");
         written.map_err(|e| self.fail("write", &e))?;
         self.written += self.frames.len() as u64;
         self.frames.clear();
@@ -320,6 +328,7 @@ fn renew(disk: &dyn Disk, file: &File, found: &Found, settled: &Bound) -> Result
     let durable = found.stored.map_or(SEGMENT_HEADER, |bound| bound.length);
     if settled.length < found.frames.limit {
         disk.cut(file, path, settled.length).map_err(|e| TopicError::io("cut", path, &e))?;
+        reach("topic.cut");
     }
     if durable < settled.length {
         let mut at = durable;
