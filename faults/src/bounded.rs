@@ -83,8 +83,13 @@ impl Calm {
 
     /// Fails unless the finished job of `place` wrote what the calm run wrote. Returns how many rows were compared.
     pub fn check(&self, place: &Place) -> Tried<u64> {
-        Written::read(place)?.same_as(&self.written)?;
         place.run(&["checkpoints", "verify", job::NAME, "--state", "state"])?;
+        self.check_bytes(place)
+    }
+
+    /// Like [`Calm::check`], where some of the state was taken away.
+    pub fn check_bytes(&self, place: &Place) -> Tried<u64> {
+        Written::read(place)?.same_as(&self.written)?;
         Ok(self.written.rows())
     }
 }

@@ -132,9 +132,18 @@ pub fn balance(gave: &[u8], expected: &Expected) -> Tried<()> {
             return Err(format!("{read} rows of {source} were written, the balance says {}", balance[source]));
         }
     }
-    let bad: i64 = expected.bad.values().sum();
-    if balance["clicks"]["bad"] != bad {
-        return Err(format!("{bad} rows are bad, the balance says {}", balance["clicks"]));
+    let sum = |rows: &Rows| rows.values().sum::<i64>().unsigned_abs();
+    let late = sum(&expected.late_orders) + expected.late_touches;
+    for (place, count, is) in [
+        ("clicks", "bad", sum(&expected.bad)),
+        ("orders", "bad", 0),
+        ("attributed", "late", late),
+        ("attributed", "duplicate", expected.duplicates),
+        ("counts", "late", sum(&expected.late_clicks)),
+    ] {
+        if balance.get(place).is_some_and(|counts| counts[count] != is) {
+            return Err(format!("{is} rows of {place} are {count}, the balance says {}", balance[place]));
+        }
     }
     Ok(())
 }

@@ -37,6 +37,8 @@ pub struct Pace {
 
 /// As the fault matrix has it.
 pub const STEADY: Pace = Pace { commit_ms: 100, checkpoint_ms: 500, tick_rows: 200 };
+/// As often as can be, for runs of few rows.
+pub const BUSY: Pace = Pace { commit_ms: 10, checkpoint_ms: 50, tick_rows: 100 };
 
 /// Returns the job file.
 pub fn file(input: Input, pace: Pace) -> String {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::bounded::{self, Calm, Going};
+use crate::bounded::{Calm, Going};
 use crate::dice::Dice;
 use crate::job::{Input, STEADY};
 use crate::live::{Live, Producers};
@@ -30,7 +30,7 @@ pub fn at_random(setup: &Setup, kills: u64) -> Tried<Report> {
     }
     for (input, share) in [(Input::Files, (kills - live).div_ceil(2)), (Input::Ended, (kills - live) / 2)] {
         let calm = Calm::run(setup, input, STEADY, dice.roll(), USUAL, setup.bounded_rows())?;
-        bounded_kills(setup, &calm, &mut report, &mut dice, share, &[1, 2, 3])?;
+        bounded(setup, &calm, &mut report, &mut dice, share, &[1, 2, 3])?;
     }
     Ok(report)
 }
@@ -56,7 +56,7 @@ fn live_round(setup: &Setup, report: &mut Report, dice: &mut Dice, kills: u64) -
 }
 
 /// Kills bounded jobs until `kills` of them were hit while they ran.
-fn bounded_kills(
+pub fn bounded(
     setup: &Setup,
     calm: &Calm,
     report: &mut Report,
@@ -66,7 +66,7 @@ fn bounded_kills(
 ) -> Tried<()> {
     let until = report.runs + kills;
     while report.runs < until {
-        bounded::round(&setup.binary, calm, |round| {
+        crate::bounded::round(&setup.binary, calm, |round| {
             while report.runs < until {
                 round.start(report, *dice.one_of(workers))?;
                 if round.recovered(report)? == Going::Ended {
@@ -93,7 +93,7 @@ pub fn with_other_workers(setup: &Setup, kills: u64) -> Tried<Report> {
     let mut dice = Dice::new(setup.seed ^ 7);
     for (input, share) in [(Input::Files, kills.div_ceil(2)), (Input::Ended, kills / 2)] {
         let calm = Calm::run(setup, input, STEADY, dice.roll(), USUAL, setup.bounded_rows())?;
-        bounded_kills(setup, &calm, &mut report, &mut dice, share, &[1, 2, 3, 4, 5, 6, 7, 8])?;
+        bounded(setup, &calm, &mut report, &mut dice, share, &[1, 2, 3, 4, 5, 6, 7, 8])?;
     }
     Ok(report)
 }

@@ -29,6 +29,8 @@ pub struct Live<'a> {
     pub extra: Vec<String>,
     /// What a start of the job adds to its environment.
     pub environment: Vec<(String, String)>,
+    /// What a shell does before it becomes the job.
+    pub first: Option<String>,
     rate: u64,
     /// How much was committed when the last fault hit, and when that was.
     struck: (u64, Instant),
@@ -43,7 +45,7 @@ impl<'a> Live<'a> {
         }
         let producer = Some(Producer::start(place, Traffic::new(seed, mix), setup.rate)?);
         let (extra, environment) = (Vec::new(), Vec::new());
-        Ok(Live { place, producer, job: None, extra, environment, rate: setup.rate, struck: (0, now()) })
+        Ok(Live { place, producer, job: None, extra, environment, first: None, rate: setup.rate, struck: (0, now()) })
     }
 
     /// Starts the job.
@@ -59,7 +61,7 @@ impl<'a> Live<'a> {
         let mut arguments =
             vec!["-q", "-o", "json", "run", "job.yaml", "--topics", TOPICS, "--state", state, "-w", &workers];
         arguments.extend(self.extra.iter().map(String::as_str));
-        let mut command = self.place.command(&arguments);
+        let mut command = self.place.within(self.first.as_deref(), &arguments);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         Process::start(self.place, command, GAVE)
     }

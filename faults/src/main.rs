@@ -8,17 +8,25 @@
 mod arguments;
 mod bounded;
 mod check;
+mod clocks;
 mod dice;
 mod job;
 mod kills;
 mod live;
 mod matrix;
+mod memory;
+mod older;
 mod oracle;
 mod place;
+mod points;
 mod process;
 mod producer;
+mod replayed;
 mod report;
 mod traffic;
+mod volumes;
+mod wrong_rows;
+mod zombies;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

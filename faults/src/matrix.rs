@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::arguments::Arguments;
 use crate::process::now;
 use crate::report::{self, Report};
-use crate::{Setup, Tried, kills};
+use crate::{Setup, Tried, clocks, kills, memory, older, points, replayed, volumes, wrong_rows, zombies};
 
 /// A row of the matrix.
 pub struct Row {
@@ -37,6 +37,13 @@ pub enum Counts {
 pub const ROWS: &[Row] = &[
     Row { name: "P1", says: "kill -9 at random times", gate: 25, nightly: 1000, run: kills::at_random },
     Row {
+        name: "P4",
+        says: "ended at each named point between two outside acts",
+        gate: 2,
+        nightly: 20,
+        run: points::at_each_point,
+    },
+    Row {
         name: "P5",
         says: "ten kills in a row, each within 500 ms of the start",
         gate: 2,
@@ -50,6 +57,27 @@ pub const ROWS: &[Row] = &[
         gate: 5,
         nightly: 200,
         run: kills::with_other_workers,
+    },
+    Row { name: "Z1", says: "frozen, others start meanwhile, woken again", gate: 1, nightly: 50, run: zombies::frozen },
+    Row { name: "Z2", says: "two deployments of one job", gate: 1, nightly: 10, run: zombies::two_deployments },
+    Row { name: "D1", says: "disk full under state, topics and files", gate: 1, nightly: 20, run: volumes::full },
+    Row { name: "D5", says: "restored from every kept checkpoint", gate: 3, nightly: 60, run: older::restored },
+    Row { name: "I2", says: "bad, late and huge rows", gate: 1, nightly: 3, run: wrong_rows::exact },
+    Row { name: "T1", says: "the wall clock jumps by an hour", gate: 2, nightly: 20, run: clocks::jump },
+    Row { name: "O1", says: "killed because memory runs out", gate: 0, nightly: 10, run: memory::runs_out },
+    Row {
+        name: "Y1",
+        says: "recorded ticks replayed with 1, 2 and 5 workers",
+        gate: 1,
+        nightly: 1,
+        run: replayed::again,
+    },
+    Row {
+        name: "Y2",
+        says: "DuckDB's opinion of what must come out",
+        gate: 1,
+        nightly: 10,
+        run: replayed::judged_by_duckdb,
     },
 ];
 

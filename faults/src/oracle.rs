@@ -24,6 +24,10 @@ pub struct Expected {
     pub late_orders: Rows,
     /// Clicks that came too late for their window.
     pub late_clicks: Rows,
+    /// Orders that came before.
+    pub duplicates: u64,
+    /// Clicks, impressions left out, that came too late to be credited.
+    pub late_touches: u64,
     /// Rows of clicks, good and bad.
     pub clicks_read: u64,
     /// Rows of orders.
@@ -57,6 +61,7 @@ pub fn expected<'a>(
             continue;
         }
         if click.id.starts_with("late-") {
+            all.late_touches += u64::from(click.kind == "click");
             *all.late_clicks.entry(late_click(&fields)).or_default() += 1;
             continue;
         }
@@ -89,6 +94,8 @@ pub fn expected<'a>(
                 touches[..after].last().filter(|(at, _)| *at >= ts - CREDIT_MS)
             });
             *all.out.entry(credited(&order, ts, touch)).or_default() += 1;
+        } else {
+            all.duplicates += 1;
         }
     }
     all

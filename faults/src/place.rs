@@ -46,6 +46,26 @@ impl Place {
         }
     }
 
+    /// Copies the folder `from` to `to`.
+    pub fn copy(&self, from: &str, to: &str) -> Tried<()> {
+        let copied = Command::new("cp").arg("-a").arg(self.path(from)).arg(self.path(to)).output();
+        let copied = copied.map_err(|error| format!("cannot start cp: {error}"))?;
+        match copied.status.success() {
+            true => Ok(()),
+            false => Err(format!("cannot copy {from}: {}", String::from_utf8_lossy(&copied.stderr))),
+        }
+    }
+
+    /// Removes a file or folder; that it is not there is fine.
+    pub fn remove(&self, name: &str) -> Tried<()> {
+        let path = self.path(name);
+        let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+        match removed {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(format!("cannot remove {name}: {error}")),
+            _ => Ok(()),
+        }
+    }
+
     /// Returns how many files lie below `name`.
     pub fn files(&self, name: &str) -> usize {
         fn count(path: &Path) -> usize {
@@ -57,17 +77,24 @@ impl Place {
 
     /// Returns `riverrun` with these arguments; what the person at the desk has set does not reach it.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(&self.binary);
-        self.prepare(&mut command);
-        command.args(arguments);
-        command
+        self.within(None, arguments)
     }
 
-    fn prepare(&self, command: &mut Command) {
-        command.current_dir(self.dir.path()).stdin(Stdio::null());
+    /// Returns `riverrun` with these arguments, started by a shell that first does what `script` says.
+    pub fn within(&self, script: Option<&str>, arguments: &[&str]) -> Command {
+        let mut command = match script {
+            None => Command::new(&self.binary),
+            Some(script) => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", &format!("{script}; exec \"$@\""), "sh"]).arg(&self.binary);
+                shell
+            }
+        };
+        command.args(arguments).current_dir(self.dir.path()).stdin(Stdio::null());
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("RIVERRUN_")) {
             command.env_remove(name);
         }
+        command
     }
 
     /// Opens the file in which everything that is said is kept.

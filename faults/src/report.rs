@@ -35,6 +35,16 @@ impl Report {
         Report { row, ..Report::default() }
     }
 
+    /// Adds what happened to another part of the same row.
+    pub fn add(&mut self, other: Report) {
+        self.runs += other.runs;
+        self.faults += other.faults;
+        self.restarts += other.restarts;
+        self.recoveries.extend(other.recoveries);
+        self.rows += other.rows;
+        self.notes.extend(other.notes);
+    }
+
     /// Returns recovery at this share of all cases, in seconds.
     fn recovery(&self, share: f64) -> Option<f64> {
         let mut all = self.recoveries.clone();

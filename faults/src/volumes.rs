@@ -1,0 +1,133 @@
+//! D1: a disk that is full: under the state, under the topics, under the file sink.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::bounded::{Calm, wait_to_end};
+use crate::dice::Dice;
+use crate::job::{Input, STEADY, TOPICS};
+use crate::live::GAVE;
+use crate::place::Place;
+use crate::process::{self, Process, nap};
+use crate::report::Report;
+use crate::traffic::USUAL;
+use crate::{Setup, Tried};
+
+/// The exit code of a job whose storage fails.
+const STORAGE: i32 = 74;
+/// Room of a volume.
+const ROOM: &str = "size=64m";
+/// The folder under the file sink.
+const FILES: &str = "files";
+
+/// A small disk in memory.
+struct Volume(PathBuf);
+
+impl Volume {
+    /// Mounts a volume at the folder `name`, or says why it cannot.
+    fn mount(place: &Place, name: &str) -> Tried<Volume> {
+        let path = place.path(name);
+        std::fs::create_dir_all(&path).map_err(|error| format!("cannot make {name}: {error}"))?;
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", ROOM, "riverrun-faults"]).arg(&path).output();
+        match mounted {
+            Ok(done) if done.status.success() => Ok(Volume(path)),
+            Ok(done) => Err(String::from_utf8_lossy(&done.stderr).trim().to_owned()),
+            Err(error) => Err(format!("cannot start mount: {error}")),
+        }
+    }
+
+    fn ballast(&self) -> PathBuf {
+        self.0.join("ballast")
+    }
+
+    /// Fills it to the last block.
+    fn fill(&self) -> Tried<()> {
+        let mut file = File::create(self.ballast()).map_err(|error| format!("cannot fill a volume: {error}"))?;
+        // In pieces that get smaller: the job frees and takes room meanwhile.
+        for piece in [1 << 20, 4096, 1] {
+            while file.write_all(&vec![0; piece]).is_ok() {}
+        }
+        Ok(())
+    }
+
+    fn clear(&self) -> Tried<()> {
+        std::fs::remove_file(self.ballast()).map_err(|error| format!("cannot clear a volume: {error}"))
+    }
+}
+
+impl Drop for Volume {
+    fn drop(&mut self) {
+        // Best effort: a process that still holds it lets go of it later.
+        let _ = Command::new("umount").arg("-l").arg(&self.0).output();
+    }
+}
+
+/// D1: each of the three volumes in turn is full for a while.
+pub fn full(setup: &Setup, runs: u64) -> Tried<Report> {
+    let mut report = Report::of("D1");
+    let probe = Place::with(&setup.binary, |place| Ok(Volume::mount(place, "probe").err()))?;
+    if let Some(why) = probe {
+        report.left_out = Some(format!("volumes of its own need the right to mount: {why}"));
+        return Ok(report);
+    }
+    let mut dice = Dice::new(setup.seed ^ 0xD1);
+    let calm = Calm::run(setup, Input::Files, STEADY, dice.roll(), USUAL, setup.bounded_rows())?;
+    while report.runs < runs {
+        Place::with(&setup.binary, |place| {
+            let volumes = ["state", TOPICS, FILES].map(|name| Volume::mount(place, name));
+            let [state, topics, files] = volumes;
+            let volumes = [state?, topics?, files?];
+            calm.fill(place)?;
+            for name in ["out.jsonl", "out.jsonl.riverrun.json"] {
+                let linked = std::os::unix::fs::symlink(place.path(FILES).join(name), place.path(name));
+                linked.map_err(|error| format!("cannot link {name}: {error}"))?;
+            }
+            for volume in &volumes {
+                fill_one(&calm, place, volume, &mut report, &mut dice)?;
+            }
+            start(&calm, place, 2).and_then(|mut job| wait_to_end(place, &mut job))?;
+            report.restarts += 1;
+            report.rows += calm.check(place)?;
+            report.runs += 1;
+            Ok(())
+        })?;
+    }
+    Ok(report)
+}
+
+fn start(calm: &Calm, place: &Place, workers: u64) -> Tried<Process> {
+    let path = format!("sinks.out.file.path={FILES}/out.jsonl");
+    Process::start(place, calm.command(place, workers, &["--set", &path]), GAVE)
+}
+
+/// Runs the job until it has written more, fills the volume, and sees it end with the right code. A job that was done before
+/// the volume was full is no fault.
+fn fill_one(calm: &Calm, place: &Place, volume: &Volume, report: &mut Report, dice: &mut Dice) -> Tried<()> {
+    let mut job = start(calm, place, 1 + dice.below(3))?;
+    report.restarts += 1;
+    let before = process::committed(place, "out.jsonl")?;
+    job.until(place, "output", true, || Ok(process::committed(place, "out.jsonl")? > before))?;
+    nap(dice.moment(Duration::from_millis(300)));
+    if job.ended()?.is_some() {
+        return Ok(());
+    }
+    volume.fill()?;
+    let status = job.wait()?;
+    volume.clear()?;
+    match status.code() {
+        Some(STORAGE) => {
+            report.faults += 1;
+            let said = place.said();
+            // The system's words for it, wherever they come from.
+            match said.contains("No space left") || said.contains("StorageFull") || said.contains("no storage space") {
+                true => Ok(()),
+                false => Err(format!("a full disk is not named\n{said}")),
+            }
+        }
+        Some(0) => Ok(()),
+        _ => Err(format!("a run on a full {} ended with {status}\n{}", volume.0.display(), place.said())),
+    }
+}
