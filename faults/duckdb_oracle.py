@@ -43,7 +43,8 @@ db.execute(
     f"""
 create table expected as
     with touched as (
-        select o.id, o.user, o.item, o.price, o.ts, max_by({{'id': c.id, 'ts': c.ts}}, {{'ts': c.ts, 'id': c.id}}) as touch
+        select o.id, o.user, o.item, o.price, o.ts, max_by({{'id': c.id, 'ts': c.ts}}, {{'ts': c.ts, 'id': c.id}})
+                filter (where c.id is not null) as touch
         from orders o left join clicks c
             on c.user = o.user and c.item = o.item and c.kind = 'click' and c.ts between o.ts - {CREDIT_MS} and o.ts
         group by all)
