@@ -17,6 +17,10 @@ if [ -z "${RIVERRUN_TEST_DATA:-}" ]; then
   echo "note: RIVERRUN_TEST_DATA is not set: tests on real data sets are left out" >&2
 fi
 
+# Tests that ask DuckDB find it by this; without it they are left out, and say so.
+RIVERRUN_TEST_PYTHON=${RIVERRUN_TEST_PYTHON:-$(python_with duckdb || true)}
+export RIVERRUN_TEST_PYTHON
+
 fmt()   { cargo fmt --all --check; }
 lint()  { cargo clippy --workspace --all-targets --locked -- -D warnings; }
 tests() { cargo test --workspace --locked; }

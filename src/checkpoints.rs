@@ -1,12 +1,21 @@
 //! `riverrun checkpoints`: what a job's state holds, seen from outside, while it runs or not.
 
+mod diff;
+mod duckdb;
+mod query;
+
+use riverrun_jobs::Plan;
+use riverrun_jobs::kept::kept;
+use riverrun_state::inspect::tables::{Kept, Tables, tables};
 use riverrun_state::inspect::{self, Detail};
+use riverrun_state::record::FileEntry;
 use riverrun_state::{StateError, Store};
 
-use crate::args::{CheckpointsArgs, CheckpointsCommand, CheckpointsShowArgs, Global};
+use crate::args::{At, CheckpointsArgs, CheckpointsCommand, CheckpointsShowArgs, Global};
 use crate::exit::{Done, Exit, Failure};
 use crate::job;
 use crate::output::{self, Format, Stdout, grouped};
+use crate::progress::clock;
 use crate::run::existing_state;
 
 /// Does what was asked for.
@@ -15,6 +24,8 @@ pub fn checkpoints(command: &CheckpointsCommand, global: &Global) -> Done {
         CheckpointsCommand::Ls(args) => ls(args, global),
         CheckpointsCommand::Show(args) => show(args, global),
         CheckpointsCommand::Verify(args) => verify(args, global),
+        CheckpointsCommand::Query(args) => query::query(args, global),
+        CheckpointsCommand::Diff(args) => diff::diff(args, global),
     }
 }
 
@@ -24,6 +35,56 @@ fn open(args: &CheckpointsArgs, global: &Global) -> Result<(Store, String), Fail
     let is_file = std::path::Path::new(&args.job).is_file();
     let name = if is_file { job::plan(&args.job, &[], global)?.name().to_owned() } else { args.job.clone() };
     Ok((store, name))
+}
+
+/// A job whose tables are looked at.
+struct Looked {
+    store: Store,
+    job: String,
+    /// The job as its file says, or as a bundled job: it knows by which rules rows leave.
+    plan: Option<Plan>,
+}
+
+impl Looked {
+    fn at(args: &CheckpointsArgs, set: &[String], global: &Global) -> Result<Looked, Failure> {
+        let (store, job) = open(args, global)?;
+        let is_known = std::path::Path::new(&args.job).is_file() || riverrun_jobs::bundled(&job).is_some();
+        let plan = is_known.then(|| job::plan(&args.job, set, global)).transpose()?;
+        Ok(Looked { store, job, plan })
+    }
+
+    /// Returns the tables of a checkpoint, and what is kept of them.
+    fn tables(&self, at: At) -> Result<(Tables, Kept), Failure> {
+        let tick = match at {
+            At::Latest => None,
+            At::Tick(tick) => Some(tick),
+        };
+        let Some(tables) = tables(self.store.clone(), &self.job, tick).map_err(failed)? else {
+            return Err(no_checkpoint(&self.job, tick));
+        };
+        let plan = self.plan.as_ref().filter(|plan| plan.hash() == tables.plan);
+        let kept = plan.map(|plan| kept(plan, &tables)).unwrap_or_default();
+        Ok((tables, kept))
+    }
+
+    /// Says that rows are among those of `tables` that their step does not keep any more, if it is so.
+    fn note(&self, tables: &Tables, global: &Global) {
+        let is_known = self.plan.as_ref().is_some_and(|plan| plan.hash() == tables.plan);
+        if is_known || global.quiet || tables.tables.iter().all(|table| table.key_columns > 0) {
+            return;
+        }
+        let hint = match self.plan {
+            Some(_) => "the state was made by another plan; name the job file, --set and all, that it was run with",
+            None => "name the job file instead of the job to leave them out",
+        };
+        eprintln!("note: rows may be shown that have left by a rule of their step\n  hint: {hint}");
+    }
+}
+
+fn no_checkpoint(job: &str, tick: Option<u64>) -> Failure {
+    let which = tick.map_or_else(|| "no checkpoint yet".to_owned(), |tick| format!("no checkpoint at tick {tick}"));
+    let hint = format!("`riverrun checkpoints ls {job}` lists those that are kept");
+    Failure::new(Exit::NotFound, format!("job `{job}` has {which}\n  hint: {hint}"))
 }
 
 fn failed(error: StateError) -> Failure {
@@ -48,14 +109,15 @@ fn ls(args: &CheckpointsArgs, global: &Global) -> Done {
                     summary.at.clone(),
                     summary.generation.to_string(),
                     summary.files.to_string(),
+                    grouped(summary.steps.values().map(|step| step.rows).sum()),
                     output::bytes(summary.bytes),
                     output::bytes(summary.bytes_new),
                     if summary.finished { "finished" } else { "" }.to_owned(),
                 ]
             };
-            let header = ["tick", "published", "generation", "files", "size", "new", ""];
+            let header = ["tick", "published", "generation", "files", "stored rows", "size", "new", ""];
             let rows = overview.checkpoints.iter().map(row).collect();
-            stdout.line(&output::table(&header, &[0, 2, 3, 4, 5], rows).to_string())?;
+            stdout.line(&output::table(&header, &[0, 2, 3, 4, 5, 6], rows).to_string())?;
             if !global.quiet {
                 let running = if overview.running == Some(true) { ", running" } else { "" };
                 eprintln!(
@@ -71,9 +133,7 @@ fn ls(args: &CheckpointsArgs, global: &Global) -> Done {
 fn show(args: &CheckpointsShowArgs, global: &Global) -> Done {
     let (store, job) = open(&args.job, global)?;
     let Some(detail) = inspect::show(store, &job, args.tick).map_err(failed)? else {
-        let which =
-            args.tick.map_or_else(|| "no checkpoint yet".to_owned(), |tick| format!("no checkpoint at tick {tick}"));
-        return Err(Failure::new(Exit::NotFound, format!("job `{job}` has {which}")));
+        return Err(no_checkpoint(&job, args.tick));
     };
     let mut stdout = Stdout::lock();
     match global.output {
@@ -105,11 +165,26 @@ fn described(detail: &Detail) -> String {
         vec![at.source.clone(), at.split.clone(), grouped(at.position), end, state.to_owned()]
     });
     section(&mut text, "Read", &output::table(&["source", "split", "position", "end", ""], &[2, 3], splits.collect()));
+    let time = |micros: i64| match micros {
+        i64::MIN => "none yet".to_owned(),
+        i64::MAX => "ended".to_owned(),
+        micros => clock(micros),
+    };
+    let sources = detail.sources.iter().map(|at| vec![at.source.clone(), time(at.watermark.0)]);
+    section(&mut text, "Time", &output::table(&["source", "watermark"], &[], sources.collect()));
     let lanes = detail.lanes.iter().map(|at| vec![at.sink.clone(), at.lane.to_string(), grouped(at.tick)]);
     section(&mut text, "Written", &output::table(&["sink", "lane", "up to tick"], &[1, 2], lanes.collect()));
-    let steps =
-        summary.steps.iter().map(|(name, state)| vec![name.clone(), grouped(state.rows), output::bytes(state.bytes)]);
-    section(&mut text, "State", &output::table(&["step", "rows", "size"], &[1, 2], steps.collect()));
+    let tables = detail.tables.iter().map(|table| {
+        let sum = |of: fn(&FileEntry) -> u64| table.files.iter().map(of).sum::<u64>();
+        let name = format!("{}.{}", table.step, table.table);
+        let (rows, bytes) = (grouped(sum(|file| file.rows)), output::bytes(sum(|file| file.bytes)));
+        vec![name, table.files.len().to_string(), rows, bytes]
+    });
+    section(
+        &mut text,
+        "State",
+        &output::table(&["table", "files", "stored rows", "size"], &[1, 2, 3], tables.collect()),
+    );
     section(&mut text, "Balance", &output::balance(&detail.balance));
     text.trim_end().to_owned()
 }

@@ -89,7 +89,7 @@ fn line(job: &str, before: &Seen, seen: &Seen) -> String {
 }
 
 /// Returns a time of day with its date, UTC.
-fn clock(micros: i64) -> String {
+pub fn clock(micros: i64) -> String {
     let seconds = micros.div_euclid(1_000_000);
     let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
     let (year, month, day) = date(days);

@@ -2,6 +2,8 @@
 //!
 //! No clock, no I/O, no randomness, no dependence on the order of rows within a tick. The same calls give the same rows.
 
+use std::time::Duration;
+
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 
@@ -22,6 +24,12 @@ pub trait Operator {
 
     /// Returns the tables in which the state is kept.
     fn tables(&self) -> Vec<TableSpec>;
+
+    /// Returns, per table, for how long after its event time a row is kept, by the watermark; `None` where rows are replaced and
+    /// deleted by key. A checkpoint may hold rows that have left by this rule.
+    fn kept_for(&self) -> Vec<Option<Duration>> {
+        vec![None; self.tables().len()]
+    }
 
     /// Returns, per table, what a checkpoint must write: the rows changed since the last call, or all rows of the shards in
     /// `rebase`. `rebase` is parallel to `tables()`.

@@ -9,6 +9,7 @@ pub mod bundled;
 pub mod connect;
 pub mod explain;
 pub mod fault;
+pub mod kept;
 pub mod plan;
 pub mod reference;
 pub mod replay;

@@ -228,6 +228,12 @@ impl Operator for AttributeState {
         tables
     }
 
+    fn kept_for(&self) -> Vec<Option<Duration>> {
+        let mut spans = vec![Some(self.plan.settings.window), Some(Duration::ZERO)];
+        spans.extend(self.seen.as_ref().map(|seen| Some(seen.dedupe_for)));
+        spans
+    }
+
     fn freeze(&mut self, rebase: &[Vec<u16>]) -> Result<Vec<FrozenTable>, StepError> {
         let shards = |table: usize| rebase.get(table).map_or(&[][..], Vec::as_slice);
         let mut frozen = vec![self.touches.rows.freeze(shards(0))?, self.pending.freeze(shards(1))?];

@@ -1,5 +1,6 @@
 //! State files: Parquet, sorted by (shard, key), typed columns, no dictionaries, row groups that name their shards.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{BooleanArray, RecordBatch};
@@ -24,12 +25,17 @@ use crate::rows::{GROUP_ROWS, Sorted, is_state_schema, shards_of};
 /// Rows in a batch that is read.
 const READ_ROWS: usize = 65_536;
 
+/// The note that says how many columns are the key.
+const KEY_COLUMNS: &str = "key_columns";
+
 /// What stands in the metadata of a file, for people and tools.
 pub struct Notes<'a> {
     /// The step.
     pub step: &'a str,
     /// The table.
     pub table: &'a str,
+    /// How many columns after `shard` and `op` are the key.
+    pub key_columns: usize,
     /// The checkpoint's tick.
     pub tick: u64,
     /// The generation that writes.
@@ -55,6 +61,7 @@ pub fn encode(sorted: &Sorted, schema: SchemaRef, kind: FileKind, notes: &Notes)
         .set_key_value_metadata(Some(vec![
             note("step", notes.step.into()),
             note("table", notes.table.into()),
+            note(KEY_COLUMNS, notes.key_columns.to_string()),
             note("tick", notes.tick.to_string()),
             note("generation", notes.generation.to_string()),
             note("build", notes.build.into()),
@@ -103,6 +110,31 @@ pub fn decode(bytes: Bytes, wanted: &dyn Fn(u16) -> bool) -> Result<Vec<RecordBa
     }
     found.retain(|batch| batch.num_rows() > 0);
     Ok(found)
+}
+
+/// What a file says of itself.
+pub struct About {
+    /// Its columns.
+    pub schema: SchemaRef,
+    /// The notes that were written into it, by their names.
+    pub notes: BTreeMap<String, String>,
+}
+
+impl About {
+    /// Returns what the file with these bytes says of itself.
+    pub fn of(bytes: Bytes) -> Result<About, String> {
+        let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(|e| e.to_string())?;
+        let notes = builder.metadata().file_metadata().key_value_metadata().cloned().unwrap_or_default();
+        let ours = |note: KeyValue| Some((note.key.strip_prefix("riverrun.")?.to_string(), note.value?));
+        Ok(About { schema: builder.schema().clone(), notes: notes.into_iter().filter_map(ours).collect() })
+    }
+
+    /// Returns how many columns after `shard` and `op` are the key.
+    pub fn key_columns(&self) -> Result<usize, String> {
+        let noted = self.notes.get(KEY_COLUMNS).and_then(|note| note.parse().ok());
+        let known = noted.filter(|keys| STATE_COLUMNS.len() + keys <= self.schema.fields().len());
+        known.ok_or_else(|| "it does not say which of its columns are the key".to_string())
+    }
 }
 
 fn wanted_groups(metadata: &Arc<ParquetMetaData>, wanted: &dyn Fn(u16) -> bool) -> Vec<usize> {

@@ -2,6 +2,8 @@
 //!
 //! A running job may collect what is being read. Whoever looks then looks again; only what stays missing is a finding.
 
+pub mod script;
+pub mod tables;
 mod verify;
 
 use std::collections::BTreeMap;
@@ -18,7 +20,7 @@ pub use verify::{Report, verify};
 use crate::error::StateError;
 use crate::folder::{Folder, JobFile, Lock, SinkLanes};
 use crate::log::{Bounds, LogReader};
-use crate::record::{Body, Checkpoint, Inputs, Record, TableFiles};
+use crate::record::{Body, Checkpoint, Foundation, Inputs, Record, TableFiles};
 use crate::store::Store;
 
 /// How often the log is read again because it was collected meanwhile.
@@ -171,17 +173,22 @@ pub fn show(store: Store, job: &str, tick: Option<Tick>) -> Result<Option<Detail
         let found = reader.backwards(bounds).find(|record| record.as_ref().map_or(true, wanted));
         let Some(record) = found.transpose()? else { return Ok(None) };
         let Some(checkpoint) = record.body.checkpoint() else { return Ok(None) };
-        let foundation = match (record.foundation(), checkpoint.inputs) {
-            (None, Some(at)) => match reader.read_at(at)?.foundation() {
-                None => return Err(StateError::damaged(reader.name(at.seq), "it is no inputs record")),
-                found => found,
-            },
-            (own, _) => own,
-        };
+        let foundation = foundation_of(&reader, &record)?;
         let (inputs, lanes) = foundation.map(|it| (it.inputs, it.lanes)).unwrap_or_default();
         Ok(Some(detail(&record, checkpoint, &inputs, lanes.as_ref().unwrap_or(&file.lanes))))
     })?;
     Ok(found)
+}
+
+/// Returns what the record of a checkpoint stands on: its own foundation, or the one that the checkpoint names.
+fn foundation_of(reader: &LogReader, record: &Record) -> Result<Option<Foundation>, StateError> {
+    match (record.foundation(), record.body.checkpoint().and_then(|checkpoint| checkpoint.inputs)) {
+        (None, Some(at)) => match reader.read_at(at)?.foundation() {
+            None => Err(StateError::damaged(reader.name(at.seq), "it is no inputs record")),
+            found => Ok(found),
+        },
+        (own, _) => Ok(own),
+    }
 }
 
 /// A job that is looked at.

@@ -85,7 +85,8 @@ impl States {
         let folders = format!("state/g{:06}/c{:012}/w{:04}", self.writer.generation, part.tick, part.worker);
         let path = format!("{folders}/{step}.{name}.{word}.parquet");
         let generation = self.writer.generation;
-        let notes = Notes { step, table: name, tick: part.tick, generation, build: &self.writer.build };
+        let (tick, build, key_columns) = (part.tick, &self.writer.build, table.key_columns);
+        let notes = Notes { step, table: name, key_columns, tick, generation, build };
         let bytes = encode(&sorted, table.schema.clone(), kind, &notes).map_err(broken)?;
         let mut file = StateFile {
             path,

@@ -281,7 +281,8 @@ impl Upgrading {
         let adapted = adapted.collect::<Result<Vec<_>, _>>().map_err(damaged)?;
         let sorted = Sorted::of(&adapted, table).map_err(damaged)?;
         let generation = self.generation();
-        let notes = Notes { step, table: table.name, tick: file.tick, generation, build: &self.log.writer().build };
+        let (tick, build, key_columns) = (file.tick, &self.log.writer().build, table.key_columns);
+        let notes = Notes { step, table: table.name, key_columns, tick, generation, build };
         let bytes = encode(&sorted, table.schema.clone(), file.kind, &notes).map_err(damaged)?;
         let word = match file.kind {
             FileKind::Delta => "delta",

@@ -15,4 +15,5 @@ mod replay;
 mod right;
 mod same_bytes;
 mod support;
+mod tables;
 mod upgrade;

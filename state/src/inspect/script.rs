@@ -1,0 +1,93 @@
+//! The tables of a checkpoint as DuckDB sees them: a script with a view for each, over the files where they lie.
+
+use riverrun_dataflow::EventTime;
+use riverrun_dataflow::operator::STATE_COLUMNS;
+use riverrun_dataflow::schema::Hidden;
+
+use super::tables::{Kept, Live, Table, Tables};
+use crate::error::StateError;
+
+/// Stands before the names of columns that a view needs and does not show.
+const OWN: &str = "__riverrun_";
+
+/// Returns the name of a table's view.
+pub fn view(table: &Table) -> String {
+    format!("{}_{}", table.step, table.table)
+}
+
+/// Returns the script that makes a view of every table, with the rows that are kept. The files must lie in a local folder.
+pub fn script(tables: &Tables, kept: &Kept) -> Result<String, StateError> {
+    let Tables { job, tick, .. } = tables;
+    let mut script =
+        format!("-- The state of job {job} after tick {tick}: a view for every table. For DuckDB 1.0 or later.\n");
+    for table in &tables.tables {
+        let mut parts = Vec::new();
+        for (age, live) in table.files.iter().enumerate().filter(|(_, live)| !live.needed.is_empty()) {
+            let Some(path) = tables.local(&live.file) else {
+                let reason = "DuckDB reads state from a local folder only".to_string();
+                return Err(StateError::Storage { act: "query", what: tables.place(&live.file), reason });
+            };
+            parts.push(part(table, live, age, &path.display().to_string()));
+        }
+        let from = kept.get(&(table.step.clone(), table.table.clone())).copied();
+        script.push_str(&made(table, &parts, from));
+    }
+    Ok(script)
+}
+
+/// Returns the rows of one file that are needed.
+fn part(table: &Table, live: &Live, age: usize, path: &str) -> String {
+    let path = text(&literal_path(path));
+    let read = match table.key_columns {
+        0 => format!("select * from read_parquet({path})"),
+        // Where a file has a key twice, the later row counts.
+        _ => format!(
+            "select {age} as {OWN}file, file_row_number as {OWN}row, * exclude (file_row_number) \
+             from read_parquet({path}, file_row_number = true)"
+        ),
+    };
+    if live.needed.iter().eq(&live.file.shards) {
+        return read;
+    }
+    let shards: Vec<String> = live.needed.iter().map(u16::to_string).collect();
+    format!("{read} where shard in ({})", shards.join(", "))
+}
+
+/// Returns the statement that makes the view.
+fn made(table: &Table, parts: &[String], from: Option<EventTime>) -> String {
+    let name = quoted(&view(table));
+    let rows = parts.join("\n  union all by name ");
+    let mut columns: Vec<String> = vec![STATE_COLUMNS[1].to_string()];
+    let mut rule = String::new();
+    if table.key_columns > 0 {
+        columns.extend(["file", "row"].map(|column| format!("{OWN}{column}")));
+        let fields = &table.schema.fields()[STATE_COLUMNS.len()..][..table.key_columns];
+        let keys: Vec<String> = fields.iter().map(|field| quoted(field.name())).collect();
+        let newest = format!("order by {OWN}file desc, {OWN}row desc");
+        let partition = format!("partition by shard, {}", keys.join(", "));
+        rule = format!("\nqualify op = 1 and row_number() over ({partition} {newest}) = 1");
+    } else if let Some(from) = from {
+        rule = match from {
+            EventTime::MAX => "\nwhere false".to_string(),
+            EventTime(from) => format!("\nwhere {} >= {from}", quoted(Hidden::Time.name())),
+        };
+    }
+    let hidden = columns.join(", ");
+    format!("\ncreate or replace temp view {name} as\nselect * exclude ({hidden}) from (\n  {rows}\n){rule};\n")
+}
+
+/// Returns a name that is taken as it is.
+pub fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// Returns a text that is taken as it is.
+fn text(value: &str) -> String {
+    format!("'{}'", value.replace('\'', "''"))
+}
+
+/// Returns a path that is no pattern: DuckDB takes `*`, `?` and `[` for one.
+fn literal_path(path: &str) -> String {
+    let one = |c: char| if matches!(c, '*' | '?' | '[') { format!("[{c}]") } else { c.to_string() };
+    path.chars().map(one).collect()
+}
