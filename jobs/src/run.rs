@@ -12,12 +12,14 @@ mod preview;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use riverrun_dataflow::engine::{self, Control, Lanes, Observer, Snapshot, SystemClock, WallClock};
+use riverrun_dataflow::engine::{self, Control, EngineError, Lanes, Observer, Snapshot, SystemClock, WallClock};
 use riverrun_dataflow::graph::SplitNode;
 use riverrun_dataflow::journal::LaneToken;
 use riverrun_dataflow::sink::{Claim, Promise, Token};
 use riverrun_dataflow::tick::Timeline;
-use riverrun_state::{Begin, Holder, InputSplit, Inputs, JobSpec, JobState, Retention, SinkLanes, Started, Store};
+use riverrun_state::{
+    Begin, Holder, InputSplit, Inputs, JobSpec, JobState, Retention, SinkLanes, Started, Store, Succession,
+};
 use serde::Serialize;
 
 pub use error::RunError;
@@ -66,6 +68,9 @@ pub enum Ended {
     Stopped,
 }
 
+/// The exit code of a run that its storage failed.
+const STORAGE: u8 = 74;
+
 /// Runs `plan` until its input ends, `control` stops it, or it fails.
 pub fn run(
     plan: &Plan,
@@ -100,7 +105,7 @@ pub fn run(
     }
     let splits = by_source(&inputs);
     let (lanes, tokens) = open_lanes(plan, &connected, &started, options)?;
-    let (generation, floors) = (started.generation(), started.floors());
+    let (generation, floors, succession) = (started.generation(), started.floors(), started.succession());
     let (recovery, parts) = started.recover(&tokens)?;
     recovery.warnings.into_iter().for_each(|warning| warnings.say(warning));
     let graph = plan.graph(&connected, splits);
@@ -128,7 +133,7 @@ pub fn run(
         control,
         observer: observer.clone(),
     };
-    engine::run(job)?;
+    engine::run(job).map_err(|error| why(error, &succession))?;
     let snapshot = observer.snapshot();
     let ended = match (finished, snapshot.last) {
         (true, _) => Ended::AlreadyFinished,
@@ -136,6 +141,13 @@ pub fn run(
         (false, false) => Ended::Stopped,
     };
     Ok(Outcome { ended, snapshot, generation, warnings: warnings.0 })
+}
+
+/// Says why the engine failed: what a later generation has cleared away is no failure of the storage.
+fn why(error: EngineError, succession: &Succession) -> RunError {
+    let failed = RunError::from(error);
+    let fenced = if failed.exit_code() == STORAGE { succession.fenced() } else { None };
+    fenced.map_or(failed, RunError::from)
 }
 
 /// What must be said aloud: at once, for a live job may run for months, and again in the outcome.

@@ -50,6 +50,29 @@ pub struct Started {
     retention: Retention,
 }
 
+/// Tells a process whether a later generation has taken its job over.
+#[derive(Clone, Debug)]
+pub struct Succession {
+    reader: LogReader,
+    generation: u64,
+}
+
+impl Succession {
+    /// Returns that this process is fenced, if a later generation is in the log.
+    ///
+    /// A process that slept through that may find what it was about to write cleared away, and the store then fails. Asked for
+    /// only after such a failure: a log that cannot be read says nothing.
+    pub fn fenced(&self) -> Option<StateError> {
+        let last = self.reader.bounds().and_then(|bounds| self.reader.read(bounds.last)).ok()?.header;
+        (last.generation > self.generation).then(|| {
+            StateError::Fenced(format!(
+                "generation {} (attempt {}) runs the job now, generation {} ends",
+                last.generation, last.attempt, self.generation
+            ))
+        })
+    }
+}
+
 /// What the engine is given.
 pub struct Parts {
     /// The journal.
@@ -189,6 +212,11 @@ impl Started {
     /// Returns, by step, how far it had come when the job was upgraded last.
     pub fn floors(&self) -> BTreeMap<String, Floor> {
         self.foundation.as_ref().map(|it| it.floors.clone()).unwrap_or_default()
+    }
+
+    /// Returns what tells later on whether another process has taken over.
+    pub fn succession(&self) -> Succession {
+        Succession { reader: self.log.reader().clone(), generation: self.generation() }
     }
 
     /// Sets which checkpoints are kept.

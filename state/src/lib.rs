@@ -40,7 +40,7 @@ pub mod upgrade;
 pub use collect::Retention;
 pub use error::StateError;
 pub use folder::{Begin, Holder, JobSpec, SinkLanes};
-pub use job::{JobState, Parts, Started};
+pub use job::{JobState, Parts, Started, Succession};
 pub use past::{Past, Wanted};
 pub use record::{InputSplit, Inputs};
 pub use recovery::{Recovery, Restored};

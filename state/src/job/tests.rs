@@ -65,6 +65,21 @@ fn ticks_of_several_generations_follow_each_other() {
 }
 
 #[test]
+fn a_process_that_was_paused_learns_that_another_has_taken_over() {
+    let dir = tempfile::tempdir().unwrap();
+    run(dir.path(), 4, &[]);
+    let first = start(dir.path());
+    let succession = first.succession();
+    assert!(succession.fenced().is_none());
+    // As on a store that another host shares: the lock keeps nobody out.
+    std::fs::remove_file(dir.path().join("jobs/j/LOCK")).unwrap();
+    let second = start(dir.path());
+    let fenced = succession.fenced().unwrap();
+    assert!(matches!(&fenced, StateError::Fenced(by) if by.contains(&second.generation().to_string())), "{fenced}");
+    assert!(second.succession().fenced().is_none());
+}
+
+#[test]
 fn a_job_without_a_checkpoint_derives_everything_again() {
     let dir = tempfile::tempdir().unwrap();
     run(dir.path(), 4, &[]);
