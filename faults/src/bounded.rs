@@ -22,8 +22,6 @@ pub struct Calm {
     pub written: Written,
     /// What the oracle says.
     pub expected: Expected,
-    /// How long it took.
-    pub took: std::time::Duration,
 }
 
 impl Calm {
@@ -32,21 +30,18 @@ impl Calm {
         let files = Files::of(seed, mix, rows);
         let clicks = files.clicks.iter().flat_map(|file| lines(file));
         let expected = oracle::expected(clicks, files.orders.iter().flat_map(|file| lines(file)), i64::MAX);
-        let mut calm =
-            Calm { input, pace, files, written: Written::default(), expected, took: std::time::Duration::ZERO };
-        let (written, took) = Place::with(&setup.binary, |place| {
+        let mut calm = Calm { input, pace, files, written: Written::default(), expected };
+        let written = Place::with(&setup.binary, |place| {
             calm.fill(place)?;
-            let from = now();
             wait_to_end(place, &mut Process::start(place, calm.command(place, 1, &[]), GAVE)?)?;
-            let took = from.elapsed();
             check::balance(&place.read(GAVE)?, &calm.expected)?;
-            Ok((Written::read(place)?, took))
+            Written::read(place)
         })?;
         written.holds(&calm.expected)?;
         if written.rows() == 0 {
             return Err("the calm run wrote nothing".to_owned());
         }
-        (calm.written, calm.took) = (written, took);
+        calm.written = written;
         Ok(calm)
     }
 
@@ -139,6 +134,12 @@ impl<'a> Round<'a> {
 
     fn job(&mut self) -> Tried<&mut Process> {
         self.job.as_mut().ok_or_else(|| "the job was not started".to_owned())
+    }
+
+    /// Waits until `there` says so, or the job has come to its end.
+    pub fn until(&mut self, what: &str, there: impl FnMut() -> Tried<bool>) -> Tried<()> {
+        let place = self.place;
+        self.job()?.until(place, what, true, there).map(|_| ())
     }
 
     /// Waits until the job has committed a row since the last kill, and notes how long that took.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::bounded::{Calm, Going};
 use crate::dice::Dice;
-use crate::job::{Input, STEADY};
+use crate::job::{BUSY, Input, STEADY};
 use crate::live::{Live, Producers};
 use crate::place::Place;
 use crate::process::nap;
@@ -28,8 +28,10 @@ pub fn at_random(setup: &Setup, kills: u64) -> Tried<Report> {
         live_round(setup, &mut report, &mut dice, round)?;
         report.runs += round;
     }
-    for (input, share) in [(Input::Files, (kills - live).div_ceil(2)), (Input::Ended, (kills - live) / 2)] {
-        let calm = Calm::run(setup, input, STEADY, dice.roll(), USUAL, setup.bounded_rows())?;
+    let left = kills - live;
+    // Half of these commit ten times as often: what lies between two acts of a commit is hit more often then.
+    for (input, pace, share) in [(Input::Files, STEADY, left.div_ceil(2)), (Input::Ended, BUSY, left / 2)] {
+        let calm = Calm::run(setup, input, pace, dice.roll(), USUAL, setup.bounded_rows())?;
         bounded(setup, &calm, &mut report, &mut dice, share, &[1, 2, 3])?;
     }
     Ok(report)

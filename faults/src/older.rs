@@ -1,12 +1,13 @@
 //! D5: restored from every checkpoint that is kept, not only from the newest.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::bounded::{Calm, Going, Round, wait_to_end};
 use crate::dice::Dice;
-use crate::job::{Input, NAME, STEADY};
+use crate::job::{BUSY, Input, NAME};
 use crate::live::GAVE;
 use crate::place::Place;
 use crate::process::{Process, nap};
@@ -19,13 +20,19 @@ use crate::{Setup, Tried};
 pub fn restored(setup: &Setup, runs: u64) -> Tried<Report> {
     let mut report = Report::of("D5");
     let mut dice = Dice::new(setup.seed ^ 0xD5);
-    let calm = Calm::run(setup, Input::Files, STEADY, dice.roll(), USUAL, setup.bounded_rows())?;
+    let calm = Calm::run(setup, Input::Files, BUSY, dice.roll(), USUAL, setup.bounded_rows())?;
+    let mut rounds = 0;
     while report.runs < runs {
+        rounds += 1;
+        if rounds > 20 + runs {
+            return Err("no round could be killed after some checkpoints: the input is too short".to_owned());
+        }
         Place::with(&setup.binary, |place| {
             let mut round = Round::begin(&calm, place)?;
             round.start(&mut report, 2)?;
-            // Late enough for some checkpoints, early enough to leave something to do.
-            nap(calm.took / 2 + dice.moment(calm.took / 4));
+            round.until(SOME, || Ok(frozen(place)? >= 3))?;
+            nap(dice.moment(Duration::from_millis(100)));
+            // A job that was done by then, or had not published them yet: another round.
             if round.kill(&mut report)? == Going::Ended {
                 return Ok(());
             }
@@ -41,16 +48,23 @@ pub fn restored(setup: &Setup, runs: u64) -> Tried<Report> {
     Ok(report)
 }
 
+/// What is waited for.
+const SOME: &str = "some checkpoints";
+
+/// Returns how many checkpoints have state files, published or not.
+fn frozen(place: &Place) -> Tried<usize> {
+    let folder = place.path("state").join("jobs").join(NAME).join("state");
+    let generations = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    Ok(generations.flat_map(|generation| std::fs::read_dir(generation.path()).into_iter().flatten()).count())
+}
+
 /// Returns the ticks of all checkpoints in the log, ascending.
 fn checkpoints(place: &Place) -> Tried<Vec<u64>> {
     let listed = place.run(&["-o", "json", "checkpoints", "ls", NAME, "--state", "state"])?;
     let listed: Value = serde_json::from_slice(&listed).map_err(|error| format!("checkpoints ls: {error}"))?;
     let mut ticks = BTreeSet::new();
     collect(&listed, &mut ticks);
-    match ticks.is_empty() {
-        true => Err("the job has no checkpoint".to_owned()),
-        false => Ok(ticks.into_iter().collect()),
-    }
+    Ok(ticks.into_iter().collect())
 }
 
 fn collect(value: &Value, ticks: &mut BTreeSet<u64>) {
@@ -76,6 +90,7 @@ fn restore(setup: &Setup, calm: &Calm, from: &Place, tick: u64, newest: bool, re
         wait_to_end(place, &mut job)?;
         let outcome: Value =
             serde_json::from_slice(&place.read(GAVE)?).map_err(|error| format!("no outcome: {error}"))?;
+        // What was passed over is said, and nothing is said where nothing was.
         let warned = outcome["warnings"].as_array().is_some_and(|warnings| !warnings.is_empty());
         if warned == newest {
             return Err(format!(
