@@ -19,7 +19,6 @@
 //!
 //! Network file systems, whose locks and flushes do not hold this promise, are not supported.
 
-mod disk;
 mod error;
 mod frame;
 mod index;
@@ -41,6 +40,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use riverrun_dataflow::disk::{Disk, FileSystem, folder, folder_of, install};
 use riverrun_dataflow::fail_point::reach;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
@@ -52,7 +52,6 @@ pub use sink::TopicSink;
 pub use source::TopicSource;
 pub use tail::{Begin, Tail, TailRecord};
 
-use disk::{Disk, FileSystem};
 use frame::Times;
 use segment::{Carried, SegmentName};
 use synced::Bound;
@@ -147,7 +146,10 @@ impl Topic {
     pub fn create(dir: &Path, name: &str, options: &CreateOptions) -> Result<Topic, TopicError> {
         check_name(name)?;
         check_options(options)?;
-        let disk = FileSystem;
+        Topic::create_on(&FileSystem, dir, name, options)
+    }
+
+    fn create_on(disk: &dyn Disk, dir: &Path, name: &str, options: &CreateOptions) -> Result<Topic, TopicError> {
         let path = dir.join(name);
         if path.exists() {
             return Err(exists(dir, name));
@@ -164,8 +166,8 @@ impl Topic {
         // `~` is in no topic's name: a topic that is not whole yet is not listed.
         let staged = dir.join(format!("~{name}-{}", description.id));
         let topic = Topic { place: Arc::new(Place { name: name.into(), path: staged.clone(), description }) };
-        let whole = topic.write_all(&disk).inspect(|()| reach("topic.staged"));
-        let created = whole.and_then(|()| match disk.place(&staged, &path) {
+        let whole = topic.write_all(disk).inspect(|()| reach("topic.staged"));
+        let created = whole.and_then(|()| match place(disk, &staged, &path) {
             Ok(()) => {
                 reach("topic.placed");
                 Ok(())
@@ -266,24 +268,36 @@ impl Topic {
     fn write_all(&self, disk: &dyn Disk) -> Result<(), TopicError> {
         let failed = |path: &Path, error: &io::Error| TopicError::io("create", path, error);
         let path = &self.place.path;
-        disk.folder(path).map_err(|e| failed(path, &e))?;
+        folder(disk, path).map_err(|e| failed(path, &e))?;
         for partition in 0..self.partitions() {
             let dir = self.partition_dir(partition);
-            disk.folder(&dir).map_err(|e| failed(&dir, &e))?;
+            folder(disk, &dir).map_err(|e| failed(&dir, &e))?;
             let segment = SegmentName::of(self, partition, 0);
             let beginning = segment.beginning(&Carried::EMPTY);
             let bound = Bound { base: 0, length: beginning.len() as u64, next: 0, times: Times::NONE };
             for (file, bytes) in
                 [(segment.path, beginning), (dir.join(synced::NAME), synced::beginning(self, partition, &bound))]
             {
-                disk.install(&file, &bytes).map_err(|e| failed(&file, &e))?;
+                put(disk, &file, &bytes).map_err(|e| failed(&file, &e))?;
             }
         }
         let file = path.join(DESCRIPTION);
         let mut bytes = serde_json::to_vec_pretty(&self.place.description).expect("a description is plain data");
         bytes.push(b'\n');
-        disk.install(&file, &bytes).map_err(|e| failed(&file, &e))
+        put(disk, &file, &bytes).map_err(|e| failed(&file, &e))
     }
+}
+
+/// Puts a whole file of a topic in place, durably and at once.
+fn put(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    install(disk, &path.with_extension("tmp"), path, bytes)
+}
+
+/// Moves a whole, durable folder into place, durably; fails if there is a topic.
+fn place(disk: &dyn Disk, from: &Path, to: &Path) -> io::Result<()> {
+    // A rename replaces an empty folder, which no topic is, and refuses any other.
+    disk.rename(from, to)?;
+    disk.sync_folder(folder_of(to))
 }
 
 /// A topic as it was found in its folder.

@@ -1,10 +1,12 @@
 //! The floor on which everything stands: time, batches, contracts, and the engine that runs a graph over ticks.
 //!
 //! Read in this order: [`tick`] is the model, [`source`], [`operator`] and [`sink`] are the contracts, [`graph`] is what
-//! runs, and [`engine`] runs it on timely. [`journal`] is what the engine asks of the floor above.
+//! runs, and [`engine`] runs it on timely. [`journal`] is what the engine asks of the floor above, [`disk`] how anyone writes
+//! files that must outlive a crash.
 
 pub mod balance;
 pub mod batch;
+pub mod disk;
 pub mod engine;
 pub mod fail_point;
 pub mod graph;
@@ -14,6 +16,8 @@ pub mod operator;
 pub mod schema;
 pub mod sink;
 pub mod source;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod tick;
 pub mod time;
 

@@ -4,10 +4,10 @@
 //! two, the old or the new; its checksum tells an edited one.
 
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
+use riverrun_dataflow::disk::{Disk, Opening, folder_of};
 use riverrun_dataflow::fail_point::reach;
 use riverrun_dataflow::sink::{SinkError, Token};
 use serde::{Deserialize, Serialize};
@@ -91,20 +91,22 @@ impl Sidecar {
     }
 
     /// Puts this sidecar in the place of the one that `file` has.
-    pub(super) fn write(&mut self, file: &Path) -> io::Result<()> {
+    pub(super) fn write(&mut self, disk: &dyn Disk, file: &Path) -> io::Result<()> {
         self.crc = self.checksum();
         let path = Sidecar::path(file);
         let mut temporary = OsString::from(&path);
         temporary.push(".tmp");
         let mut text = serde_json::to_vec(self)?;
         text.push(b'\n');
-        let mut new = File::create(&temporary)?;
-        new.write_all(&text)?;
-        new.sync_all()?;
+        // As `install` does it, with a point after each act.
+        let temporary = Path::new(&temporary);
+        let new = disk.open(temporary, Opening::Empty)?;
+        disk.write(&new, temporary, &text, 0)?;
+        disk.sync(&new, temporary)?;
         reach("sidecar.written");
-        std::fs::rename(&temporary, &path)?;
+        disk.rename(temporary, &path)?;
         reach("sidecar.renamed");
-        sync_folder(file)?;
+        disk.sync_folder(folder_of(file))?;
         reach("sidecar.settled");
         Ok(())
     }
@@ -119,10 +121,4 @@ impl Sidecar {
 /// Returns the digest of the last committed bytes.
 pub(super) fn tail_digest(tail: &[u8]) -> String {
     format!("{:016x}", xxh3_64(tail))
-}
-
-/// Makes the entries of the folder of `path` durable.
-pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }

@@ -8,15 +8,17 @@
 //! A file that is there already and is not the job's is refused, or with `--append` added to; `--fresh` replaces the job's own.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use riverrun_dataflow::Tick;
+use riverrun_dataflow::disk::{Disk, FileSystem, folder, folder_of};
 use riverrun_dataflow::fail_point::{reach, tear};
 use riverrun_dataflow::sink::{Claim, Lane, Sink, SinkError, TickRows, Token};
 
 use super::lock::open_locked;
-use super::sidecar::{Sidecar, TAIL, sync_folder, tail_digest};
+use super::sidecar::{Sidecar, TAIL, tail_digest};
 
 /// Bytes that are written at once.
 const BLOCK: usize = 1 << 20;
@@ -34,12 +36,18 @@ pub struct FileSinkConfig {
 #[derive(Clone, Debug)]
 pub struct FileSink {
     config: FileSinkConfig,
+    disk: Arc<dyn Disk>,
 }
 
 impl FileSink {
     /// Returns the sink. Does not touch the file yet.
     pub fn new(config: FileSinkConfig) -> FileSink {
-        FileSink { config }
+        FileSink::on(Arc::new(FileSystem), config)
+    }
+
+    /// Like [`FileSink::new`], on a disk of the caller's.
+    pub(super) fn on(disk: Arc<dyn Disk>, config: FileSinkConfig) -> FileSink {
+        FileSink { config, disk }
     }
 
     fn what(&self) -> String {
@@ -86,7 +94,7 @@ impl FileSink {
         sidecar.tail = tail_digest(&tail);
         let mut lane = self.lane(file, sidecar, tail);
         // First the claim, then the cut: a crash between the two leaves a file that is the job's, with rows that do not count.
-        lane.sidecar.write(&lane.path).map_err(failed)?;
+        lane.sidecar.write(lane.disk.as_ref(), &lane.path).map_err(failed)?;
         reach("file.claimed");
         lane.cut().and_then(|()| lane.prepare(&self.config.preamble)).map_err(failed)?;
         Ok(lane)
@@ -94,7 +102,8 @@ impl FileSink {
 
     fn lane(&self, file: File, sidecar: Sidecar, tail: Vec<u8>) -> FileLane {
         let (path, what) = (self.config.path.clone(), self.what());
-        FileLane { path, what, file, sidecar, tail, buffer: Vec::new(), failed: None }
+        let disk = self.disk.clone();
+        FileLane { disk, path, what, file, sidecar, tail, buffer: Vec::new(), failed: None }
     }
 
     fn refused(&self, why: &str, claim: &Claim) -> SinkError {
@@ -111,13 +120,12 @@ impl Sink for FileSink {
     fn open(&self, lane: u32, claim: &Claim) -> Result<(Box<dyn Lane>, Option<Token>), SinkError> {
         assert_eq!(lane, 0, "a file has one lane");
         let path = &self.config.path;
-        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            std::fs::create_dir_all(folder).map_err(|error| self.failed(&error))?;
-        }
+        let disk = self.disk.as_ref();
+        folder(disk, folder_of(path)).map_err(|error| self.failed(&error))?;
         let created = !path.exists();
-        let file = open_locked(path, &self.what())?;
+        let file = open_locked(disk, path, &self.what())?;
         if created {
-            sync_folder(path).map_err(|error| self.failed(&error))?;
+            disk.sync_folder(folder_of(path)).map_err(|error| self.failed(&error))?;
         }
         let empty = file.metadata().map_err(|error| self.failed(&error))?.len() == 0;
         let lane = match Sidecar::read(path)? {
@@ -160,6 +168,7 @@ fn read_tail(file: &mut File, length: u64) -> io::Result<Vec<u8>> {
 
 /// The lane of a file.
 struct FileLane {
+    disk: Arc<dyn Disk>,
     path: PathBuf,
     what: String,
     file: File,
@@ -172,15 +181,15 @@ struct FileLane {
 }
 
 impl FileLane {
-    /// Cuts what is not committed and goes to the end.
+    /// Cuts what is not committed.
     fn cut(&mut self) -> io::Result<()> {
         let length = self.sidecar.length;
         if self.file.metadata()?.len() != length {
-            self.file.set_len(length)?;
+            self.disk.cut(&self.file, &self.path, length)?;
             reach("file.cut");
-            self.file.sync_all()?;
+            self.disk.sync(&self.file, &self.path)?;
         }
-        self.file.seek(SeekFrom::Start(length)).map(|_| ())
+        Ok(())
     }
 
     /// Before the first commit: gives an empty file its beginning, and a foreign one the end of its last line.
@@ -198,8 +207,9 @@ impl FileLane {
     }
 
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        tear("file.rows.torn", bytes, |half| drop(self.file.write_all(half)));
-        self.file.write_all(bytes)?;
+        let at = self.sidecar.length;
+        tear("file.rows.torn", bytes, |half| drop(self.disk.write(&self.file, &self.path, half, at)));
+        self.disk.write(&self.file, &self.path, bytes, at)?;
         reach("file.rows.written");
         self.sidecar.length += bytes.len() as u64;
         let kept = &bytes[bytes.len().saturating_sub(TAIL)..];
@@ -232,11 +242,11 @@ impl FileLane {
 
     /// Makes what was appended durable, then committed.
     fn settle(&mut self, upto: Option<Tick>) -> io::Result<()> {
-        self.file.sync_data()?;
+        self.disk.sync(&self.file, &self.path)?;
         reach("file.rows.synced");
         self.sidecar.tick = upto;
         self.sidecar.tail = tail_digest(&self.tail);
-        self.sidecar.write(&self.path)
+        self.sidecar.write(self.disk.as_ref(), &self.path)
     }
 }
 

@@ -4,15 +4,15 @@
 //! of the segment that is durable. Readers follow a partition by reading these few bytes. The file is a help, not the truth:
 //! where it is missing or old, the segment itself is read ([`super::settle`]).
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 
+use riverrun_dataflow::disk::{Disk, Opening};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::Topic;
-use super::disk::Disk;
 use super::error::TopicError;
 use super::frame::{Times, u64_at};
 
@@ -64,10 +64,9 @@ impl SyncedFile {
     }
 
     /// Opens the file for writing; creates it if it is missing.
-    pub fn open_to_write(topic: &Topic, partition: u32) -> Result<SyncedFile, TopicError> {
+    pub fn open_to_write(disk: &dyn Disk, topic: &Topic, partition: u32) -> Result<SyncedFile, TopicError> {
         let path = topic.partition_dir(partition).join(NAME);
-        let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
-        match opened {
+        match disk.open(&path, Opening::Keep) {
             Ok(file) => Ok(SyncedFile { path, file, seed: seed(topic, partition), sequence: 0 }),
             Err(e) => Err(TopicError::io("open", &path, &e)),
         }

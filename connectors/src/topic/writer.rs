@@ -6,16 +6,15 @@
 //! Records are acknowledged by `sync`, not before. After a failed write or flush the writer refuses all further work: which
 //! bytes reached the disk is not known then, and is found out by opening the partition again.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use riverrun_dataflow::disk::{Disk, FileSystem, Opening, folder_of};
 use riverrun_dataflow::fail_point::{reach, tear};
 
-use super::Topic;
-use super::disk::{Disk, FileSystem};
 use super::error::TopicError;
 use super::frame::{self, HEADER, Header, Kind, PAYLOAD_GOAL, RECORD_HEADER, RECORD_MAX, Record, Times};
 use super::index::Index;
@@ -23,6 +22,7 @@ use super::segment::{Carried, Frame, SEGMENT_HEADER, SegmentName};
 use super::settle::{self, Found, StartAt};
 use super::synced::{Bound, SyncedFile};
 use super::token::{Chain, Owners, TokenRecord};
+use super::{Topic, put};
 
 /// The file in which a writer says who it is, for the one that finds the partition taken.
 pub(crate) const HOLDER: &str = "writer";
@@ -81,7 +81,8 @@ impl Writer {
     /// Like [`Writer::open`], on a disk of the caller's.
     pub fn open_on(disk: Arc<dyn Disk>, topic: &Topic, partition: u32, holder: &str) -> Result<Writer, TopicError> {
         let lock = lock(topic, partition, holder)?;
-        let mut synced_file = SyncedFile::open_to_write(topic, partition)?;
+        settle_names(disk.as_ref(), topic, partition)?;
+        let mut synced_file = SyncedFile::open_to_write(disk.as_ref(), topic, partition)?;
         let mut found = settle::find(topic, partition, Some(&mut synced_file), StartAt::Beginning)?;
         let carried = found.carried.take().expect("settling from the beginning reads what is carried");
         let mut owners = Owners::new(carried.tokens);
@@ -96,7 +97,7 @@ impl Writer {
             token.into_iter().for_each(|token| owners.note(token));
         })?;
         let segment = found.frames.name.clone();
-        let file = OpenOptions::new().read(true).write(true).open(&segment.path);
+        let file = disk.open(&segment.path, Opening::Existing);
         let file = file.map_err(|e| TopicError::io("open", &segment.path, &e))?;
         renew(disk.as_ref(), &file, &found, &settled)?;
         synced_file.store(disk.as_ref(), &settled)?;
@@ -215,6 +216,13 @@ impl Writer {
         stored
     }
 
+    /// Leaves the partition as a process does that is killed within a commit.
+    #[cfg(test)]
+    pub fn write_unfinished(&mut self) {
+        self.close_frame();
+        self.write().expect("the disk works");
+    }
+
     fn usable(&self) -> Result<(), TopicError> {
         if self.failed {
             return Err(TopicError::Failed { what: self.topic.partition_name(self.partition) });
@@ -275,15 +283,15 @@ impl Writer {
     /// Seals the segment and begins the next one.
     fn roll(&mut self) -> Result<(), TopicError> {
         let index = self.index.encode(&self.segment, self.written);
-        let sealed = self.disk.install(&self.segment.index(), &index);
+        let sealed = put(self.disk.as_ref(), &self.segment.index(), &index);
         sealed.map_err(|e| self.fail("write", &e))?;
         let carried =
             Carried { tokens: self.owners.tokens().to_vec(), least: self.times.least, greatest: self.times.greatest };
         let segment = SegmentName::of(&self.topic, self.partition, self.next);
         let beginning = segment.beginning(&carried);
-        let begun = self.disk.install(&segment.path, &beginning);
+        let begun = put(self.disk.as_ref(), &segment.path, &beginning);
         begun.map_err(|e| self.fail("write", &e))?;
-        let file = OpenOptions::new().read(true).write(true).open(&segment.path);
+        let file = self.disk.open(&segment.path, Opening::Existing);
         self.file = file.map_err(|e| self.fail("open", &e))?;
         self.segment = segment;
         self.written = beginning.len() as u64;
@@ -321,6 +329,16 @@ fn lock(topic: &Topic, partition: u32, holder: &str) -> Result<File, TopicError>
     Ok(file)
 }
 
+/// Makes the names of the topic and of its segments durable: whoever made them may have been killed before, or may have
+/// failed to, and nothing in them may be acknowledged until then.
+fn settle_names(disk: &dyn Disk, topic: &Topic, partition: u32) -> Result<(), TopicError> {
+    let dir = topic.partition_dir(partition);
+    for folder in [folder_of(&topic.place.path), &dir] {
+        disk.sync_folder(folder).map_err(|e| TopicError::io("flush", &dir, &e))?;
+    }
+    Ok(())
+}
+
 /// Cuts what does not count, and makes durable what counts but may not be: it is written again in place, since after a
 /// failed flush the system may hold pages for clean that never reached the disk.
 fn renew(disk: &dyn Disk, file: &File, found: &Found, settled: &Bound) -> Result<(), TopicError> {
@@ -329,6 +347,7 @@ fn renew(disk: &dyn Disk, file: &File, found: &Found, settled: &Bound) -> Result
     if settled.length < found.frames.limit {
         disk.cut(file, path, settled.length).map_err(|e| TopicError::io("cut", path, &e))?;
         reach("topic.cut");
+        disk.sync(file, path).map_err(|e| TopicError::io("flush", path, &e))?;
     }
     if durable < settled.length {
         let mut at = durable;

@@ -4,6 +4,7 @@ use std::fs::{self, write};
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
+use riverrun_dataflow::disk::FileSystem;
 use riverrun_dataflow::sink::{Claim, Lane, Sink, SinkError, TickRows, Token};
 use tempfile::{TempDir, tempdir};
 
@@ -106,7 +107,7 @@ fn every_crash_recovers_to_the_committed_rows() {
     recovers("torn first sidecar", Some(b""), None, Some(&states[0].1[..20]), None);
     let mut empty = Sidecar::new("shop", "out", "i1", 1);
     let dir = tempdir().unwrap();
-    empty.write(&dir.path().join("x")).unwrap();
+    empty.write(&FileSystem, &dir.path().join("x")).unwrap();
     let first = fs::read(dir.path().join("x.riverrun.json")).unwrap();
     for cut in 0..=HEADER.len() {
         let file = &HEADER.as_bytes()[..cut];
@@ -220,7 +221,7 @@ fn starting_over_replaces_what_the_job_owns() {
     // A crash after the new sidecar and before the old rows were cut.
     let mut empty = Sidecar::new("shop", "out", "i3", 1);
     write(&path, &states[3].0).unwrap();
-    empty.write(&path).unwrap();
+    empty.write(&FileSystem, &path).unwrap();
     let (_, token) = open(&path, &Claim { incarnation: "i3".into(), ..claim(2) }).unwrap();
     assert_eq!((token, fs::read_to_string(&path).unwrap().as_str()), (None, HEADER));
 }

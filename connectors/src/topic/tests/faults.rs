@@ -1,106 +1,110 @@
 //! A disk that is full, or fails: nothing acknowledged is lost, and a writer that failed does nothing more.
 
-use std::fs::File;
-use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use riverrun_dataflow::testing::dice::{Dice, runs};
+use riverrun_dataflow::testing::disk::{EIO, ENOSPC, Faults, Recorder};
 
-use super::crash::quick_dir;
+use super::crash::{check_plain, quick_dir};
 use super::*;
-use crate::topic::disk::{Disk, FileSystem};
 
-/// What fails.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fault {
-    /// A write finds the disk full, after half of its bytes.
-    Full,
-    /// A flush fails.
-    Flush,
+/// Rows that one writer appends at most.
+const ROWS: u64 = 24;
+
+/// Opens the partition and appends until something fails, or it is enough; returns the error.
+fn write_until_it_fails(topic: &Topic, disk: &std::sync::Arc<Recorder>) -> Option<TopicError> {
+    let mut open = match Writer::open_on(disk.clone(), topic, 0, "a test") {
+        Ok(open) => open,
+        Err(error) => return Some(error),
+    };
+    disk.promise(open.acknowledged());
+    let until = open.next() + ROWS;
+    while open.next() < until {
+        let next = open.next();
+        let done = open.append(Kind::Plain, &row(next).record()).and_then(|_| match next % 4 {
+            3 => open.sync(),
+            _ => Ok(()),
+        });
+        disk.promise(open.acknowledged());
+        if let Err(error) = done {
+            let acts = disk.recording().acts().len();
+            let after = open.append(Kind::Plain, &row(0).record()).unwrap_err();
+            assert!(matches!(after, TopicError::Failed { .. }), "{after}");
+            assert!(matches!(open.sync(), Err(TopicError::Failed { .. })));
+            assert_eq!(disk.recording().acts().len(), acts, "nothing more is tried on the same file");
+            return Some(error);
+        }
+    }
+    open.sync().err().inspect(|_| disk.promise(open.acknowledged()))
 }
 
-/// A disk on which the act with number 0 fails, and all later ones of its kind.
-#[derive(Debug)]
-struct Faulty {
-    fault: Fault,
-    left: AtomicI64,
-}
-
-impl Faulty {
-    fn is_due(&self, fault: Fault) -> bool {
-        self.fault == fault && self.left.fetch_sub(1, Ordering::Relaxed) <= 0
+/// Runs writers one after the other on a disk with `faults`, then looks at what is there, and at what a crash would leave.
+fn suffer(faults: Faults, error: i32, seed: u64) {
+    let dir = quick_dir();
+    let topic = create(dir.path(), 1024);
+    let disk = Recorder::failing(dir.path(), faults, error);
+    for _ in 0..5 {
+        let Some(failed) = write_until_it_fails(&topic, &disk) else { continue };
+        let said = failed.to_string();
+        assert!(said.contains("cannot ") && said.contains("/t/0"), "{said}");
+        assert_eq!(said.contains("free some space"), error == ENOSPC, "{said}");
     }
-}
-
-impl Disk for Faulty {
-    fn write(&self, file: &File, path: &Path, bytes: &[u8], at: u64) -> io::Result<()> {
-        if self.is_due(Fault::Full) {
-            FileSystem.write(file, path, &bytes[..bytes.len() / 2], at)?;
-            return Err(io::Error::from(io::ErrorKind::StorageFull));
-        }
-        FileSystem.write(file, path, bytes, at)
-    }
-    fn sync(&self, file: &File, path: &Path) -> io::Result<()> {
-        if self.is_due(Fault::Flush) {
-            return Err(io::Error::other("input/output error"));
-        }
-        FileSystem.sync(file, path)
-    }
-    fn cut(&self, file: &File, path: &Path, length: u64) -> io::Result<()> {
-        FileSystem.cut(file, path, length)
-    }
-    fn install(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        if self.is_due(Fault::Full) {
-            std::fs::write(path.with_extension("tmp"), &bytes[..bytes.len() / 2])?;
-            return Err(io::Error::from(io::ErrorKind::StorageFull));
-        }
-        FileSystem.install(path, bytes)
-    }
-    fn folder(&self, path: &Path) -> io::Result<()> {
-        FileSystem.folder(path)
-    }
-    fn place(&self, from: &Path, to: &Path) -> io::Result<()> {
-        FileSystem.place(from, to)
+    disk.heal();
+    let promised = disk.recording().killed().promised;
+    check_plain(dir.path(), promised, &format!("seed {seed}, with all that was written"));
+    let after = quick_dir();
+    let mut dice = Dice::new(seed);
+    let recording = disk.recording();
+    for _ in 0..10 {
+        let crash = recording.crash_somewhere(&mut dice);
+        crash.tree.put(after.path());
+        check_plain(after.path(), crash.promised, &format!("seed {seed}, crash after {} acts", crash.acts));
     }
 }
 
 #[test]
-fn nothing_acknowledged_is_lost_whichever_write_or_flush_fails() {
-    for fault in [Fault::Full, Fault::Flush] {
-        for nth in 0..40 {
-            let dir = quick_dir();
-            let topic = create(dir.path(), 1024);
-            let disk = Arc::new(Faulty { fault, left: AtomicI64::new(nth) });
-            let mut acknowledged = 0;
-            let mut error = None;
-            match Writer::open_on(disk, &topic, 0, "a test") {
-                Err(e) => error = Some(e),
-                Ok(mut open) => {
-                    while error.is_none() {
-                        let next = open.next();
-                        let done = open.append(Kind::Plain, &row(next).record()).and_then(|_| match next % 4 {
-                            3 => open.sync(),
-                            _ => Ok(()),
-                        });
-                        error = done.err();
-                        acknowledged = open.acknowledged();
-                    }
-                    let after = open.append(Kind::Plain, &row(0).record()).unwrap_err();
-                    assert!(matches!(after, TopicError::Failed { .. }), "{after}");
-                    assert!(matches!(open.sync(), Err(TopicError::Failed { .. })));
-                }
-            }
-            let said = error.unwrap().to_string();
-            assert!(said.contains("cannot ") && said.contains("/t/0/"), "{said}");
-            assert_eq!(said.contains("free some space"), fault == Fault::Full, "{said}");
-
-            let seen = rows_of(&topic).unwrap();
-            assert!(seen.len() as u64 >= acknowledged, "{fault:?} {nth}: {} of {acknowledged}", seen.len());
-            let mut open = writer(&topic);
-            let next = open.next();
-            assert!(next >= seen.len() as u64);
-            append(&mut open, next..next + 30);
-            open.sync().unwrap();
-            assert_eq!(rows_of(&topic).unwrap(), (0..next + 30).map(row).collect::<Vec<_>>());
-        }
+fn nothing_acknowledged_is_lost_whichever_act_fails_once() {
+    for nth in 0..50 {
+        suffer(Faults::Once(nth), EIO, nth);
     }
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_when_all_fails_from_some_point_on() {
+    for nth in (0..50).step_by(3) {
+        suffer(Faults::From(nth), ENOSPC, nth);
+        suffer(Faults::From(nth + 1), EIO, nth);
+    }
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_when_one_act_in_a_hundred_fails() {
+    for seed in 0..runs("RIVERRUN_DISK_FAULTS", 20) as u64 {
+        suffer(Faults::Hundredth(Dice::new(seed)), EIO, seed);
+    }
+}
+
+#[test]
+fn a_topic_whose_creation_failed_is_durable_once_something_in_it_is_acknowledged() {
+    let after = quick_dir();
+    let mut made = 0;
+    for nth in 0..40 {
+        let dir = quick_dir();
+        let disk = Recorder::failing(dir.path(), Faults::Once(nth), EIO);
+        let options = CreateOptions { partitions: 1, segment_bytes: 1024 };
+        drop(Topic::create_on(&*disk, dir.path(), "t", &options));
+        disk.heal();
+        let Ok(topic) = Topic::open(dir.path(), "t") else { continue };
+        made += 1;
+        let mut open = Writer::open_on(disk.clone(), &topic, 0, "a test").unwrap();
+        append(&mut open, 0..3);
+        open.sync().unwrap();
+        disk.promise(3);
+        drop(open);
+        disk.recording().crash_everywhere(&mut |crash| {
+            if crash.promised == 3 {
+                crash.tree.put(after.path());
+                check_plain(after.path(), 3, &format!("act {nth} failed"));
+            }
+        });
+    }
+    assert!(made > 8, "{made}");
 }

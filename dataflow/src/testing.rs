@@ -1,0 +1,4 @@
+//! Test doubles for what the floors above do with this one.
+
+pub mod dice;
+pub mod disk;
