@@ -60,6 +60,11 @@ impl<'a> Sorted<'a> {
         self.order.len() as u64
     }
 
+    /// Returns whether the rows were in this order already.
+    pub fn was_in_order(&self) -> bool {
+        self.order.is_sorted()
+    }
+
     /// Returns the rows, in order, in pieces of [`GROUP_ROWS`].
     pub fn pieces(&self) -> impl Iterator<Item = Result<RecordBatch, String>> + '_ {
         self.order

@@ -2,18 +2,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use riverrun_dataflow::journal::{LaneToken, StateFile};
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::Int8Type;
+use bytes::Bytes;
+use riverrun_dataflow::journal::{FileKind, LaneToken, StateFile};
+use riverrun_dataflow::operator::TableSpec;
 use riverrun_dataflow::tick::Tick;
 use serde::Serialize;
 
 use crate::error::StateError;
-use crate::file::{decode, load};
+use crate::file::{About, decode, load};
 use crate::folder::Folder;
 use crate::inspect::Look;
 use crate::ledger::overlaps;
-use crate::log::{Bounds, LogReader};
+use crate::log::LogReader;
 use crate::record::{Body, Checkpoint, Digest, Record, Ticks};
-use crate::rows::shards_of;
+use crate::rows::{Sorted, shards_of};
 use crate::store::Store;
 
 /// What was looked at, and what is wrong with it.
@@ -56,7 +60,7 @@ pub fn verify(store: Store, job: &str) -> Result<Report, StateError> {
     };
     for seq in bounds.floor + 1..=bounds.last {
         match reader.read(seq) {
-            Ok(record) => check.record(&reader, bounds, &record),
+            Ok(record) => check.record(&reader, &record),
             Err(error) => {
                 // A running job may have collected it meanwhile.
                 if reader.floor()? < seq {
@@ -91,10 +95,14 @@ struct Check {
 
 impl Check {
     fn find(&mut self, finding: impl Into<String>) {
-        self.report.findings.push(finding.into());
+        let finding = finding.into();
+        // Several checkpoints may stand on what is broken once.
+        if !self.report.findings.contains(&finding) {
+            self.report.findings.push(finding);
+        }
     }
 
-    fn record(&mut self, reader: &LogReader, bounds: Bounds, record: &Record) {
+    fn record(&mut self, reader: &LogReader, record: &Record) {
         let (seq, name) = (record.header.seq, reader.name(record.header.seq));
         self.report.records += 1;
         let chained = match self.prev {
@@ -127,7 +135,7 @@ impl Check {
                     self.rows.clear();
                 }
                 let before = self.report.findings.len();
-                self.checkpoint(reader, bounds, &name, seq, checkpoint);
+                self.checkpoint(reader, &name, seq, checkpoint);
                 // The files of an old checkpoint go before its record does, perhaps while they were looked at.
                 match reader.oldest_kept() {
                     Ok(oldest) if seq < oldest => self.report.findings.truncate(before),
@@ -156,7 +164,7 @@ impl Check {
         }
     }
 
-    fn checkpoint(&mut self, reader: &LogReader, bounds: Bounds, name: &str, seq: u64, checkpoint: &Checkpoint) {
+    fn checkpoint(&mut self, reader: &LogReader, name: &str, seq: u64, checkpoint: &Checkpoint) {
         self.report.checkpoints += 1;
         let tick = checkpoint.tick;
         if self.last.is_some_and(|last| last < tick) {
@@ -175,7 +183,8 @@ impl Check {
         for (step, counts) in checkpoint.balance.iter().filter(|(_, counts)| !counts.balances()) {
             self.find(format!("{name}: the rows of `{step}` do not balance: {counts:?}"));
         }
-        if let Some(at) = checkpoint.inputs.filter(|at| at.seq <= bounds.floor)
+        // One above the floor was read with the others; that it is the one that is named is seen only here.
+        if let Some(at) = checkpoint.inputs
             && let Err(error) = reader.read_at(at)
         {
             self.find(error.to_string());
@@ -184,8 +193,10 @@ impl Check {
         for overlap in overlaps(&files) {
             self.find(format!("{name}: {overlap}"));
         }
-        for file in files {
-            self.file(name, &file, tick);
+        for table in &checkpoint.tables {
+            for entry in &table.files {
+                self.file(name, &entry.expand(&table.step, &table.table), tick, &table.columns);
+            }
         }
     }
 
@@ -195,7 +206,7 @@ impl Check {
         token.tick < tick && rows.is_some_and(|rows| rows.range(token.tick + 1..=tick).next().is_some())
     }
 
-    fn file(&mut self, name: &str, file: &StateFile, tick: Tick) {
+    fn file(&mut self, name: &str, file: &StateFile, tick: Tick, columns: &[String]) {
         if file.tick > tick || file.shards.iter().any(|shard| *shard >= self.shards) {
             self.find(format!("{name} names {} with a tick or shards that cannot be", file.path));
         }
@@ -204,25 +215,94 @@ impl Check {
         }
         self.report.files += 1;
         self.report.bytes += file.bytes;
-        match self.rows_of(file) {
+        match self.rows_of(file, columns) {
             Ok(rows) => self.report.rows += rows,
             Err(reason) => self.find(reason),
         }
     }
 
-    fn rows_of(&self, file: &StateFile) -> Result<u64, String> {
+    fn rows_of(&self, file: &StateFile, columns: &[String]) -> Result<u64, String> {
         let bytes = load(&self.folder, file).map_err(|e| e.to_string())?;
-        let batches = decode(bytes, &|_| true).map_err(|e| format!("state file {}: {e}", file.path))?;
-        let rows: u64 = batches.iter().map(|batch| batch.num_rows() as u64).sum();
-        if rows != file.rows {
-            return Err(format!("state file {} has {rows} rows instead of {}", file.path, file.rows));
-        }
-        let named: BTreeSet<u16> = file.shards.iter().copied().collect();
-        let shards = || batches.iter().flat_map(|batch| shards_of(batch).values().iter().copied());
-        match shards().find(|shard| !named.contains(shard)) {
-            Some(shard) => Err(format!("state file {} has rows of shard {shard}, which it does not name", file.path)),
-            None if !shards().is_sorted() => Err(format!("state file {} is not sorted by shard", file.path)),
-            None => Ok(rows),
+        check_content(file, columns, bytes).map_err(|reason| format!("state file {}: {reason}", file.path))
+    }
+}
+
+/// Holds the content of a file against what a checkpoint says of it; returns its rows.
+fn check_content(file: &StateFile, columns: &[String], bytes: Bytes) -> Result<u64, String> {
+    let about = About::of(bytes.clone())?;
+    let found: Vec<String> =
+        about.schema.fields().iter().map(|field| format!("{}: {}", field.name(), field.data_type())).collect();
+    if found != columns {
+        return Err(format!("it has the columns {found:?} instead of {columns:?}"));
+    }
+    let batches = decode(bytes, &|_| true)?;
+    let rows: u64 = batches.iter().map(|batch| batch.num_rows() as u64).sum();
+    if rows != file.rows {
+        return Err(format!("it has {rows} rows instead of {}", file.rows));
+    }
+    let named: BTreeSet<u16> = file.shards.iter().copied().collect();
+    let mut shards = batches.iter().flat_map(|batch| shards_of(batch).values().iter().copied());
+    if let Some(shard) = shards.find(|shard| !named.contains(shard)) {
+        return Err(format!("it has rows of shard {shard}, which it does not name"));
+    }
+    let deletes = |batch: &RecordBatch| batch.column(1).as_primitive::<Int8Type>().values().contains(&0);
+    if file.kind == FileKind::Base && batches.iter().any(deletes) {
+        return Err("it is a base and deletes rows".into());
+    }
+    let spec = TableSpec { name: "", key_columns: about.key_columns()?, schema: about.schema };
+    match Sorted::of(&batches, &spec)?.was_in_order() {
+        true => Ok(rows),
+        false => Err("its rows are not in the order of shard and key".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::file::{Notes, encode};
+    use crate::tests::model::{batch, table_spec};
+
+    const COLUMNS: [&str; 4] = ["shard: UInt16", "op: Int8", "key: Int64", "value: Utf8"];
+
+    /// Checks a file with these rows as they are, of which the first `rows` are said to be there, in shards 0 to 2.
+    fn checked(kind: FileKind, rows: &[(u16, i8, i64)], columns: &[&str]) -> Result<u64, String> {
+        let rows: Vec<_> = rows.iter().map(|(shard, op, key)| (*shard, *op, *key, None)).collect();
+        let batches = [batch(&rows)];
+        // Without a key to sort by, and all in one shard's place, rows stay as they are given.
+        let as_given = TableSpec { key_columns: 0, ..table_spec() };
+        let sorted = Sorted::of(&batches, &as_given)?;
+        let notes = Notes { step: "s", table: "t", key_columns: 1, tick: 3, generation: 1, build: "b" };
+        let bytes = encode(&sorted, table_spec().schema, kind, &notes)?;
+        let file = StateFile {
+            path: "p".into(),
+            step: "s".into(),
+            table: "t".into(),
+            kind,
+            tick: 3,
+            shards: vec![0, 1, 2],
+            rows: 2,
+            bytes: bytes.len() as u64,
+            xxh3: 0,
+        };
+        let columns: Vec<String> = columns.iter().map(|column| column.to_string()).collect();
+        check_content(&file, &columns, bytes.into())
+    }
+
+    #[test]
+    fn the_content_of_a_file_is_what_the_checkpoint_says() {
+        let whole = [(0, 1, 7), (2, 1, 3)];
+        assert_eq!(checked(FileKind::Base, &whole, &COLUMNS), Ok(2));
+        assert_eq!(checked(FileKind::Delta, &[(1, 0, 3), (1, 1, 3)], &COLUMNS), Ok(2));
+        let wrong = [
+            (checked(FileKind::Base, &whole, &COLUMNS[..3]), "instead of"),
+            (checked(FileKind::Base, &whole[..1], &COLUMNS), "1 rows instead of 2"),
+            (checked(FileKind::Base, &[(0, 1, 7), (3, 1, 3)], &COLUMNS), "shard 3"),
+            (checked(FileKind::Base, &[(0, 1, 7), (2, 0, 3)], &COLUMNS), "deletes"),
+            (checked(FileKind::Delta, &[(1, 1, 7), (1, 1, 3)], &COLUMNS), "not in the order"),
+        ];
+        for (found, says) in wrong {
+            let reason = found.unwrap_err();
+            assert!(reason.contains(says), "{says}: {reason}");
         }
     }
 }
