@@ -120,6 +120,9 @@ pub struct RunArgs {
     /// If the job file changed: upgrade the job to it first, as `riverrun upgrade` does.
     #[arg(long, env = "RIVERRUN_UPGRADE", conflicts_with = "fresh", value_parser = switch())]
     pub upgrade: bool,
+    /// Begin anew from this savepoint of the job: its state and its positions, outputs of its own.
+    #[arg(long, value_name = "NAME", env = "RIVERRUN_FROM_SAVEPOINT", requires = "fresh")]
+    pub from_savepoint: Option<String>,
     /// What an upgrade may lose.
     #[command(flatten)]
     pub allow: AllowArgs,

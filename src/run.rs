@@ -36,9 +36,8 @@ pub fn run(args: &RunArgs, global: &Global) -> Done {
         fresh: args.fresh,
         append: args.append,
     };
-    if args.upgrade {
-        upgrade::before_run(&plan, &environment, &options.state, &args.allow, global)?;
-    }
+    let begun = upgrade::before_run(&plan, &environment, args, &options.state, global)?;
+    let options = RunOptions { fresh: options.fresh && !begun, ..options };
     let observer = Arc::new(Observer::default());
     let progress = (!quiet).then(|| Progress::start(plan.name(), observer.clone())).transpose()?;
     let result = run::run(&plan, &environment, &options, control, observer);

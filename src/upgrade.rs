@@ -5,7 +5,7 @@ use std::path::Path;
 use riverrun_jobs::upgrade::{self, Fate, Kind, Part, Status, UpgradeOptions, UpgradeReport};
 use riverrun_jobs::{Environment, Plan};
 
-use crate::args::{AllowArgs, Global, UpgradeArgs};
+use crate::args::{Global, RunArgs, UpgradeArgs};
 use crate::exit::{Done, Exit, Failure};
 use crate::job;
 use crate::output::{self, Format, Stdout, grouped};
@@ -35,19 +35,31 @@ pub fn upgrade(args: &UpgradeArgs, global: &Global) -> Done {
     Ok(())
 }
 
-/// Upgrades a job that is about to be run; one that never ran, or is up to date, is left as it is.
-pub fn before_run(plan: &Plan, environment: &Environment, state: &Path, allow: &AllowArgs, global: &Global) -> Done {
-    let options = UpgradeOptions { state: state.to_owned(), allow: allow.allow_reset.clone(), dry_run: false };
+/// Makes of a job that is about to be run what its options say: an upgrade, or a new incarnation from a savepoint. One that never
+/// ran, or is up to date, needs no upgrade. Returns whether it was begun anew.
+pub fn before_run(
+    plan: &Plan,
+    environment: &Environment,
+    args: &RunArgs,
+    state: &Path,
+    global: &Global,
+) -> Result<bool, Failure> {
+    let options = UpgradeOptions { state: state.to_owned(), allow: args.allow.allow_reset.clone(), dry_run: false };
     let show = |report: &UpgradeReport| {
         if !global.quiet && report.status == Status::Planned {
             eprintln!("{}", table(report));
         }
     };
-    let report = upgrade::upgrade(plan, environment, &options, show).map_err(|error| failed(error, global))?;
-    if report.status == Status::Upgraded {
+    let report = match (&args.from_savepoint, args.upgrade) {
+        (Some(name), _) => upgrade::begin_from(plan, environment, &options, name, show),
+        (None, true) => upgrade::upgrade(plan, environment, &options, show),
+        (None, false) => return Ok(false),
+    };
+    let report = report.map_err(|error| failed(error, global))?;
+    if matches!(report.status, Status::Upgraded | Status::Begun) {
         say(&report, global);
     }
-    Ok(())
+    Ok(report.status == Status::Begun)
 }
 
 /// Shows to people what will become of each part; programs get it at the end.
@@ -91,6 +103,10 @@ fn say(report: &UpgradeReport, global: &Global) {
         Status::Upgraded => {
             let tick = report.tick.map(grouped).unwrap_or_default();
             eprintln!("job `{job}` is upgraded; the next run goes on after tick {tick}");
+        }
+        Status::Begun => {
+            let tick = report.tick.map(grouped).unwrap_or_default();
+            eprintln!("job `{job}` begins anew, from the savepoint after tick {tick}");
         }
         Status::Planned => match (&report.obstacle, report.to_allow.as_slice()) {
             (Some(obstacle), _) => eprintln!("nothing was done, and as it stands nothing can be: {obstacle}"),

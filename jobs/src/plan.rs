@@ -63,6 +63,8 @@ pub(crate) struct PlannedSource {
 #[derive(Clone)]
 pub(crate) struct PlannedStep {
     pub name: String,
+    /// The name that it had before.
+    pub was: Option<String>,
     /// The operator's name in the job file.
     pub operator: &'static str,
     pub inputs: Vec<PlannedInput>,

@@ -81,6 +81,8 @@ pub(crate) enum SourcePlace {
 #[derive(Clone, Debug)]
 pub(crate) struct StepSpec {
     pub name: Spanned<String>,
+    /// Its former name.
+    pub was: Option<String>,
     pub operator: OperatorSpec,
 }
 

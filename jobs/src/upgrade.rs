@@ -19,8 +19,9 @@ use riverrun_dataflow::sink::{Claim, Promise};
 use riverrun_dataflow::tick::{Floor, Tick, Timeline};
 use riverrun_dataflow::time::EventTime;
 use riverrun_state::record::Checkpoint;
+use riverrun_state::seed::Seeding;
 use riverrun_state::shape::{Shape, StepShape};
-use riverrun_state::upgrade::{Move, Next, Standing, Upgrading};
+use riverrun_state::upgrade::{Move, Next, Standing};
 use riverrun_state::{Begin, Holder, InputSplit, Inputs, JobSpec, JobState, SinkLanes, Store};
 use serde::Serialize;
 
@@ -79,6 +80,8 @@ pub enum Status {
     Planned,
     /// It was done.
     Upgraded,
+    /// A new incarnation begins from a savepoint.
+    Begun,
 }
 
 /// Upgrades the job to `plan`, or tells what that would do. What was decided is shown to `show` before anything is written.
@@ -98,62 +101,130 @@ pub fn upgrade(
         return Ok(report);
     };
     check(plan, &standing)?;
-    if let Some(part) = report.to_allow.first() {
-        return Err(RunError::Upgrade(format!(
-            "the upgrade of job `{}` would lose something of {}: {}\n  hint: allow it by name, `--allow-reset {part}`, or change the job file so that nothing is lost",
-            plan.name(),
-            if report.to_allow.len() == 1 { "one part" } else { "several parts" },
-            report.to_allow.join(", "),
-        )));
-    }
+    report.allowed()?;
     let connected = plan.connect(environment)?;
-    let spec = JobSpec {
-        job: plan.name().to_owned(),
-        plan: plan.hash().to_owned(),
-        build: BUILD_ID.to_owned(),
-        shards: plan.settings().shards,
-        lanes: Vec::new(),
-        begin: Begin::Continue,
-        holder: Holder::here(0),
-    };
+    let spec = spec(plan, Begin::Continue);
     let upgrading = JobState::open(Store::folder(&options.state)?, spec)?.upgrade()?;
-    let next = Transition::of(plan, &connected, &upgrading)?.next()?;
+    let sinks = Sinks::GoOn(upgrading.generation());
+    let next = Transition::of(plan, &connected, upgrading.standing(), sinks)?.next()?;
     upgrading.finish(next)?;
     report.status = Status::Upgraded;
     Ok(report)
 }
 
-fn report(plan: &Plan, standing: Option<&Standing>, allow: &[String]) -> Result<UpgradeReport, RunError> {
-    let mut report = UpgradeReport {
+/// Puts a new incarnation in the place of the job, which begins from the savepoint `name` as `plan`: state and positions are those of the
+/// savepoint, outputs begin anew. What was decided is shown to `show` before anything is written.
+pub fn begin_from(
+    plan: &Plan,
+    environment: &Environment,
+    options: &UpgradeOptions,
+    name: &str,
+    show: impl FnOnce(&UpgradeReport),
+) -> Result<UpgradeReport, RunError> {
+    let store = Store::existing_folder(&options.state)?;
+    let seeding = Seeding::open(store, spec(plan, Begin::Fresh), name)?.ok_or_else(|| {
+        RunError::Upgrade(format!("job `{}` has no savepoint `{name}` with this state folder", plan.name()))
+    })?;
+    let standing = seeding.standing();
+    let checkpoint = check(plan, standing)?;
+    let mut report = UpgradeReport::of(plan, standing, Status::Planned);
+    report.tick = Some(checkpoint.tick);
+    let shape = standing.inputs.as_ref().and_then(|inputs| inputs.shape.as_ref()).expect("it was checked");
+    report.compared(begun(compare(shape, plan, Some(checkpoint))).parts, &options.allow);
+    show(&report);
+    report.allowed()?;
+    let connected = plan.connect(environment)?;
+    let next = Transition::of(plan, &connected, standing, Sinks::BeginAnew)?.next()?;
+    seeding.plant(next)?;
+    report.status = Status::Begun;
+    Ok(report)
+}
+
+/// Returns the fates of a job whose sinks all begin anew.
+fn begun(mut fates: Fates) -> Fates {
+    fates.parts.retain(|part| part.kind != Kind::Sink || part.fate != Fate::Gone);
+    for part in fates.parts.iter_mut().filter(|part| part.kind == Kind::Sink) {
+        let notes = vec!["it begins anew, with what comes after the savepoint".to_owned()];
+        *part = Part { fate: Fate::New, notes, loses: false, ..part.clone() };
+    }
+    fates
+}
+
+fn spec(plan: &Plan, begin: Begin) -> JobSpec {
+    JobSpec {
         job: plan.name().to_owned(),
-        status: Status::NeverRan,
-        from_plan: String::new(),
-        to_plan: plan.hash().to_owned(),
-        from_build: String::new(),
-        to_build: BUILD_ID.to_owned(),
-        tick: None,
-        obstacle: None,
-        parts: Vec::new(),
-        to_allow: Vec::new(),
+        plan: plan.hash().to_owned(),
+        build: BUILD_ID.to_owned(),
+        shards: plan.settings().shards,
+        lanes: Vec::new(),
+        begin,
+        holder: Holder::here(0),
+    }
+}
+
+impl UpgradeReport {
+    fn of(plan: &Plan, standing: &Standing, status: Status) -> UpgradeReport {
+        UpgradeReport {
+            job: plan.name().to_owned(),
+            status,
+            from_plan: standing.plan.clone(),
+            to_plan: plan.hash().to_owned(),
+            from_build: standing.build.clone(),
+            to_build: BUILD_ID.to_owned(),
+            tick: None,
+            obstacle: None,
+            parts: Vec::new(),
+            to_allow: Vec::new(),
+        }
+    }
+
+    /// Takes in what becomes of each part, where `allow` names those that may lose something.
+    fn compared(&mut self, parts: Vec<Part>, allow: &[String]) {
+        let allowed = |part: &Part| allow.iter().any(|name| *name == part.name || name == "all");
+        let lost = parts.iter().filter(|part| part.loses && !allowed(part)).map(|part| part.name.clone());
+        self.to_allow = lost.collect::<BTreeSet<_>>().into_iter().collect();
+        self.parts = parts;
+    }
+
+    /// Fails if something would be lost that was not allowed to.
+    fn allowed(&self) -> Result<(), RunError> {
+        let Some(part) = self.to_allow.first() else { return Ok(()) };
+        Err(RunError::Upgrade(format!(
+            "the upgrade of job `{}` would lose something of {}: {}\n  hint: allow it by name, `--allow-reset {part}`, or change the job file so that nothing is lost",
+            self.job,
+            if self.to_allow.len() == 1 { "one part" } else { "several parts" },
+            self.to_allow.join(", "),
+        )))
+    }
+}
+
+fn report(plan: &Plan, standing: Option<&Standing>, allow: &[String]) -> Result<UpgradeReport, RunError> {
+    let Some(standing) = standing else {
+        let (parts, to_allow) = Default::default();
+        return Ok(UpgradeReport {
+            job: plan.name().to_owned(),
+            status: Status::NeverRan,
+            from_plan: String::new(),
+            to_plan: plan.hash().to_owned(),
+            from_build: String::new(),
+            to_build: BUILD_ID.to_owned(),
+            tick: None,
+            obstacle: None,
+            parts,
+            to_allow,
+        });
     };
-    let Some(standing) = standing else { return Ok(report) };
-    report.from_plan.clone_from(&standing.plan);
-    report.from_build.clone_from(&standing.build);
     let shape = standing.inputs.as_ref().and_then(|inputs| inputs.shape.as_ref());
     if standing.plan == plan.hash() && shape.is_none_or(|shape| same_state(shape, plan.shape())) {
-        report.status = Status::UpToDate;
-        return Ok(report);
+        return Ok(UpgradeReport::of(plan, standing, Status::UpToDate));
     }
-    report.status = Status::Planned;
+    let mut report = UpgradeReport::of(plan, standing, Status::Planned);
     let checked = check(plan, standing);
     report.tick = checked.as_ref().ok().map(|checkpoint| checkpoint.tick);
     report.obstacle = checked.err().map(|error| error.to_string());
     if let Some(shape) = shape {
-        report.parts = compare(shape, plan.shape(), standing.checkpoint.as_ref()).parts;
+        report.compared(compare(shape, plan, standing.checkpoint.as_ref()).parts, allow);
     }
-    let allowed = |part: &Part| allow.iter().any(|name| *name == part.name || name == "all");
-    let lost = report.parts.iter().filter(|part| part.loses && !allowed(part)).map(|part| part.name.clone());
-    report.to_allow = lost.collect::<BTreeSet<_>>().into_iter().collect();
     Ok(report)
 }
 
@@ -181,13 +252,14 @@ fn check<'s>(plan: &Plan, standing: &'s Standing) -> Result<&'s Checkpoint, RunE
     Ok(checkpoint)
 }
 
-fn compare(old: &Shape, new: &Shape, checkpoint: Option<&Checkpoint>) -> Fates {
+fn compare(old: &Shape, plan: &Plan, checkpoint: Option<&Checkpoint>) -> Fates {
     let tables = checkpoint.map(|checkpoint| checkpoint.tables.as_slice()).unwrap_or_default();
     let rows = |step: &str| {
         let files = tables.iter().filter(|table| table.step == step).flat_map(|table| &table.files);
         files.map(|file| file.rows).sum()
     };
-    fates(old, new, &rows)
+    let was = plan.steps.iter().filter_map(|step| Some((step.name.clone(), step.was.clone()?))).collect();
+    fates(old, plan.shape(), &was, &rows)
 }
 
 /// Returns whether the state of one shape can be read as that of another without an upgrade.
@@ -204,11 +276,21 @@ pub(crate) fn same_state(a: &Shape, b: &Shape) -> bool {
     state(a) == state(b)
 }
 
+/// What becomes of the sinks of both plans.
+#[derive(Clone, Copy)]
+enum Sinks {
+    /// They go on; this generation asks them how far they are.
+    GoOn(u64),
+    /// All begin anew.
+    BeginAnew,
+}
+
 /// From one plan to another.
 struct Transition<'a> {
     plan: &'a Plan,
     connected: &'a Connected,
-    upgrading: &'a Upgrading,
+    standing: &'a Standing,
+    sinks: Sinks,
     checkpoint: &'a Checkpoint,
     inputs: &'a Inputs,
     old: &'a Shape,
@@ -218,15 +300,19 @@ struct Transition<'a> {
 }
 
 impl<'a> Transition<'a> {
-    fn of(plan: &'a Plan, connected: &'a Connected, upgrading: &'a Upgrading) -> Result<Transition<'a>, RunError> {
+    fn of(
+        plan: &'a Plan,
+        connected: &'a Connected,
+        standing: &'a Standing,
+        sinks: Sinks,
+    ) -> Result<Transition<'a>, RunError> {
         // Looked at again: this is what our generation follows.
-        let standing = upgrading.standing();
         let checkpoint = check(plan, standing)?;
         let inputs = standing.inputs.as_ref().expect("it was checked");
         let old = inputs.shape.as_ref().expect("it was checked");
-        let fates = compare(old, plan.shape(), Some(checkpoint));
+        let fates = compare(old, plan, Some(checkpoint));
         let after = checkpoint.clone().into_parts().after();
-        Ok(Transition { plan, connected, upgrading, checkpoint, inputs, old, fates, after })
+        Ok(Transition { plan, connected, standing, sinks, checkpoint, inputs, old, fates, after })
     }
 
     fn fate(&self, kind: Kind, name: &str) -> Fate {
@@ -235,16 +321,23 @@ impl<'a> Transition<'a> {
     }
 
     fn next(&self) -> Result<Next, RunError> {
-        let (lanes, tokens) = self.sinks()?;
+        let (lanes, tokens) = self.lanes()?;
         let inputs = self.inputs()?;
         let steps = &self.plan.shape().steps;
-        let names: BTreeSet<&str> = self.old.steps.iter().map(|step| step.name.as_str()).collect();
-        let same = |name: &String| match (self.old.step(name), self.plan.shape().step(name)) {
-            (Some(old), Some(new)) => old.operator == new.operator,
-            (None, None) => !names.contains(name.as_str()) && self.fate(Kind::Source, name) == Fate::Kept,
-            _ => false,
+        // Counts go on under the name that a part has now.
+        let now = |name: &String| {
+            let renamed = self.fates.former.iter().find(|(_, was)| *was == name).map(|(now, _)| now);
+            let now = renamed.unwrap_or(name);
+            let goes_on = match (self.old.step(name), self.plan.shape().step(now)) {
+                (Some(old), Some(new)) => old.operator == new.operator,
+                (None, None) => self.fate(Kind::Source, name) == Fate::Kept,
+                _ => false,
+            };
+            goes_on.then(|| now.clone())
         };
-        let balance = self.checkpoint.balance.iter().filter(|(name, _)| same(name));
+        // A new incarnation has read nothing yet.
+        let goes_on = matches!(self.sinks, Sinks::GoOn(_));
+        let balance = self.checkpoint.balance.iter().filter(|_| goes_on);
         let parts = self.fates.parts.iter().map(|part| {
             let word = |value| serde_json::to_value(value).ok().and_then(|it| it.as_str().map(str::to_owned));
             let kind = match part.kind {
@@ -261,7 +354,7 @@ impl<'a> Transition<'a> {
             floors: steps.iter().filter_map(|step| Some((step.name.clone(), self.floor(step)?))).collect(),
             parts: parts.collect(),
             tokens,
-            balance: balance.map(|(name, counts)| (name.clone(), *counts)).collect(),
+            balance: balance.filter_map(|(name, counts)| Some((now(name)?, *counts))).collect(),
             tables: self.tables(),
             inputs,
         })
@@ -315,24 +408,26 @@ impl<'a> Transition<'a> {
     /// Returns how far a step had come. A step that takes late rows longer than before must not take those of windows that it
     /// emitted: its watermark waits until they are as late as they were.
     fn floor(&self, new: &StepShape) -> Option<Floor> {
-        let old = self.old.step(&new.name).filter(|old| old.operator == new.operator && !old.tables.is_empty())?;
+        let former = self.fates.former(&new.name);
+        let old = self.old.step(former).filter(|old| old.operator == new.operator && !old.tables.is_empty())?;
         let micros = |span: i64| std::time::Duration::from_micros(span.max(0).unsigned_abs());
         let ways = old.watermark.iter().map(|(source, delay)| self.watermark(source).minus(micros(*delay)));
         let watermark = ways.min().unwrap_or(EventTime::MAX);
         let tick = self.after.tick;
-        let held = Floor::hold(self.upgrading.standing().floors.get(&new.name).copied(), tick, watermark);
+        let held = Floor::hold(self.standing.floors.get(former).copied(), tick, watermark);
         Some(Floor { tick, watermark: held.plus(micros(new.lateness - old.lateness)) })
     }
 
     /// Returns the lanes of all sinks, and the tokens of those that go on, which are asked now: an older one than the
     /// checkpoint knows means that the sink was put back, and no plan but the old one can give what it lacks.
-    fn sinks(&self) -> Result<(Vec<SinkLanes>, Vec<LaneToken>), RunError> {
-        let before = &self.upgrading.standing().lanes;
+    fn lanes(&self) -> Result<(Vec<SinkLanes>, Vec<LaneToken>), RunError> {
+        let before = &self.standing.lanes;
         let mut lanes = Vec::new();
         let mut tokens = Vec::new();
         for (index, sink) in self.connected.sinks.iter().enumerate() {
             let kept = before.iter().position(|it| it.sink == sink.name);
-            let Some(old) = kept.filter(|_| self.fate(Kind::Sink, &sink.name) == Fate::Kept) else {
+            let kept = kept.filter(|_| self.fate(Kind::Sink, &sink.name) == Fate::Kept);
+            let (Some(old), Sinks::GoOn(generation)) = (kept, self.sinks) else {
                 lanes.push(SinkLanes { sink: sink.name.clone(), lanes: sink.lanes });
                 continue;
             };
@@ -341,7 +436,7 @@ impl<'a> Transition<'a> {
                 continue;
             }
             for lane in 0..before[old].lanes {
-                let tick = self.ask(index, lane)?;
+                let tick = self.ask(index, lane, generation)?;
                 let stored = self.checkpoint.tokens.iter().find(|it| (it.sink as usize, it.lane) == (old, lane));
                 let least = stored.map_or(0, |stored| stored.tick.min(self.checkpoint.tick));
                 if tick < least {
@@ -358,13 +453,13 @@ impl<'a> Transition<'a> {
     }
 
     /// Asks a sink for the committed tick of a lane, which fences older generations there.
-    fn ask(&self, sink: usize, lane: u32) -> Result<Tick, RunError> {
+    fn ask(&self, sink: usize, lane: u32, generation: u64) -> Result<Tick, RunError> {
         let open = &self.connected.sinks[sink];
         let claim = Claim {
             job: self.plan.name().to_owned(),
-            incarnation: self.upgrading.standing().file.incarnation.clone(),
+            incarnation: self.standing.file.incarnation.clone(),
             sink: open.name.clone(),
-            generation: self.upgrading.generation(),
+            generation,
             fresh: false,
             append: false,
         };
@@ -381,7 +476,7 @@ impl<'a> Transition<'a> {
                 make(all).tables().into_iter().map(|table| (table.name, table)).collect();
             for fate in self.fates.tables.get(&step.name).into_iter().flatten() {
                 moves.push(Move {
-                    from: (step.name.clone(), fate.table.clone()),
+                    from: (self.fates.former(&step.name).to_owned(), fate.table.clone()),
                     step: step.name.clone(),
                     table: specs[fate.table.as_str()].clone(),
                     columns: fate.columns.clone(),

@@ -11,6 +11,7 @@ use std::hash::BuildHasher;
 use std::io::{Read, Seek, Write};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use riverrun_dataflow::fail_point::reach;
 use serde::{Deserialize, Serialize};
@@ -95,6 +96,9 @@ pub struct JobFile {
     pub created: String,
     /// It was created by `--fresh`: outputs of the incarnation before are replaced.
     pub fresh: bool,
+    /// The savepoint that it begins from: its first record, not yet in the log perhaps, lies ready in the state folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub savepoint: Option<String>,
     /// xxh3_64 of all of the above: shards and lanes place every key, so a flipped bit here must not go unnoticed.
     pub xxh3: Digest,
 }
@@ -217,11 +221,7 @@ impl Folder {
         if !known && self.leftover()?.is_none() {
             return self.create(spec);
         }
-        let next = JobFile::new(spec);
-        reach("fresh.note");
-        self.store.put(&self.inside("fresh.json"), next.bytes())?;
-        reach("fresh.noted");
-        self.replace(next)
+        self.succeed(JobFile::new(spec))
     }
 
     /// Returns a file of an incarnation, if there is one.
@@ -247,8 +247,17 @@ impl Folder {
         }
     }
 
+    /// Puts the incarnation `next` in the place of the one that is there.
+    pub(crate) fn succeed(&self, next: JobFile) -> Result<JobFile, StateError> {
+        reach("fresh.note");
+        self.store.put(&self.inside("fresh.json"), next.bytes())?;
+        reach("fresh.noted");
+        self.replace(next)
+    }
+
     /// Deletes the old incarnation and puts `next` in its place; may be repeated after a crash at any point.
     fn replace(&self, next: JobFile) -> Result<JobFile, StateError> {
+        let seed = seed_of(&next);
         let done = self.read().ok().flatten().is_some_and(|file| file.incarnation == next.incarnation);
         if !done {
             self.delete(&["job.json".to_string()])?;
@@ -258,6 +267,7 @@ impl Folder {
                 let paths: Vec<String> = listed
                     .iter()
                     .map(|object| object.path.strip_prefix(&prefix).unwrap_or(&object.path).to_string())
+                    .filter(|path| !path.starts_with(&seed))
                     .collect();
                 self.delete(&paths)?;
             }
@@ -318,7 +328,7 @@ impl Folder {
         StateError::OtherJob { folder: self.store.name(&self.path), job: self.job.clone(), reason }
     }
 
-    fn lock(&self, holder: &Holder) -> Result<Option<Lock>, StateError> {
+    pub(crate) fn lock(&self, holder: &Holder) -> Result<Option<Lock>, StateError> {
         let Some(root) = self.store.local() else { return Ok(None) };
         let folder = root.join(&self.path);
         let path = folder.join("LOCK");
@@ -353,7 +363,7 @@ impl Lock {
 /// Locks `file` for this process alone. Someone who just looks whether it is locked holds a shared lock for a moment, and is
 /// waited for.
 fn take(file: &File) -> std::io::Result<bool> {
-    for _ in 0..LOOKS_MAX {
+    for look in 0..LOOKS_MAX {
         match file.try_lock() {
             Ok(()) => return Ok(true),
             Err(TryLockError::Error(error)) => return Err(error),
@@ -363,7 +373,11 @@ fn take(file: &File) -> std::io::Result<bool> {
             return Ok(false);
         }
         file.unlock()?;
-        std::thread::yield_now();
+        // Whoever looks may have been put to sleep by a busy machine in that very moment.
+        match look < LOOKS_MAX / 2 {
+            true => std::thread::yield_now(),
+            false => std::thread::park_timeout(Duration::from_millis(1)),
+        }
     }
     Ok(false)
 }
@@ -384,6 +398,13 @@ const LOOKS_MAX: usize = 1000;
 const HASH: &str = "xxh3_64";
 
 impl JobFile {
+    /// Returns a new incarnation that begins from a savepoint.
+    pub(crate) fn seeded(spec: &JobSpec, savepoint: String) -> JobFile {
+        let mut file = JobFile { savepoint: Some(savepoint), ..JobFile::new(spec) };
+        file.xxh3 = file.digest();
+        file
+    }
+
     fn new(spec: &JobSpec) -> JobFile {
         let mut file = JobFile {
             format: FORMAT,
@@ -396,6 +417,7 @@ impl JobFile {
             build: spec.build.clone(),
             created: written_now(),
             fresh: spec.begin == Begin::Fresh,
+            savepoint: None,
             xxh3: Digest(0),
         };
         file.xxh3 = file.digest();
@@ -412,6 +434,11 @@ impl JobFile {
         bytes.push(b'\n');
         bytes
     }
+}
+
+/// Returns where, in the job's folder, lies what an incarnation begins with.
+pub(crate) fn seed_of(file: &JobFile) -> String {
+    format!("state/g000000/{}/", file.incarnation)
 }
 
 /// Returns the names of the jobs that have a folder in `store`.

@@ -106,6 +106,10 @@ impl JobState {
         for _ in 0..ATTEMPTS {
             let before = reader.bounds()?;
             let seen = Seen::of(&reader, before)?;
+            if self.opened.file.savepoint.is_some() && seen.foundation.is_none() {
+                self.sow(&reader, &attempt, &seen)?;
+                continue;
+            }
             let stored = seen.foundation.as_ref().map_or(&self.opened.file.plan, |it| &it.plan);
             if *stored != self.plan {
                 let (job, stored) = (self.opened.folder.job().to_string(), stored.clone());
@@ -127,6 +131,21 @@ impl JobState {
         }
         let job = self.opened.folder.job();
         Err(StateError::Fenced(format!("other processes keep taking over job `{job}`; this one gives way")))
+    }
+
+    /// Makes what lies ready the first record of the log.
+    fn sow(&self, reader: &LogReader, attempt: &str, seen: &Seen) -> Result<(), StateError> {
+        let body = crate::seed::ready(&self.opened.folder, &self.opened.file)?;
+        let writer = Writer {
+            generation: seen.generation + 1,
+            attempt: attempt.to_string(),
+            build: self.build.clone(),
+            plan: self.opened.file.plan.clone(),
+        };
+        match Log::after(reader.clone(), writer, seen.last.as_ref()).append(&body) {
+            Ok(_) | Err(StateError::Fenced(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     fn started(self, log: Log, before: Bounds, seen: Seen) -> Started {
@@ -157,7 +176,8 @@ impl Seen {
             seen.generation = seen.generation.max(record.header.generation);
             seen.foundation = seen.foundation.or_else(|| record.foundation());
             if let Some(checkpoint) = record.body.checkpoint() {
-                seen.ticks = true;
+                // What an incarnation begins with is not its own.
+                seen.ticks |= seq > 1;
                 seen.base = Some(seq);
                 if let (None, Some(at)) = (&seen.foundation, checkpoint.inputs) {
                     seen.foundation = reader.read_at(at)?.foundation();

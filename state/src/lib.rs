@@ -30,6 +30,7 @@ pub mod past;
 pub mod record;
 pub mod recovery;
 pub mod rows;
+pub mod seed;
 pub mod shape;
 pub mod states;
 pub mod store;

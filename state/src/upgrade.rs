@@ -14,6 +14,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch, new_null_array};
 use arrow::compute::{CastOptions, cast_with_options};
 use riverrun_dataflow::balance::Counts;
+use riverrun_dataflow::fail_point::reach;
 use riverrun_dataflow::journal::{FileKind, LaneToken, StateFile};
 use riverrun_dataflow::operator::{STATE_COLUMNS, TableSpec};
 use riverrun_dataflow::tick::{Floor, Tick, Timeline};
@@ -58,6 +59,29 @@ impl Standing {
         let Some(file) = folder.read()? else { return Ok(None) };
         let reader = folder.log(&file);
         Standing::of(&reader, reader.bounds()?, file).map(Some)
+    }
+
+    /// Returns how the job in `folder` stood when `record`, a checkpoint of it, was published.
+    pub(crate) fn at(folder: &Folder, file: JobFile, record: &Record) -> Result<Option<Standing>, StateError> {
+        let Some(checkpoint) = record.body.checkpoint().cloned() else { return Ok(None) };
+        let header = record.header.clone();
+        let foundation = match (record.foundation(), checkpoint.inputs) {
+            (None, Some(at)) => folder.log(&file).read_at(at)?.foundation(),
+            (own, _) => own,
+        };
+        let lanes = foundation.as_ref().and_then(|it| it.lanes.clone()).unwrap_or_else(|| file.lanes.clone());
+        Ok(Some(Standing {
+            file,
+            plan: header.plan,
+            build: header.build,
+            lanes,
+            inputs: foundation.as_ref().map(|it| it.inputs.clone()),
+            floors: foundation.map(|it| it.floors).unwrap_or_default(),
+            last: checkpoint.tick,
+            checkpoint: Some(checkpoint),
+            newest: None,
+            generation: header.generation,
+        }))
     }
 
     fn of(reader: &LogReader, bounds: Bounds, file: JobFile) -> Result<Standing, StateError> {
@@ -218,14 +242,39 @@ impl Upgrading {
 
     /// Makes the job what `next` says, in one record. Returns its number.
     pub fn finish(mut self, next: Next) -> Result<u64, StateError> {
-        let old = self.standing.drained()?.clone();
+        let writer = self.log.writer();
+        let place = format!("state/g{:06}/c{:012}/upgrade/", writer.generation, self.standing.last);
+        let moving =
+            Moving { folder: &self.folder, standing: &self.standing, place, build: &writer.build, copy: false };
+        let plan = next.plan.clone();
+        let upgrade = moving.upgrade(next, self.log.last() + 1)?;
+        self.log.become_plan(plan);
+        Ok(self.log.append(&Body::Upgrade(Box::new(upgrade)))?.seq)
+    }
+}
+
+/// State on its way from one plan to another.
+pub(crate) struct Moving<'a> {
+    pub folder: &'a Folder,
+    pub standing: &'a Standing,
+    /// Where new files are written, in the job's folder.
+    pub place: String,
+    pub build: &'a str,
+    /// All files are written anew, those too that could stay where they are.
+    pub copy: bool,
+}
+
+impl Moving<'_> {
+    /// Writes what is to be written, and returns the record `seq` of the upgrade to `next`.
+    pub fn upgrade(&self, next: Next, seq: u64) -> Result<Upgrade, StateError> {
+        let old = self.standing.drained()?;
         // No older checkpoint can help the new plan: what it begins with has to be whole.
-        old.files().try_for_each(|file| load(&self.folder, &file).map(|_| ()))?;
-        let Next { plan, lanes, inputs, floors, parts, before, tokens, balance, tables } = next;
-        let tables = self.moved(&old, tables)?;
+        old.files().try_for_each(|file| load(self.folder, &file).map(|_| ()))?;
+        let Next { plan: _, lanes, inputs, floors, parts, before, tokens, balance, tables } = next;
+        let tables = self.moved(old, tables)?;
         let checkpoint = Checkpoint {
             tick: old.tick,
-            after: self.log.last() + 1,
+            after: seq,
             inputs: None,
             finished: false,
             cpu_micros: 0,
@@ -236,9 +285,7 @@ impl Upgrading {
             tables,
         };
         let (from_plan, from_build) = (self.standing.plan.clone(), self.standing.build.clone());
-        self.log.become_plan(plan);
-        let upgrade = Upgrade { from_plan, from_build, lanes, inputs, floors, parts, checkpoint };
-        Ok(self.log.append(&Body::Upgrade(Box::new(upgrade)))?.seq)
+        Ok(Upgrade { from_plan, from_build, lanes, inputs, floors, parts, checkpoint })
     }
 
     /// Returns the tables of the new plan; writes the files anew whose columns are not what they were.
@@ -251,13 +298,17 @@ impl Upgrading {
             };
             let mut entries = Vec::new();
             for entry in &files.files {
+                number += 1;
+                let file = entry.expand(&from.0, &from.1);
+                let path = self.path(&file, &step, &table, number);
                 entries.push(match &columns {
-                    None => entry.clone(),
-                    Some(columns) => {
-                        number += 1;
-                        let file = entry.expand(&from.0, &from.1);
-                        FileEntry::of(&self.rewrite(&file, &step, &table, columns, number)?)
+                    None if !self.copy => entry.clone(),
+                    None => {
+                        let bytes = load(self.folder, &file)?;
+                        self.put(&path, bytes.to_vec())?;
+                        FileEntry { path, ..entry.clone() }
                     }
+                    Some(columns) => FileEntry::of(&self.rewrite(&file, path, &step, &table, columns)?),
                 });
             }
             let columns = table.schema.fields().iter().map(|f| format!("{}: {}", f.name(), f.data_type())).collect();
@@ -267,31 +318,30 @@ impl Upgrading {
         Ok(tables)
     }
 
-    fn rewrite(
-        &self,
-        file: &StateFile,
-        step: &str,
-        table: &TableSpec,
-        columns: &[Option<String>],
-        number: usize,
-    ) -> Result<StateFile, StateError> {
-        let damaged = |reason: String| StateError::damaged(format!("state file {}", file.path), reason);
-        let rows = decode(load(&self.folder, file)?, &|_| true).map_err(damaged)?;
-        let adapted = rows.iter().map(|batch| adapt(batch, table, columns));
-        let adapted = adapted.collect::<Result<Vec<_>, _>>().map_err(damaged)?;
-        let sorted = Sorted::of(&adapted, table).map_err(damaged)?;
-        let generation = self.generation();
-        let (tick, build, key_columns) = (file.tick, &self.log.writer().build, table.key_columns);
-        let notes = Notes { step, table: table.name, key_columns, tick, generation, build };
-        let bytes = encode(&sorted, table.schema.clone(), file.kind, &notes).map_err(damaged)?;
+    fn path(&self, file: &StateFile, step: &str, table: &TableSpec, number: usize) -> String {
         let word = match file.kind {
             FileKind::Delta => "delta",
             FileKind::Base => "base",
         };
-        let path = format!(
-            "state/g{generation:06}/c{:012}/upgrade/{number:06}.{step}.{}.{word}.parquet",
-            file.tick, table.name
-        );
+        format!("{}{number:06}.{step}.{}.{word}.parquet", self.place, table.name)
+    }
+
+    fn rewrite(
+        &self,
+        file: &StateFile,
+        path: String,
+        step: &str,
+        table: &TableSpec,
+        columns: &[Option<String>],
+    ) -> Result<StateFile, StateError> {
+        let damaged = |reason: String| StateError::damaged(format!("state file {}", file.path), reason);
+        let rows = decode(load(self.folder, file)?, &|_| true).map_err(damaged)?;
+        let adapted = rows.iter().map(|batch| adapt(batch, table, columns));
+        let adapted = adapted.collect::<Result<Vec<_>, _>>().map_err(damaged)?;
+        let sorted = Sorted::of(&adapted, table).map_err(damaged)?;
+        let (generation, key_columns) = (self.standing.generation + 1, table.key_columns);
+        let notes = Notes { step, table: table.name, key_columns, tick: file.tick, generation, build: self.build };
+        let bytes = encode(&sorted, table.schema.clone(), file.kind, &notes).map_err(damaged)?;
         let moved = StateFile {
             path,
             step: step.to_string(),
@@ -300,8 +350,15 @@ impl Upgrading {
             xxh3: xxh3_64(&bytes),
             ..file.clone()
         };
-        self.folder.store().put(&self.folder.inside(&moved.path), bytes)?;
+        self.put(&moved.path, bytes)?;
         Ok(moved)
+    }
+
+    fn put(&self, path: &str, bytes: Vec<u8>) -> Result<(), StateError> {
+        reach("state.write");
+        self.folder.store().put(&self.folder.inside(path), bytes)?;
+        reach("state.written");
+        Ok(())
     }
 }
 

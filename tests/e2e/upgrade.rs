@@ -56,12 +56,21 @@ fn first() -> String {
     JOB.replace("$steps\n", "").replace("$sinks\n", "")
 }
 
-/// With another lateness, a step more, and a sink more.
+/// With another lateness, its aggregates in another order, a step more, and a sink more.
 fn second() -> String {
     let hours = "  hours:\n    window: { from: clicks, tumble: 1h, aggregates: { rows: \"count(*)\" } }\n";
     let sink = "  hourly: { from: hours, file: { path: hours.jsonl }, timestamps: epoch_ms }\n";
-    let later = JOB.replace("      by: [item_id]\n", "      by: [item_id]\n      lateness: 10s\n");
+    let (one, two) = (line("impressions"), line("clicks"));
+    let turned = JOB.replace(&format!("{one}{two}"), &format!("{two}{one}"));
+    assert_ne!(turned, JOB);
+    let later = turned.replace("      by: [item_id]\n", "      by: [item_id]\n      lateness: 10s\n");
     later.replace("$steps\n", hours).replace("$sinks\n", sink)
+}
+
+/// The line of an aggregate.
+fn line(name: &str) -> String {
+    let event = name.trim_end_matches('s');
+    format!("        {name}: \"count(*) filter (where event_type = '{event}')\"\n")
 }
 
 struct Trial {
@@ -327,4 +336,79 @@ sinks:
         );
         assert_eq!(counted("hours.jsonl", "sum_n"), counted("minutes.jsonl", "n"), "seed {seed}");
     }
+}
+
+/// The rows of `all` without those of `some`.
+fn without(all: &[Value], some: &[Value]) -> Vec<Value> {
+    let mut rest = all.to_vec();
+    for row in some {
+        let at = rest.iter().position(|other| other == row).expect("it is among them");
+        rest.swap_remove(at);
+    }
+    rest
+}
+
+#[test]
+fn a_new_incarnation_from_a_savepoint_gives_what_came_after_it() {
+    let trial = Trial::new(530);
+    trial.run("first.yaml").args(&["--from-savepoint", "before"]).fail(2, &["--fresh"]);
+    trial.drained();
+    let (out, minutes) = (trial.place.rows("out.jsonl"), trial.place.rows("minutes.jsonl"));
+    // The newest record is that of the checkpoint, and a savepoint is its copy.
+    let record = trial.place.files_below(".riverrun/state/jobs/shop/log").pop().unwrap();
+    let record = std::fs::read_to_string(record).unwrap();
+    assert!(record.contains("\"type\":\"checkpoint\""), "{record}");
+    trial.place.write(".riverrun/state/jobs/shop/savepoints/before.json", &record);
+    trial.run("first.yaml").succeed();
+    trial.as_expected();
+    let (all, all_minutes) = (trial.place.rows("out.jsonl"), trial.place.rows("minutes.jsonl"));
+    let from = ["--fresh", "--from-savepoint"];
+    trial.run("first.yaml").args(&from).arg("nothing").fail(78, &["no savepoint `nothing`"]);
+    assert_eq!(trial.place.rows("out.jsonl"), all, "nothing was touched");
+
+    let mut running = trial.run("first.yaml").args(&from).arg("before").start();
+    if !running.ends_within(Duration::from_millis(150)) {
+        running.kill();
+    }
+    let again = trial.run("first.yaml").workers(3).succeed();
+    assert_same(&trial.place.rows("out.jsonl"), &without(&all, &out), &["price"]);
+    assert_same(&trial.place.rows("minutes.jsonl"), &without(&all_minutes, &minutes), &[]);
+    assert!(again.counts("clicks").input < 1600, "what was read before the savepoint is not read again: {again}");
+
+    // From the same savepoint as another job: its state goes the way of an upgrade.
+    let changed = trial.run("second.yaml").args(&from).arg("before").workers(2).succeed();
+    assert!(changed.stderr.contains("migrated") && changed.stderr.contains("begins anew"), "{changed}");
+    assert_same(&trial.place.rows("out.jsonl"), &without(&all, &out), &["price"]);
+    assert_same(&trial.place.rows("minutes.jsonl"), &without(&all_minutes, &minutes), &[]);
+    let reset = first().replace("tumble: 1m", "tumble: 2m");
+    trial.place.write("third.yaml", reset);
+    trial.run("third.yaml").args(&from).arg("before").fail(78, &["--allow-reset minutes"]);
+    let verified = trial.place.riverrun(&["checkpoints", "verify", "shop", "-o", "json"]).succeed();
+    assert_eq!(verified.document()["findings"], Value::Array(Vec::new()), "{verified}");
+}
+
+/// Killed between any two acts that the upgrade does outside, it is not done, but for the last; and it can be done again.
+#[test]
+fn an_upgrade_ends_well_whichever_act_it_is_killed_before() {
+    let trial = Trial::new(540);
+    trial.drained();
+    let acts = [
+        "job.locked:1",
+        "log.generation.append:1",
+        "log.generation.appended:1",
+        "state.write:1",
+        "state.written:2",
+        "log.upgrade.append:1",
+        "log.upgrade.appended:1",
+    ];
+    for act in acts {
+        let kill = format!("export RIVERRUN_FAIL_POINT={act}; exec \"$@\"");
+        let killed = trial.upgrade("second.yaml").within(&["sh", "-c"], &kill).finish();
+        assert_eq!(killed.code, None, "{act} was not reached: {killed}");
+        let status = trial.upgrade("second.yaml").arg("--dry-run").succeed().document()["status"].clone();
+        let expected = if act == "log.upgrade.appended:1" { "up_to_date" } else { "planned" };
+        assert_eq!(status, expected, "after {act}");
+    }
+    trial.run("second.yaml").workers(3).succeed();
+    trial.as_expected();
 }

@@ -164,6 +164,7 @@ impl Assembly<'_> {
         }
         PlannedStep {
             name: step.name.value.clone(),
+            was: step.was.clone(),
             operator: step.operator.name(),
             watermark,
             inputs,

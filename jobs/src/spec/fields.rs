@@ -323,6 +323,11 @@ pub static STEP: Section = Section {
         field("union", Kind::Section(&UNION), "Makes one stream of several with the same columns.").of(OPERATOR),
         field("window", Kind::Section(&WINDOW), "Aggregates rows by key in windows of event time.").of(OPERATOR),
         field("attribute", Kind::Section(&ATTRIBUTE), "Credits each conversion to a touch before it.").of(OPERATOR),
+        field(
+            "was",
+            Kind::Text,
+            "The name that the step had before: an upgrade brings its state over. Without effect otherwise, it may stay.",
+        ),
         later("sessionize", OPERATOR, "Groups a key's rows into sessions."),
         later("deduplicate", OPERATOR, "Drops rows seen before."),
         later("join", OPERATOR, "Joins two streams in a window."),

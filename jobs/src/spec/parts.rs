@@ -27,7 +27,10 @@ pub fn job(form: &Form, faults: &mut Vec<Fault>) -> Option<JobSpec> {
     let mut steps = Vec::new();
     for (name, step) in parts(form, "steps") {
         match operator_of(&step) {
-            Some(operator) => steps.push(StepSpec { name, operator }),
+            Some(operator) => {
+                let was = step.text("was").map(|text| text.value);
+                steps.push(StepSpec { name, was, operator });
+            }
             None => broken.push(name.value),
         }
     }

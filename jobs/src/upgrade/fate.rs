@@ -68,35 +68,57 @@ pub struct Fates {
     pub parts: Vec<Part>,
     /// The tables that go on, by step.
     pub tables: BTreeMap<String, Vec<TableFate>>,
+    /// What steps were called before, of those that were called otherwise.
+    pub former: BTreeMap<String, String>,
 }
 
-/// Compares two shapes. `rows` tells how many rows the state files of an old step hold.
-pub fn fates(old: &Shape, new: &Shape, rows: &dyn Fn(&str) -> u64) -> Fates {
-    let mut fates = Fates::default();
+impl Fates {
+    /// Returns what a step of the new plan was called in the old one.
+    pub fn former<'s>(&'s self, step: &'s str) -> &'s str {
+        self.former.get(step).map_or(step, String::as_str)
+    }
+}
+
+/// Compares two shapes. `was` names the former names of steps, `rows` tells how many rows the state files of an old step hold.
+pub fn fates(old: &Shape, new: &Shape, was: &BTreeMap<String, String>, rows: &dyn Fn(&str) -> u64) -> Fates {
+    // Once the old plan has the new name, the former one is history.
+    let renamed = |(name, was): &(&String, &String)| {
+        new.step(name).is_some() && old.step(name).is_none() && old.step(was).is_some() && new.step(was).is_none()
+    };
+    let former = was.iter().filter(renamed).map(|(name, was)| (name.clone(), was.clone())).collect();
+    let mut fates = Fates { former, ..Fates::default() };
     for source in &new.sources {
         fates.parts.push(source_fate(old.sources.iter().find(|it| it.name == source.name), source));
     }
     for step in &new.steps {
-        let Verdict { part, tables } = step_fate(old.step(&step.name), step, rows(&step.name));
+        let former = fates.former(&step.name).to_owned();
+        let Verdict { part, tables } = step_fate(old.step(&former), step, rows(&former));
         fates.parts.push(part);
         fates.tables.insert(step.name.clone(), tables);
     }
     for sink in &new.sinks {
         fates.parts.push(sink_fate(old.sinks.iter().find(|it| it.name == sink.name), sink));
     }
-    fates.parts.extend(gone(old, new, rows));
+    let gone: Vec<Part> = gone(old, new, &fates.former, rows).collect();
+    fates.parts.extend(gone);
     fates.parts.sort_by_key(|part| part.kind);
     fates
 }
 
 /// Returns the parts that are no longer there.
-fn gone<'a>(old: &'a Shape, new: &'a Shape, rows: &'a dyn Fn(&str) -> u64) -> impl Iterator<Item = Part> + 'a {
+fn gone<'a>(
+    old: &'a Shape,
+    new: &'a Shape,
+    former: &'a BTreeMap<String, String>,
+    rows: &'a dyn Fn(&str) -> u64,
+) -> impl Iterator<Item = Part> + 'a {
     let sources =
         old.sources.iter().filter(|it| !new.sources.iter().any(|other| other.name == it.name)).map(|source| {
             let note = "it is not read any further, and its positions are forgotten".to_owned();
             Part::lost(Kind::Source, &source.name, Fate::Gone, note)
         });
-    let steps = old.steps.iter().filter(|it| new.step(&it.name).is_none()).map(|step| match rows(&step.name) {
+    let is_gone = |step: &&StepShape| new.step(&step.name).is_none() && !former.values().any(|it| *it == step.name);
+    let steps = old.steps.iter().filter(is_gone).map(|step| match rows(&step.name) {
         0 => Part::of(Kind::Step, &step.name, Fate::Gone, Vec::new()),
         _ => Part::lost(Kind::Step, &step.name, Fate::Gone, "its state is dropped".to_owned()),
     });
@@ -161,6 +183,9 @@ fn step_fate(old: Option<&StepShape>, new: &StepShape, rows: u64) -> Verdict {
         return without(part(Fate::Kept, vec!["it has kept nothing yet".to_owned()]));
     }
     let mut fitting = Fitting::default();
+    if old.name != new.name {
+        fitting.note(format!("it was called `{}`", old.name));
+    }
     fitting.meaning(old, new);
     let tables: Vec<TableFate> = new.tables.iter().filter_map(|table| fitting.table(old, table)).collect();
     fitting.settings(old, new);
@@ -209,9 +234,10 @@ impl Fitting {
             self.notes.push(format!("its table `{}` begins empty", new.name));
             return None;
         };
-        let sources: Vec<Option<String>> = new.columns.iter().map(|column| self.column(old, column)).collect();
+        let sources: Vec<Option<String>> = new.columns.iter().map(|column| self.column(old, new, column)).collect();
         for column in &old.columns {
-            if !new.columns.iter().any(|other| other.name == column.name) {
+            let used = sources.iter().flatten().any(|source| *source == column.name);
+            if !used && !new.columns.iter().any(|other| other.name == column.name) {
                 self.dropped(column);
             }
         }
@@ -222,9 +248,20 @@ impl Fitting {
         Some(TableFate { table: new.name.clone(), columns: (!same).then_some(sources) })
     }
 
-    /// Returns the column from which `new` is filled.
-    fn column(&mut self, old: &TableShape, new: &ColumnShape) -> Option<String> {
-        let found = old.columns.iter().find(|column| column.name == new.name);
+    /// Returns the column from which `new` is filled: the one of its name, or one that is called otherwise now and holds the same.
+    fn column(&mut self, old: &TableShape, table: &TableShape, new: &ColumnShape) -> Option<String> {
+        let named = old.columns.iter().find(|column| column.name == new.name);
+        let found = named.or_else(|| {
+            let same = |column: &&ColumnShape| {
+                !table.columns.iter().any(|other| other.name == column.name) && holds_the_same(column, new)
+            };
+            let found = old.columns.iter().find(same)?;
+            let note = format!("{} was called {}", said(part_of(new)), said(part_of(found)));
+            if !self.notes.contains(&note) {
+                self.note(note);
+            }
+            Some(found)
+        });
         match &new.role {
             Role::Key => self.key(found, new),
             Role::Carried => self.carried(found, new),
@@ -240,7 +277,7 @@ impl Fitting {
                 self.fatal.push(format!("{name} was of the type {} and is of {}", old.data_type, new.data_type));
             }
             Some(old) if old.of != new.of => self.fatal.push(format!("{name} is not what it was: another definition")),
-            Some(_) => return Some(new.name.clone()),
+            Some(old) => return Some(old.name.clone()),
         }
         None
     }
@@ -264,7 +301,7 @@ impl Fitting {
         if old.of != new.of {
             self.notes.push(format!("`{name}` has another definition; rows that it has kept have it by the former"));
         }
-        Some(name.clone())
+        Some(old.name.clone())
     }
 
     fn part(&mut self, found: Option<&ColumnShape>, new: &ColumnShape, of: &str) -> Option<String> {
@@ -273,10 +310,10 @@ impl Fitting {
             Some(old) if old.of != new.of => {
                 format!("`{of}` is computed otherwise: in windows that are open it lacks the rows before the upgrade")
             }
-            Some(old) if old.data_type == new.data_type => return Some(new.name.clone()),
+            Some(old) if old.data_type == new.data_type => return Some(old.name.clone()),
             Some(old) if widens(&old.data_type, &new.data_type) => {
                 self.note(format!("`{of}` is widened from {} to {}", old.data_type, new.data_type));
-                return Some(new.name.clone());
+                return Some(old.name.clone());
             }
             Some(_) => {
                 format!("`{of}` has another type: in windows that are open it lacks the rows before the upgrade")
@@ -289,11 +326,7 @@ impl Fitting {
     }
 
     fn dropped(&mut self, old: &ColumnShape) {
-        let name = match &old.role {
-            Role::Part(of) => of,
-            Role::Key | Role::Carried => &old.name,
-        };
-        let note = format!("{} is dropped", said(name));
+        let note = format!("{} is dropped", said(part_of(old)));
         if !self.notes.contains(&note) {
             self.note(note);
         }
@@ -321,6 +354,26 @@ impl Fitting {
             self.notes.push("other rows reach it from now on; what it has kept is of the former ones".to_owned());
         }
     }
+}
+
+/// Returns the name of what a column is, or is part of.
+fn part_of(column: &ColumnShape) -> &str {
+    match &column.role {
+        Role::Part(of) => of,
+        Role::Key | Role::Carried => &column.name,
+    }
+}
+
+/// Returns whether two columns of different names hold the same.
+fn holds_the_same(old: &ColumnShape, new: &ColumnShape) -> bool {
+    // The parts of an aggregate are told apart by what follows its name.
+    let suffix = |column: &ColumnShape| column.name.get(part_of(column).len()..).map(str::to_owned);
+    let alike = match (&old.role, &new.role) {
+        (Role::Carried, Role::Carried) => true,
+        (Role::Part(_), Role::Part(_)) => suffix(old) == suffix(new),
+        _ => false,
+    };
+    alike && !new.of.is_empty() && old.of == new.of
 }
 
 /// Returns how a person knows a column of the state.

@@ -50,7 +50,7 @@ pub fn verify(store: Store, job: &str) -> Result<Report, StateError> {
         report: Report { job: job.to_string(), ..Report::default() },
         folder,
         shards: file.shards,
-        plan: (bounds.floor == 0).then_some(file.plan),
+        plan: (bounds.floor == 0 && file.savepoint.is_none()).then_some(file.plan),
         prev: None,
         generation: 0,
         last: None,

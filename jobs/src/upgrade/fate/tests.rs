@@ -2,6 +2,11 @@
 
 use super::*;
 
+/// The fates of a change of `JOB` in which no step says what it was called.
+fn fates(old: &Shape, new: &Shape, rows: &dyn Fn(&str) -> u64) -> Fates {
+    super::fates(old, new, &BTreeMap::new(), rows)
+}
+
 const JOB: &str = r#"
 job: shop
 sources:
@@ -205,4 +210,35 @@ fn a_step_that_has_kept_nothing_loses_nothing() {
     let changed = shape(&edited(&[("tumble: 1m", "tumble: 5m")]));
     let Part { fate, loses, .. } = part(&fates(&shape(JOB), &changed, &|_| 0), "minutes");
     assert_eq!((fate, loses), (Fate::Kept, false));
+}
+
+#[test]
+fn what_is_called_otherwise_is_found_again() {
+    check(
+        &[("clicks: \"count(*)\"", "all_clicks: \"count(*)\"")],
+        "minutes",
+        "Migrated `all_clicks` was called `clicks`",
+    );
+    check(
+        &[("price: \"decimal(12,2)\", at", "amount: { path: price, type: \"decimal(12,2)\" }, at")],
+        "attributed",
+        "Migrated `amount` was called `price`",
+    );
+    let swapped =
+        [("max(price)", "count(distinct user_id)"), ("users: \"count(distinct user_id)\"", "users: \"max(price)\"")];
+    check(&swapped, "minutes", "Migrated `most` was called `users`; `users` was called `most`");
+    // A name that is there is believed first.
+    let taken = [("max(price)", "min(price)"), ("users: \"count(distinct user_id)\"", "users: \"max(price)\"")];
+    check(&taken, "minutes", "Reset! `most` is computed otherwise");
+    let renamed =
+        edited(&[("  minutes:\n", "  per_minute:\n    was: minutes\n"), ("from: minutes", "from: per_minute")]);
+    let was = BTreeMap::from([("per_minute".to_owned(), "minutes".to_owned())]);
+    let told = super::fates(&shape(JOB), &shape(&renamed), &was, &|_| 7);
+    let Part { fate, notes, loses, .. } = part(&told, "per_minute");
+    assert_eq!((fate, loses, notes[0].as_str()), (Fate::Migrated, false, "it was called `minutes`"));
+    assert!(!told.parts.iter().any(|part| part.name == "minutes"), "it is not gone: {told:?}");
+    assert_eq!((told.former("per_minute"), told.former("attributed")), ("minutes", "attributed"));
+    // From then on the line is without effect.
+    let told = super::fates(&shape(&renamed), &shape(&renamed), &was, &|_| 7);
+    assert_eq!(part(&told, "per_minute").fate, Fate::Kept);
 }
