@@ -12,7 +12,7 @@ use crate::support::process::Stop;
 use crate::support::{Place, Shop};
 
 /// Ticks so small that a run can be stopped in its middle.
-const SLOW: &[&str] = &["--state", "state", "--set", "commit.every=10ms", "--set", "checkpoint.every=100ms"];
+const SLOW: &[&str] = &["--state", "state", "--set", "commit.every=50ms", "--set", "checkpoint.every=200ms"];
 
 /// A job of each kind of state.
 const JOBS: &[(&str, &str)] = &[
