@@ -365,6 +365,10 @@ pub enum CheckpointsCommand {
     Query(CheckpointsQueryArgs),
     /// Shows what changed in the state between two checkpoints.
     Diff(CheckpointsDiffArgs),
+    /// Names a checkpoint, which is then kept until it is unpinned: a savepoint.
+    Pin(CheckpointsPinArgs),
+    /// Deletes a savepoint.
+    Unpin(CheckpointsUnpinArgs),
 }
 
 /// `checkpoints ls` and `verify`.
@@ -446,6 +450,31 @@ pub struct CheckpointsDiffArgs {
     pub set: Vec<String>,
 }
 
+/// `checkpoints pin`.
+#[derive(Clone, Debug, Args)]
+pub struct CheckpointsPinArgs {
+    /// The job and its state.
+    #[command(flatten)]
+    pub job: CheckpointsArgs,
+    /// The name of the savepoint.
+    #[arg(value_name = "NAME", value_parser = savepoint_name)]
+    pub name: String,
+    /// The checkpoint after this tick [default: the newest].
+    #[arg(long, value_name = "T", env = "RIVERRUN_TICK")]
+    pub tick: Option<u64>,
+}
+
+/// `checkpoints unpin`.
+#[derive(Clone, Debug, Args)]
+pub struct CheckpointsUnpinArgs {
+    /// The job and its state.
+    #[command(flatten)]
+    pub job: CheckpointsArgs,
+    /// The name of the savepoint.
+    #[arg(value_name = "NAME", value_parser = savepoint_name)]
+    pub name: String,
+}
+
 /// `demo`.
 #[derive(Clone, Debug, Args)]
 pub struct DemoArgs {
@@ -501,6 +530,11 @@ pub struct CompletionArgs {
 /// Switches take 1, yes, on, true and their opposites from the environment.
 fn switch() -> BoolishValueParser {
     BoolishValueParser::new()
+}
+
+/// Reads the name of a savepoint.
+fn savepoint_name(text: &str) -> Result<String, String> {
+    riverrun_state::savepoint::check_name(text).map(|()| text.to_owned())
 }
 
 /// Reads a span of time as job files write it: `500ms`, `30s`, `5m`, `2h`.

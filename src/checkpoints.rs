@@ -9,9 +9,11 @@ use riverrun_jobs::kept::kept;
 use riverrun_state::inspect::tables::{Kept, Tables, tables};
 use riverrun_state::inspect::{self, Detail};
 use riverrun_state::record::FileEntry;
-use riverrun_state::{StateError, Store};
+use riverrun_state::{StateError, Store, savepoint};
 
-use crate::args::{At, CheckpointsArgs, CheckpointsCommand, CheckpointsShowArgs, Global};
+use crate::args::{
+    At, CheckpointsArgs, CheckpointsCommand, CheckpointsPinArgs, CheckpointsShowArgs, CheckpointsUnpinArgs, Global,
+};
 use crate::exit::{Done, Exit, Failure};
 use crate::job;
 use crate::output::{self, Format, Stdout, grouped};
@@ -26,6 +28,8 @@ pub fn checkpoints(command: &CheckpointsCommand, global: &Global) -> Done {
         CheckpointsCommand::Verify(args) => verify(args, global),
         CheckpointsCommand::Query(args) => query::query(args, global),
         CheckpointsCommand::Diff(args) => diff::diff(args, global),
+        CheckpointsCommand::Pin(args) => pin(args, global),
+        CheckpointsCommand::Unpin(args) => unpin(args, global),
     }
 }
 
@@ -89,7 +93,8 @@ fn no_checkpoint(job: &str, tick: Option<u64>) -> Failure {
 
 fn failed(error: StateError) -> Failure {
     let exit = match &error {
-        StateError::OtherJob { .. } => Exit::NotFound,
+        StateError::OtherJob { .. } | StateError::NoSavepoint { .. } => Exit::NotFound,
+        StateError::SavepointExists { .. } => Exit::Conflict,
         StateError::Fenced(_) | StateError::Held { .. } => Exit::Fenced,
         _ => Exit::Storage,
     };
@@ -118,6 +123,21 @@ fn ls(args: &CheckpointsArgs, global: &Global) -> Done {
             let header = ["tick", "published", "generation", "files", "stored rows", "size", "new", ""];
             let rows = overview.checkpoints.iter().map(row).collect();
             stdout.line(&output::table(&header, &[0, 2, 3, 4, 5, 6], rows).to_string())?;
+            if !overview.savepoints.is_empty() {
+                let row = |named: &inspect::Named| {
+                    let it = &named.summary;
+                    vec![
+                        named.name.clone(),
+                        grouped(it.tick),
+                        it.at.clone(),
+                        it.files.to_string(),
+                        output::bytes(it.bytes),
+                    ]
+                };
+                let rows = overview.savepoints.iter().map(row).collect();
+                let table = output::table(&["savepoint", "tick", "published", "files", "size"], &[1, 3, 4], rows);
+                stdout.line(&format!("\n{table}"))?;
+            }
             if !global.quiet {
                 let running = if overview.running == Some(true) { ", running" } else { "" };
                 eprintln!(
@@ -141,6 +161,11 @@ fn show(args: &CheckpointsShowArgs, global: &Global) -> Done {
         Format::Table => stdout.line(&described(&detail))?,
     }
     stdout.flush()
+}
+
+fn no_checkpoint(job: &str, tick: Option<u64>) -> Failure {
+    let which = tick.map_or_else(|| "no checkpoint yet".to_owned(), |tick| format!("no checkpoint at tick {tick}"));
+    Failure::new(Exit::NotFound, format!("job `{job}` has {which}"))
 }
 
 fn described(detail: &Detail) -> String {
@@ -191,6 +216,34 @@ fn described(detail: &Detail) -> String {
 
 fn section(text: &mut String, title: &str, table: &comfy_table::Table) {
     text.push_str(&format!("\n{title}\n{table}\n"));
+}
+
+fn pin(args: &CheckpointsPinArgs, global: &Global) -> Done {
+    let (store, job) = open(&args.job, global)?;
+    let Some(savepoint) = savepoint::create(store, &job, &args.name, args.tick).map_err(failed)? else {
+        return Err(no_checkpoint(&job, args.tick));
+    };
+    let mut stdout = Stdout::lock();
+    match global.output {
+        Format::Json => stdout.document(&inspect::Named::of(&savepoint))?,
+        Format::Table if !global.quiet => {
+            eprintln!(
+                "savepoint `{}` of job `{job}` is the checkpoint at tick {}",
+                args.name, savepoint.checkpoint.tick
+            );
+        }
+        Format::Table => {}
+    }
+    stdout.flush()
+}
+
+fn unpin(args: &CheckpointsUnpinArgs, global: &Global) -> Done {
+    let (store, job) = open(&args.job, global)?;
+    savepoint::delete(store, &job, &args.name).map_err(failed)?;
+    if !global.quiet {
+        eprintln!("savepoint `{}` of job `{job}` is gone; the job deletes its files as it goes on", args.name);
+    }
+    Ok(())
 }
 
 fn verify(args: &CheckpointsArgs, global: &Global) -> Done {

@@ -18,7 +18,7 @@ use riverrun_dataflow::journal::LaneToken;
 use riverrun_dataflow::sink::{Claim, Promise, Token};
 use riverrun_dataflow::tick::Timeline;
 use riverrun_state::{
-    Begin, Holder, InputSplit, Inputs, JobSpec, JobState, Retention, SinkLanes, Started, Store, Succession,
+    Begin, Holder, InputSplit, Inputs, JobSpec, JobState, KeepLog, Retention, SinkLanes, Started, Store, Succession,
 };
 use serde::Serialize;
 
@@ -175,7 +175,7 @@ fn open(plan: &Plan, connected: &Connected, options: &RunOptions) -> Result<Star
     let store = Store::folder(&options.state)?;
     let mut started = JobState::open(store, spec)?.start()?;
     if plan.settings().journal_keep == Keep::All {
-        started.retain(Retention { checkpoints: usize::MAX, ..Retention::default() });
+        started.retain(Retention { log: KeepLog::All, ..Retention::default() });
     }
     Ok(started)
 }

@@ -1,9 +1,11 @@
-//! Collection: deletes the log records and state files that no kept checkpoint needs.
+//! Collection: deletes the log records and state files that no kept checkpoint and no savepoint needs.
 //!
 //! Runs on the journal's thread after a checkpoint of its own generation, a bounded piece at a time. The floor is raised
-//! before a record is deleted, so a process that was paused cannot take a collected number for a free one. Files of later
+//! before a record is deleted, so a process that was paused cannot take a collected number for a free one; savepoints are
+//! looked for after it was raised, so one that is being made is either seen or sees the floor. Files of later
 //! generations are never touched, those of earlier ones that no kept checkpoint names are orphans, those of our own are
-//! deleted when the last checkpoint that names them goes. A crash anywhere leaves only what the next run collects.
+//! deleted when the last checkpoint that names them goes. A crash or a failure anywhere leaves only what the next run
+//! collects.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -14,9 +16,11 @@ use riverrun_dataflow::fail_point::reach;
 use crate::error::StateError;
 use crate::events::CollectionFailed;
 use crate::folder::Folder;
-use crate::log::{Backwards, Bounds, LogReader};
+use crate::log::{Backwards, Bounds, LogReader, oldest_of};
 use crate::record::{Body, Checkpoint, written_now};
+use crate::savepoint;
 use crate::states::SharedLedger;
+use crate::store::{Created, Listed};
 
 /// Records read, or objects deleted, after one checkpoint.
 const PIECE: usize = 256;
@@ -30,11 +34,22 @@ pub struct Retention {
     pub checkpoints: usize,
     /// And all that are younger than this.
     pub keep_for: Duration,
+    /// How much of the log is kept.
+    pub log: KeepLog,
+}
+
+/// How much of the log is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeepLog {
+    /// What a restart from the oldest kept checkpoint needs.
+    Needed,
+    /// All of it, so that every tick can be derived again from the first; the files of old checkpoints go all the same.
+    All,
 }
 
 impl Default for Retention {
     fn default() -> Retention {
-        Retention { checkpoints: 3, keep_for: Duration::from_secs(3600) }
+        Retention { checkpoints: 3, keep_for: Duration::from_secs(3600), log: KeepLog::Needed }
     }
 }
 
@@ -47,7 +62,12 @@ pub struct Collector {
     generation: u64,
     /// The checkpoint record from which this generation was restored; later ones of earlier runs were passed over.
     base: u64,
+    /// As it is in the store.
     floor: u64,
+    /// Records up to this number are gone or doomed.
+    records_to: u64,
+    /// The number of the oldest checkpoint whose files are kept, as the store says.
+    oldest: u64,
     /// Checkpoints that are not collected, newest first. The beginning of the job counts as one, without files.
     kept: VecDeque<Kept>,
     /// The older part of the log that was not looked through yet, for checkpoints of earlier runs.
@@ -55,11 +75,16 @@ pub struct Collector {
     /// An upgrade was seen: no checkpoint before it can be restored by the plan that runs.
     upgraded: bool,
     /// When the oldest record that was seen was written.
-    oldest: String,
+    oldest_at: String,
+    /// Files of checkpoints that were dropped, until it is known that nobody needs them.
+    loose: BTreeSet<String>,
+    /// Checkpoints were dropped since it was last looked what nobody needs.
+    dropped: bool,
     /// Paths of objects to be deleted.
     doomed: VecDeque<String>,
     /// What earlier runs left behind was found.
     swept: bool,
+    /// The last attempt failed, and that was said.
     failed: bool,
 }
 
@@ -97,13 +122,15 @@ fn time_of(at: &str) -> Option<DateTime<Utc>> {
 }
 
 impl Collector {
-    /// Returns the collector of `generation`, which recovered from the checkpoint record `base` of a log within `bounds`.
+    /// Returns the collector of `generation`, which recovered from the checkpoint record `base` of a log within `bounds`;
+    /// `oldest` is the oldest checkpoint whose files are kept.
     pub fn new(
         folder: Folder,
         reader: LogReader,
         retention: Retention,
         generation: u64,
         bounds: Bounds,
+        oldest: u64,
         base: Option<u64>,
     ) -> Collector {
         let unseen = reader.backwards(bounds);
@@ -114,53 +141,68 @@ impl Collector {
             generation,
             base: base.unwrap_or(0),
             floor: bounds.floor,
+            records_to: bounds.floor,
+            oldest,
             kept: VecDeque::new(),
             unseen: Some(unseen),
             upgraded: false,
-            oldest: written_now(),
+            oldest_at: written_now(),
+            loose: BTreeSet::new(),
+            dropped: false,
             doomed: VecDeque::new(),
             swept: false,
             failed: false,
         }
     }
 
-    /// Notes that `checkpoint` was published just now as record `seq`, and deletes a piece of what is no longer needed. Failure is logged: it
-    /// loses nothing but room.
+    /// Notes that `checkpoint` was published just now as record `seq`, and deletes a piece of what is no longer needed. Failure
+    /// loses nothing but room: it is logged once, and tried again after the next checkpoint.
     pub fn published(&mut self, seq: u64, checkpoint: &Checkpoint, ledger: &SharedLedger) {
         self.kept.push_front(Kept::of(seq, checkpoint, &written_now()));
-        if self.failed {
-            return;
-        }
-        if let Err(error) = self.collect(ledger) {
-            CollectionFailed(&error).log();
-            self.failed = true;
+        match self.collect(seq, ledger) {
+            Ok(()) => self.failed = false,
+            Err(error) => {
+                if !self.failed {
+                    CollectionFailed(&error).log();
+                }
+                self.failed = true;
+            }
         }
     }
 
-    fn collect(&mut self, ledger: &SharedLedger) -> Result<(), StateError> {
+    fn collect(&mut self, seq: u64, ledger: &SharedLedger) -> Result<(), StateError> {
         self.look_back()?;
         if self.unseen.is_some() {
             return Ok(());
         }
         let left = self.left();
-        let target = self.kept.iter().take(left).map(|kept| kept.after - 1).min().unwrap_or(0);
-        let step = if self.swept { FLOOR_STEP } else { 1 };
-        if left < self.kept.len() && target >= self.floor + step {
-            let dropped = self.kept.split_off(left);
-            self.raise(target)?;
-            self.drop_files(dropped, ledger);
+        if self.is_worthwhile(left) {
+            if self.reader.bytes(seq + 1)?.is_some() {
+                // Another generation runs the job: what is needed is for it to say.
+                return Ok(());
+            }
+            if self.mark(left)? {
+                self.loose.extend(self.kept.split_off(left).into_iter().flat_map(|kept| kept.files));
+                self.dropped = true;
+            }
+        }
+        if self.dropped {
+            self.doom(ledger)?;
+            self.dropped = false;
         }
         if !self.swept {
             self.sweep(ledger)?;
             self.swept = true;
         }
-        let piece = self.doomed.len().min(PIECE);
-        self.doomed.drain(..piece).try_for_each(|path| {
-            reach("collect.delete");
-            self.folder.store().delete(&path)?;
-            reach("collect.deleted");
-            Ok(())
-        })
+        let piece: Vec<String> = self.doomed.iter().take(PIECE).cloned().collect();
+        if piece.is_empty() {
+            return Ok(());
+        }
+        reach("collect.delete");
+        self.folder.store().delete_all(&piece)?;
+        reach("collect.deleted");
+        self.doomed.drain(..piece.len());
+        Ok(())
     }
 
     /// Looks through a piece of the log of earlier runs.
@@ -169,15 +211,19 @@ impl Collector {
         for _ in 0..PIECE {
             let Some(record) = unseen.next() else {
                 self.unseen = None;
-                if self.floor == 0 {
-                    self.kept.push_back(Kept::beginning(&self.oldest));
+                if self.floor == 0 && self.oldest == 0 {
+                    self.kept.push_back(Kept::beginning(&self.oldest_at));
                 }
                 return Ok(());
             };
             let record = record?;
-            self.oldest.clone_from(&record.header.at);
+            self.oldest_at.clone_from(&record.header.at);
             if let Some(checkpoint) = record.body.checkpoint() {
                 let seq = record.header.seq;
+                if seq < self.oldest {
+                    self.unseen = None;
+                    return Ok(());
+                }
                 let counts = seq <= self.base && !self.upgraded;
                 self.kept.push_back(Kept { counts, ..Kept::of(seq, checkpoint, &record.header.at) });
             }
@@ -203,44 +249,90 @@ impl Collector {
         left
     }
 
-    /// Dooms the files of dropped checkpoints that nobody needs.
-    fn drop_files(&mut self, dropped: VecDeque<Kept>, ledger: &SharedLedger) {
-        let dropped: BTreeSet<String> = dropped.into_iter().flat_map(|kept| kept.files).collect();
-        let needed = self.needed(ledger);
-        self.doomed.extend(dropped.difference(&needed).map(|path| self.folder.inside(path)));
+    /// Returns whether enough can go, if `left` checkpoints are left, to mark it in the store.
+    fn is_worthwhile(&self, left: usize) -> bool {
+        let step = if self.swept { FLOOR_STEP } else { 1 };
+        let from = match self.retention.log {
+            KeepLog::Needed => self.floor,
+            KeepLog::All => self.oldest,
+        };
+        left < self.kept.len() && self.target(left) >= from + step
     }
 
-    fn needed(&self, ledger: &SharedLedger) -> BTreeSet<String> {
-        let mut needed = ledger.lock().paths();
-        needed.extend(self.kept.iter().flat_map(|kept| kept.files.iter().cloned()));
-        needed
+    /// Returns up to which record the log is not needed for the `left` newest checkpoints.
+    fn target(&self, left: usize) -> u64 {
+        self.kept.iter().take(left).map(|kept| kept.after - 1).min().unwrap_or(0)
     }
 
-    /// Raises the floor to `target` and dooms the records up to it. The floor tells which is the oldest checkpoint that still
-    /// has its files: records of older ones may stand above the floor, since they came late.
-    fn raise(&mut self, target: u64) -> Result<(), StateError> {
-        let store = self.folder.store();
-        let oldest = self.kept.back().map_or(0, |kept| kept.seq);
+    /// Says in the store that only the `left` newest checkpoints have their files from now on, and raises the floor unless all of the log is
+    /// kept. Returns whether that is so now.
+    ///
+    /// The floor tells which is the oldest checkpoint that has its files: records of older ones may stand above the floor,
+    /// since they came late.
+    fn mark(&mut self, left: usize) -> Result<bool, StateError> {
+        let oldest = self.kept[left - 1].seq;
+        let (target, path) = match self.retention.log {
+            KeepLog::Needed => (self.target(left), self.reader.floor_path(self.target(left))),
+            KeepLog::All => (self.floor, self.reader.oldest_path(oldest)),
+        };
+        // A floor of an earlier attempt, whose answer was lost, may name another checkpoint: then the next one is waited for.
         reach("collect.raise");
-        store.create(&self.folder.inside(&format!("floor/{target:020}")), format!("{oldest}\n").into_bytes())?;
-        reach("collect.raised");
-        let inputs: BTreeSet<u64> = self.kept.iter().filter_map(|kept| kept.inputs).collect();
-        let records = (self.floor + 1..=target).filter(|seq| !inputs.contains(seq));
-        self.doomed.extend(records.map(|seq| self.reader.path(seq)));
-        if self.floor > 0 {
-            self.doomed.push_back(self.folder.inside(&format!("floor/{:020}", self.floor)));
+        if self.folder.store().create(&path, format!("{oldest}\n").into_bytes())? != Created::Ours {
+            return Ok(false);
         }
-        self.floor = target;
+        reach("collect.raised");
+        (self.floor, self.oldest) = (target, oldest);
+        Ok(true)
+    }
+
+    /// Dooms what nobody needs of what was dropped: records, files, floors.
+    fn doom(&mut self, ledger: &SharedLedger) -> Result<(), StateError> {
+        let needed = self.needed(ledger)?;
+        let marks = self.folder.store().list(&self.folder.inside("floor"))?;
+        for path in std::mem::take(&mut self.loose) {
+            if needed.pinned.contains(&path) {
+                // Looked at again when more is dropped: the savepoint may be gone by then.
+                self.loose.insert(path);
+            } else if !needed.files.contains(&path) {
+                self.doomed.push_back(self.folder.inside(&path));
+            }
+        }
+        let records = (self.records_to + 1..=self.floor).filter(|seq| !needed.inputs.contains(seq));
+        self.doomed.extend(records.map(|seq| self.reader.path(seq)));
+        self.records_to = self.floor;
+        let known: BTreeSet<String> = self.doomed.iter().cloned().collect();
+        self.doomed.extend(self.outdated(marks).filter(|path| !known.contains(path)));
         Ok(())
     }
 
-    /// Dooms what earlier runs left behind: records and floors below the floor, files of earlier generations that nobody
+    /// Returns those of `marks` that greater ones have outdated.
+    fn outdated(&self, marks: Vec<Listed>) -> impl Iterator<Item = String> + use<> {
+        let (floor, oldest) = (self.reader.floor_path(self.floor), self.reader.oldest_path(self.oldest));
+        let is_outdated = move |path: &String| match oldest_of(path) {
+            Some(_) => *path < oldest,
+            None => *path < floor,
+        };
+        marks.into_iter().map(|mark| mark.path).filter(is_outdated)
+    }
+
+    fn needed(&self, ledger: &SharedLedger) -> Result<Needed, StateError> {
+        let savepoints = savepoint::all(&self.folder)?;
+        let mut files = ledger.lock().paths();
+        files.extend(self.kept.iter().flat_map(|kept| kept.files.iter().cloned()));
+        let pins = || savepoints.iter().map(|savepoint| &savepoint.checkpoint);
+        let mut inputs: BTreeSet<u64> = self.kept.iter().filter_map(|kept| kept.inputs).collect();
+        inputs.extend(pins().filter_map(|checkpoint| Some(checkpoint.inputs?.seq)));
+        let pinned = pins().flat_map(|checkpoint| checkpoint.files().map(|file| file.path));
+        let pinned = pinned.filter(|path| !files.contains(path)).collect();
+        Ok(Needed { files, pinned, inputs })
+    }
+
+    /// Dooms what earlier runs left behind: records and marks below the floor, files of earlier generations that nobody
     /// needs.
     fn sweep(&mut self, ledger: &SharedLedger) -> Result<(), StateError> {
         let store = self.folder.store();
-        let needed = self.needed(ledger);
-        let inputs: BTreeSet<String> =
-            self.kept.iter().filter_map(|kept| Some(self.reader.path(kept.inputs?))).collect();
+        let needed = self.needed(ledger)?;
+        let inputs: BTreeSet<String> = needed.inputs.iter().map(|seq| self.reader.path(*seq)).collect();
         let below = self.reader.path(self.floor);
         let mut found: BTreeSet<String> = BTreeSet::new();
         for record in store.list(&self.folder.inside("log"))? {
@@ -248,20 +340,34 @@ impl Collector {
                 found.insert(record.path);
             }
         }
-        let floor = self.folder.inside(&format!("floor/{:020}", self.floor));
-        found.extend(store.list(&self.folder.inside("floor"))?.into_iter().map(|it| it.path).filter(|it| *it < floor));
+        found.extend(self.outdated(store.list(&self.folder.inside("floor"))?));
         let ours = self.folder.inside(&format!("state/g{:06}/", self.generation));
-        let needed: BTreeSet<String> = needed.iter().map(|path| self.folder.inside(path)).collect();
         for part in ["log", "floor"] {
             store.discard_unfinished(&self.folder.inside(part), &|_| true)?;
         }
         store.discard_unfinished(&self.folder.inside("state"), &|path| path < ours.as_str())?;
-        let files = store.list(&self.folder.inside("state"))?.into_iter().map(|file| file.path);
-        found.extend(files.filter(|path| *path < ours && !needed.contains(path)));
+        for file in store.list(&self.folder.inside("state"))?.into_iter().filter(|file| file.path < ours) {
+            let Some(path) = file.path.strip_prefix(&self.folder.inside("")) else { continue };
+            if needed.pinned.contains(path) {
+                self.loose.insert(path.to_string());
+            } else if !needed.files.contains(path) {
+                found.insert(file.path);
+            }
+        }
         let known: BTreeSet<String> = self.doomed.iter().cloned().collect();
         self.doomed.extend(found.difference(&known).cloned());
         Ok(())
     }
+}
+
+/// What must stay.
+struct Needed {
+    /// Files of kept checkpoints, and of those to come.
+    files: BTreeSet<String>,
+    /// Files that only savepoints name.
+    pinned: BTreeSet<String>,
+    /// Numbers of inputs records.
+    inputs: BTreeSet<u64>,
 }
 
 #[cfg(test)]

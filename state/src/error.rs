@@ -132,6 +132,34 @@ pub enum StateError {
         /// Why each checkpoint was refused, newest first.
         reasons: Vec<String>,
     },
+    /// There is no such savepoint (exit 78; 3 if a command was to show or delete it).
+    #[error("job `{job}` has no savepoint `{name}`\n  hint: `riverrun checkpoints ls {job}` lists them")]
+    NoSavepoint {
+        /// The job.
+        job: String,
+        /// The name.
+        name: String,
+    },
+    /// The name stands for another checkpoint (exit 5).
+    #[error(
+        "job `{job}` has a savepoint `{name}` already, of the checkpoint at tick {tick}\n  hint: choose another name, or delete it with `riverrun checkpoints unpin {job} {name}`"
+    )]
+    SavepointExists {
+        /// The job.
+        job: String,
+        /// The name.
+        name: String,
+        /// Its tick.
+        tick: u64,
+    },
+    /// A savepoint cannot be called so (exit 2).
+    #[error("`{name}` cannot be the name of a savepoint: {reason}")]
+    SavepointName {
+        /// The name.
+        name: String,
+        /// What a name is made of.
+        reason: String,
+    },
 }
 
 impl StateError {

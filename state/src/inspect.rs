@@ -19,12 +19,10 @@ pub use verify::{Report, verify};
 
 use crate::error::StateError;
 use crate::folder::{Folder, JobFile, Lock, SinkLanes};
-use crate::log::{Bounds, LogReader};
-use crate::record::{Body, Checkpoint, Foundation, Inputs, Record, TableFiles};
+use crate::log::LogReader;
+use crate::record::{Body, Checkpoint, Foundation, Header, Inputs, Record, TableFiles};
+use crate::savepoint::{self, Savepoint};
 use crate::store::Store;
-
-/// How often the log is read again because it was collected meanwhile.
-const ATTEMPTS: usize = 3;
 
 /// A job and its checkpoints.
 #[derive(Clone, Debug, Serialize)]
@@ -41,6 +39,18 @@ pub struct Overview {
     pub last_tick: Tick,
     /// The checkpoints, newest first.
     pub checkpoints: Vec<Summary>,
+    /// The savepoints, by name.
+    pub savepoints: Vec<Named>,
+}
+
+/// A savepoint in a line.
+#[derive(Clone, Debug, Serialize)]
+pub struct Named {
+    /// Its name.
+    pub name: String,
+    /// The checkpoint.
+    #[serde(flatten)]
+    pub summary: Summary,
 }
 
 /// A checkpoint in a line.
@@ -73,6 +83,13 @@ pub struct Summary {
     pub steps: BTreeMap<String, StepState>,
     /// The least committed tick of all lanes; `None` without sinks that have tokens.
     pub token: Option<Tick>,
+}
+
+impl Named {
+    /// Returns `savepoint` in a line.
+    pub fn of(savepoint: &Savepoint) -> Named {
+        Named { name: savepoint.name.clone(), summary: summary(&savepoint.header, &savepoint.checkpoint) }
+    }
 }
 
 /// What the files of a step hold.
@@ -150,15 +167,24 @@ pub struct LaneAt {
 /// Lists the checkpoints of `job`.
 pub fn list(store: Store, job: &str) -> Result<Overview, StateError> {
     let Look { folder, file, reader } = Look::at(store, job)?;
-    let (bounds, records) = settled(&reader, |bounds| reader.backwards(bounds).collect::<Result<Vec<_>, _>>())?;
+    let (bounds, records) = reader.settled(|bounds| reader.backwards(bounds).collect::<Result<Vec<_>, _>>())?;
+    let savepoints = savepoint::all(&folder)?;
     let last_tick = records.iter().map(|record| last_tick_of(&record.body)).max().unwrap_or(0);
-    let checkpoints = records.iter().filter_map(|record| Some(summary(record, record.body.checkpoint()?)));
+    let checkpoints = records.iter().filter_map(|record| {
+        let summary = summary(&record.header, record.body.checkpoint()?);
+        let upgraded_from = match &record.body {
+            Body::Upgrade(upgrade) => Some(upgrade.from_plan.clone()),
+            _ => None,
+        };
+        Some(Summary { upgraded_from, ..summary })
+    });
     Ok(Overview {
         running: Lock::is_held(&folder),
         generation: records.first().map_or(0, |record| record.header.generation),
         records: (records.last().map_or(0, |record| record.header.seq), bounds.last),
         last_tick,
         checkpoints: checkpoints.collect(),
+        savepoints: savepoints.iter().map(Named::of).collect(),
         job: file,
     })
 }
@@ -166,18 +192,15 @@ pub fn list(store: Store, job: &str) -> Result<Overview, StateError> {
 /// Shows the newest checkpoint of `job`, or the newest one at `tick`; `None` if there is none.
 pub fn show(store: Store, job: &str, tick: Option<Tick>) -> Result<Option<Detail>, StateError> {
     let Look { file, reader, .. } = Look::at(store, job)?;
-    let wanted = |record: &Record| {
-        record.body.checkpoint().is_some_and(|checkpoint| tick.is_none_or(|tick| tick == checkpoint.tick))
-    };
-    let (_, found) = settled(&reader, |bounds| {
-        let found = reader.backwards(bounds).find(|record| record.as_ref().map_or(true, wanted));
-        let Some(record) = found.transpose()? else { return Ok(None) };
-        let Some(checkpoint) = record.body.checkpoint() else { return Ok(None) };
-        let foundation = foundation_of(&reader, &record)?;
-        let (inputs, lanes) = foundation.map(|it| (it.inputs, it.lanes)).unwrap_or_default();
-        Ok(Some(detail(&record, checkpoint, &inputs, lanes.as_ref().unwrap_or(&file.lanes))))
-    })?;
-    Ok(found)
+    let Some(record) = reader.newest_checkpoint(tick)? else { return Ok(None) };
+    let Some(checkpoint) = record.body.checkpoint() else { return Ok(None) };
+    let foundation = foundation_of(&reader, &record)?;
+    let (inputs, lanes) = foundation.map(|it| (it.inputs, it.lanes)).unwrap_or_default();
+    let mut found = detail(&record.header, checkpoint, &inputs, lanes.as_ref().unwrap_or(&file.lanes));
+    if let Body::Upgrade(upgrade) = &record.body {
+        found.summary.upgraded_from = Some(upgrade.from_plan.clone());
+    }
+    Ok(Some(found))
 }
 
 /// Returns what the record of a checkpoint stands on: its own foundation, or the one that the checkpoint names.
@@ -193,13 +216,17 @@ fn foundation_of(reader: &LogReader, record: &Record) -> Result<Option<Foundatio
 
 /// A job that is looked at.
 pub(crate) struct Look {
-    pub folder: Folder,
-    pub file: JobFile,
-    pub reader: LogReader,
+    /// Its folder.
+    pub(crate) folder: Folder,
+    /// What was fixed when it was created.
+    pub(crate) file: JobFile,
+    /// Its log.
+    pub(crate) reader: LogReader,
 }
 
 impl Look {
-    pub fn at(store: Store, job: &str) -> Result<Look, StateError> {
+    /// Looks at `job`, which must have been created.
+    pub(crate) fn at(store: Store, job: &str) -> Result<Look, StateError> {
         let folder = Folder::of(Arc::new(store), job)?;
         let Some(file) = folder.read()? else {
             let reason = "the job never ran with this state folder".into();
@@ -211,21 +238,6 @@ impl Look {
     }
 }
 
-/// Runs `look` on the log, again if the log was collected under its hands.
-pub(crate) fn settled<T>(
-    reader: &LogReader,
-    look: impl Fn(Bounds) -> Result<T, StateError>,
-) -> Result<(Bounds, T), StateError> {
-    let mut attempt = 1;
-    loop {
-        let bounds = reader.bounds()?;
-        match look(bounds) {
-            Err(StateError::Damaged { .. }) if attempt < ATTEMPTS && reader.floor()? > bounds.floor => attempt += 1,
-            result => return Ok((bounds, result?)),
-        }
-    }
-}
-
 fn last_tick_of(body: &Body) -> Tick {
     match body {
         Body::Ticks(ticks) => ticks.last,
@@ -233,7 +245,7 @@ fn last_tick_of(body: &Body) -> Tick {
     }
 }
 
-fn summary(record: &Record, checkpoint: &Checkpoint) -> Summary {
+fn summary(header: &Header, checkpoint: &Checkpoint) -> Summary {
     let mut steps: BTreeMap<String, StepState> = BTreeMap::new();
     let (mut files, mut bytes, mut bytes_new) = (0, 0, 0);
     for file in checkpoint.files() {
@@ -247,14 +259,11 @@ fn summary(record: &Record, checkpoint: &Checkpoint) -> Summary {
     }
     Summary {
         tick: checkpoint.tick,
-        seq: record.header.seq,
-        generation: record.header.generation,
-        build: record.header.build.clone(),
-        at: record.header.at.clone(),
-        upgraded_from: match &record.body {
-            Body::Upgrade(upgrade) => Some(upgrade.from_plan.clone()),
-            _ => None,
-        },
+        seq: header.seq,
+        generation: header.generation,
+        build: header.build.clone(),
+        at: header.at.clone(),
+        upgraded_from: None,
         finished: checkpoint.finished,
         cpu_micros: checkpoint.cpu_micros,
         files,
@@ -265,7 +274,7 @@ fn summary(record: &Record, checkpoint: &Checkpoint) -> Summary {
     }
 }
 
-fn detail(record: &Record, checkpoint: &Checkpoint, inputs: &Inputs, lanes: &[SinkLanes]) -> Detail {
+fn detail(header: &Header, checkpoint: &Checkpoint, inputs: &Inputs, lanes: &[SinkLanes]) -> Detail {
     let after = checkpoint.clone().into_parts().after();
     let name = |names: Option<&str>, index: usize| names.map_or_else(|| index.to_string(), str::to_owned);
     let source = |at: usize| name(inputs.sources.get(at).map(String::as_str), at);
@@ -288,7 +297,7 @@ fn detail(record: &Record, checkpoint: &Checkpoint, inputs: &Inputs, lanes: &[Si
         LaneAt { sink: name(sink, token.sink as usize), lane: token.lane, tick: token.tick }
     });
     Detail {
-        summary: summary(record, checkpoint),
+        summary: summary(header, checkpoint),
         now: after.now,
         sources: sources.map(|(at, watermark)| SourceAt { source: source(at), watermark: *watermark }).collect(),
         splits: splits.collect(),

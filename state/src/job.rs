@@ -261,7 +261,12 @@ impl Started {
     pub fn recover(self, tokens: &[LaneToken]) -> Result<(Recovery, Parts), StateError> {
         let writer = self.log.writer().clone();
         let asked = Asked { job: self.folder.job(), plan: &writer.plan, build: &writer.build, tokens };
-        let records = self.log.reader().backwards(self.before);
+        let oldest = self.log.reader().oldest_kept()?;
+        // Checkpoints whose files are gone are nothing to warn of.
+        let records = self.log.reader().backwards(self.before).filter(|record| match record {
+            Ok(Record { header, body: Body::Checkpoint(_), .. }) => header.seq >= oldest,
+            _ => true,
+        });
         let decision = decide(records, &asked, |checkpoint| {
             checkpoint.files().try_for_each(|file| load(&self.folder, &file).map(|_| ()).map_err(|e| e.to_string()))
         })?;
@@ -275,7 +280,7 @@ impl Started {
         let newest = recovery.checkpoint.as_ref().map(|it| it.seq);
         let reader = self.log.reader().clone();
         let collector =
-            Collector::new(self.folder.clone(), reader, self.retention, writer.generation, self.before, newest);
+            Collector::new(self.folder.clone(), reader, self.retention, writer.generation, self.before, oldest, newest);
         let base = recovery.checkpoint.as_ref().map_or(0, |it| it.parts.tick);
         let last = recovery.entries.last().map_or(base, |entry| entry.record.tick);
         let states = States::new(self.folder, self.file.shards, writer, ledger.clone(), self.lock.clone());

@@ -3,8 +3,8 @@
 //! Read in this order: [`store`] is where objects lie, [`record`] and [`log`] are the one log, [`folder`] is a job's place
 //! and its lock, [`rows`], [`mod@file`] and [`ledger`] are checkpoint files and which of them are live, [`states`] and
 //! [`journal`] are what the engine is given, [`recovery`] decides where a restart begins, [`job`] ties it together,
-//! [`collect`] deletes what no restart needs, [`inspect`] looks at it all from outside, and [`past`] is what a replay
-//! needs of it.
+//! [`collect`] deletes what no restart needs, [`savepoint`] names what must stay, [`inspect`] looks at it all from outside, and
+//! [`past`] is what a replay needs of it.
 //!
 //! Layout, relative to the state folder:
 //!
@@ -14,6 +14,7 @@
 //! jobs/{job}/log/{seq:020}.json       the log: generation, inputs, ticks and checkpoint records
 //! jobs/{job}/floor/{seq:020}          records up to the greatest name are gone or about to be deleted
 //! jobs/{job}/state/g{gen:06}/c{tick:012}/w{worker:04}/{step}.{table}.{delta|base}.parquet
+//! jobs/{job}/savepoints/{name}.json   a checkpoint's record, copied under a name
 //! ```
 
 pub mod collect;
@@ -30,6 +31,7 @@ pub mod past;
 pub mod record;
 pub mod recovery;
 pub mod rows;
+pub mod savepoint;
 pub mod seed;
 pub mod shape;
 pub mod states;
@@ -38,7 +40,7 @@ pub mod store;
 mod tests;
 pub mod upgrade;
 
-pub use collect::Retention;
+pub use collect::{KeepLog, Retention};
 pub use error::StateError;
 pub use folder::{Begin, Holder, JobSpec, SinkLanes};
 pub use job::{JobState, Parts, Started, Succession};

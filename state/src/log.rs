@@ -6,12 +6,17 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use riverrun_dataflow::fail_point::reach;
+use riverrun_dataflow::tick::Tick;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::StateError;
 use crate::record::{Body, Digest, Header, InputsAt, Record, seal, unseal, written_now};
 use crate::store::{Created, Store};
+
+/// How often the log is read again because it was collected meanwhile.
+const LOOKS_MAX: usize = 3;
 
 /// Reads the log of a job.
 #[derive(Clone, Debug)]
@@ -59,9 +64,27 @@ impl LogReader {
 
     /// Returns the number of the oldest checkpoint record whose files are kept; 0 if all are.
     pub fn oldest_kept(&self) -> Result<u64, StateError> {
-        let floor = self.floor()?;
-        let text = self.store.get(&format!("{}/floor/{floor:020}", self.folder))?.unwrap_or_default();
-        Ok(std::str::from_utf8(&text).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0))
+        let marks = self.store.list(&format!("{}/floor", self.folder))?;
+        let marked = marks.iter().filter_map(|mark| oldest_of(&mark.path)).max().unwrap_or(0);
+        let Some(floor) = marks.iter().filter_map(|mark| number_of(&mark.name)).max() else { return Ok(marked) };
+        let text = self.store.get(&self.floor_path(floor))?.unwrap_or_default();
+        let named = std::str::from_utf8(&text).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+        Ok(marked.max(named))
+    }
+
+    /// Returns where it is marked that records up to `seq` are gone.
+    pub fn floor_path(&self, seq: u64) -> String {
+        format!("{}/floor/{seq:020}", self.folder)
+    }
+
+    /// Returns where it is marked that checkpoints before record `seq` have no files any more, though their records are kept.
+    pub fn oldest_path(&self, seq: u64) -> String {
+        format!("{}/floor/{seq:020}{OLDEST}", self.folder)
+    }
+
+    /// Returns the bytes of record `seq` as they are stored; `None` if it is not there.
+    pub fn bytes(&self, seq: u64) -> Result<Option<Bytes>, StateError> {
+        self.store.get(&self.path(seq))
     }
 
     /// Reads record `seq`.
@@ -91,6 +114,28 @@ impl LogReader {
         Backwards { reader: self.clone(), floor: bounds.floor, next: bounds.last, expected: None }
     }
 
+    /// Returns the record of the newest checkpoint, or of the newest one at `tick`; `None` if there is none. The log may be
+    /// collected meanwhile.
+    pub fn newest_checkpoint(&self, tick: Option<Tick>) -> Result<Option<Record>, StateError> {
+        let wanted = |record: &Record| {
+            record.body.checkpoint().is_some_and(|checkpoint| tick.is_none_or(|tick| tick == checkpoint.tick))
+        };
+        let find = |bounds| self.backwards(bounds).find(|record| record.as_ref().map_or(true, wanted)).transpose();
+        Ok(self.settled(find)?.1)
+    }
+
+    /// Runs `look` on the log, again if the log was collected under its hands.
+    pub fn settled<T>(&self, look: impl Fn(Bounds) -> Result<T, StateError>) -> Result<(Bounds, T), StateError> {
+        let mut attempt = 1;
+        loop {
+            let bounds = self.bounds()?;
+            match look(bounds) {
+                Err(StateError::Damaged { .. }) if attempt < LOOKS_MAX && self.floor()? > bounds.floor => attempt += 1,
+                result => return Ok((bounds, result?)),
+            }
+        }
+    }
+
     /// Returns what the first record is chained to.
     pub fn root(&self) -> Digest {
         self.root
@@ -105,6 +150,14 @@ impl LogReader {
     pub fn path(&self, seq: u64) -> String {
         format!("{}/log/{seq:020}.json", self.folder)
     }
+}
+
+/// Ends the names of marks of the oldest checkpoint that has its files.
+const OLDEST: &str = ".oldest";
+
+/// Returns which checkpoint a mark says to be the oldest that has its files, if it is such a mark.
+pub fn oldest_of(path: &str) -> Option<u64> {
+    number_of(path.strip_suffix(OLDEST)?.rsplit('/').next()?)
 }
 
 fn number_of(name: &str) -> Option<u64> {

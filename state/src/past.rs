@@ -14,7 +14,7 @@ use riverrun_dataflow::tick::{Floor, Tick};
 use crate::error::StateError;
 use crate::file::load;
 use crate::folder::JobFile;
-use crate::inspect::{Look, settled};
+use crate::inspect::Look;
 use crate::ledger::Ledger;
 use crate::log::{Bounds, LogReader};
 use crate::record::{Body, Foundation, Inputs, Record};
@@ -59,7 +59,7 @@ impl Past {
     /// Reads the past of the job that `wanted` names.
     pub fn read(store: Store, wanted: &Wanted<'_>) -> Result<Past, StateError> {
         let look = Look::at(store, wanted.job)?;
-        let (_, past) = settled(&look.reader, |bounds| look.past(bounds, wanted))?;
+        let (_, past) = look.reader.settled(|bounds| look.past(bounds, wanted))?;
         Ok(past)
     }
 }

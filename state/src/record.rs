@@ -404,6 +404,15 @@ pub fn seal(header: &Header, body: &Body) -> (Vec<u8>, Digest) {
 
 /// Reads the record `seq` from its bytes; `what` names it in errors.
 pub fn unseal(bytes: &[u8], seq: u64, what: &str) -> Result<Record, StateError> {
+    let record = unseal_copy(bytes, what)?;
+    if record.header.seq != seq {
+        return Err(damaged(what, format!("it says that it is record {}", record.header.seq)));
+    }
+    Ok(record)
+}
+
+/// Reads a record from its bytes, whatever its number; `what` names it in errors.
+pub fn unseal_copy(bytes: &[u8], what: &str) -> Result<Record, StateError> {
     // The version is looked at first: a later format may be sealed in another way.
     #[derive(Deserialize)]
     struct Version {
@@ -414,15 +423,9 @@ pub fn unseal(bytes: &[u8], seq: u64, what: &str) -> Result<Record, StateError> 
     {
         return Err(StateError::Newer { what: what.to_string(), found: v, known: VERSION });
     }
-    let damaged = |reason: String| {
-        let hint = "restore this file from a backup, or start over with --fresh; it must not be deleted or edited";
-        StateError::damaged(what, format!("{reason}\n  hint: {hint}"))
-    };
+    let damaged = |reason: String| damaged(what, reason);
     let xxh3 = sealed(bytes).map_err(damaged)?;
     let header: Header = parse(bytes).map_err(damaged)?;
-    if header.seq != seq {
-        return Err(damaged(format!("it says that it is record {}", header.seq)));
-    }
     let body = match header.kind {
         Kind::Generation => parse(bytes).map(Body::Generation),
         Kind::Inputs => parse(bytes).map(Body::Inputs),
@@ -432,6 +435,11 @@ pub fn unseal(bytes: &[u8], seq: u64, what: &str) -> Result<Record, StateError> 
     }
     .map_err(damaged)?;
     Ok(Record { header, body, xxh3 })
+}
+
+fn damaged(what: &str, reason: String) -> StateError {
+    let hint = "restore this file from a backup, or start over with --fresh; it must not be deleted or edited";
+    StateError::damaged(what, format!("{reason}\n  hint: {hint}"))
 }
 
 /// Returns the hash at the end of `bytes` if it is the one of what stands before it.

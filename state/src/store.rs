@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use futures::TryStreamExt;
 use futures::executor::block_on;
+use futures::{StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as ObjectPath;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload};
@@ -149,6 +149,22 @@ impl Store {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(StateError::storage("delete", self.name(path), &error)),
         }
+    }
+
+    /// Deletes `paths`, together where the store can; that one is gone already is success.
+    pub fn delete_all(&self, paths: &[String]) -> Result<(), StateError> {
+        let Some(first) = paths.first() else { return Ok(()) };
+        let locations: Vec<_> = paths.iter().map(|path| Ok(ObjectPath::from(path.as_str()))).collect();
+        let mut outcomes = self.objects.delete_stream(futures::stream::iter(locations).boxed());
+        block_on(async {
+            while let Some(outcome) = outcomes.next().await {
+                match outcome {
+                    Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
+                    Err(error) => return Err(StateError::storage("delete", self.name(first), &error)),
+                }
+            }
+            Ok(())
+        })
     }
 
     /// Removes from the local folder `prefix` what writes of killed processes left unfinished, and folders that are empty. Only

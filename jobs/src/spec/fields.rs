@@ -242,7 +242,7 @@ static JOURNAL: Section = Section {
         "keep",
         Kind::Choice(&[
             choice("needed", "what recovery needs: the checkpoints of the last hour, at least three, and the ticks after the oldest of them"),
-            choice("all", "everything, back to the start"),
+            choice("all", "the whole journal, back to the start; checkpoints as with `needed`"),
         ]),
         "What of the journal and the checkpoints is kept.",
     )

@@ -9,7 +9,7 @@ use super::*;
 use crate::job::{Parts, Started};
 use crate::tests::model::{Model, Rows, entry, inputs, parts, restore, start, store, tokens};
 
-const NOTHING_YOUNG: Retention = Retention { checkpoints: 3, keep_for: Duration::ZERO };
+const NOTHING_YOUNG: Retention = Retention { checkpoints: 3, keep_for: Duration::ZERO, log: KeepLog::Needed };
 
 /// A job whose checkpoints are collected, run in several generations.
 struct Job {
@@ -184,3 +184,34 @@ fn a_log_that_lost_all_after_its_floor_is_damage() {
     let error = crate::tests::model::open(job.dir.path()).start().unwrap_err();
     assert!(matches!(&error, StateError::Damaged { reason, .. } if reason.contains("all later ones")), "{error}");
 }
+
+#[test]
+fn all_of_the_log_is_kept_if_so_wished_but_not_the_files_of_all_checkpoints() {
+    let everything = Retention { log: KeepLog::All, ..NOTHING_YOUNG };
+    let mut job = Job::new();
+    let mut running = job.running(everything);
+    job.run(&mut running, 100);
+    drop(running);
+    let mut running = job.running(everything);
+    job.run(&mut running, 100);
+    drop(running);
+    assert_eq!(job.count("log"), 1 + 2 + 400, "every record is there");
+    assert!(job.count("state") < 60, "{} files left", job.count("state"));
+    assert_eq!(job.count("floor"), 1);
+    let report = crate::inspect::verify(store(job.dir.path()), "j").unwrap();
+    assert_eq!(report.findings, Vec::<String>::new());
+    // With every kept checkpoint broken it all begins again, and what was collected is nothing to warn of.
+    break_newest(job.dir.path(), job.count("state"));
+    let (recovery, _) = job.started(everything).recover(&tokens(200)).unwrap();
+    assert!(recovery.checkpoint.is_none());
+    assert_eq!(recovery.entries.len(), 200);
+    assert!(recovery.warnings.len() < 70, "{:?}", recovery.warnings);
+    // A later run that needs less keeps less.
+    let mut running = job.running(NOTHING_YOUNG);
+    job.model = Model::default();
+    job.tick = 200;
+    job.run(&mut running, 5);
+    assert!(job.count("log") < 20, "{} records left", job.count("log"));
+}
+
+mod failing;

@@ -19,7 +19,7 @@ use riverrun_dataflow::tick::{Floor, Tick};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::{Look, settled};
+use super::Look;
 use crate::error::StateError;
 use crate::file::{About, decode, load};
 use crate::folder::Folder;
@@ -80,7 +80,7 @@ pub struct Live {
 /// Reads which tables the newest checkpoint of `job` has, or the newest one at `tick`; `None` if there is no such checkpoint.
 pub fn tables(store: Store, job: &str, tick: Option<Tick>) -> Result<Option<Tables>, StateError> {
     let look = Look::at(store, job)?;
-    let (_, found) = settled(&look.reader, |bounds| {
+    let (_, found) = look.reader.settled(|bounds| {
         for record in look.reader.backwards(bounds) {
             let record = record?;
             if let Some(checkpoint) = record.body.checkpoint()

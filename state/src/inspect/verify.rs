@@ -18,6 +18,7 @@ use crate::ledger::overlaps;
 use crate::log::LogReader;
 use crate::record::{Body, Checkpoint, Digest, Record, Ticks};
 use crate::rows::{Sorted, shards_of};
+use crate::savepoint::{self, Savepoint};
 use crate::store::Store;
 
 /// What was looked at, and what is wrong with it.
@@ -31,6 +32,8 @@ pub struct Report {
     pub ticks: u64,
     /// Checkpoints among them.
     pub checkpoints: u64,
+    /// Savepoints.
+    pub savepoints: u64,
     /// State files read.
     pub files: u64,
     /// Their rows.
@@ -70,6 +73,10 @@ pub fn verify(store: Store, job: &str) -> Result<Report, StateError> {
                 }
             }
         }
+    }
+    match savepoint::all(&check.folder) {
+        Ok(savepoints) => savepoints.iter().for_each(|savepoint| check.savepoint(savepoint)),
+        Err(error) => check.find(error.to_string()),
     }
     Ok(check.report)
 }
@@ -197,6 +204,19 @@ impl Check {
             for entry in &table.files {
                 self.file(name, &entry.expand(&table.step, &table.table), tick, &table.columns);
             }
+        }
+    }
+
+    /// A savepoint may be older than the log: its own record and its files must be whole.
+    fn savepoint(&mut self, savepoint: &Savepoint) {
+        self.report.savepoints += 1;
+        let (name, tick) = (format!("savepoint `{}`", savepoint.name), savepoint.checkpoint.tick);
+        let files: Vec<StateFile> = savepoint.checkpoint.files().collect();
+        for overlap in overlaps(&files) {
+            self.find(format!("{name}: {overlap}"));
+        }
+        for file in files {
+            self.file(&name, &file, tick);
         }
     }
 

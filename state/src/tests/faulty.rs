@@ -3,10 +3,12 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use futures::stream::BoxStream;
+use futures::StreamExt;
+use futures::stream::{BoxStream, once};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
@@ -27,28 +29,74 @@ pub enum Fault {
     None,
 }
 
-/// A store whose next writes fail as told.
+/// When an operation fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// It does nothing.
+    Before,
+    /// It did all it was asked.
+    After,
+}
+
+/// A store whose operations fail as told.
 #[derive(Debug)]
 pub struct Faulty {
     inner: Arc<dyn ObjectStore>,
     faults: Mutex<VecDeque<Fault>>,
     overwrites: bool,
+    /// How many operations are still to succeed, and how the one after them fails.
+    countdown: Mutex<Option<(usize, When)>>,
+    no_deletes: AtomicBool,
 }
 
 impl Faulty {
     /// Returns a store over `inner`.
     pub fn over(inner: Arc<dyn ObjectStore>) -> Faulty {
-        Faulty { inner, faults: Mutex::default(), overwrites: false }
+        Faulty {
+            inner,
+            faults: Mutex::default(),
+            overwrites: false,
+            countdown: Mutex::default(),
+            no_deletes: AtomicBool::new(false),
+        }
     }
 
     /// Returns a store that takes every create for an overwrite.
     pub fn forgetful() -> Faulty {
-        Faulty { inner: Arc::new(InMemory::new()), faults: Mutex::default(), overwrites: true }
+        Faulty { overwrites: true, ..Faulty::over(Arc::new(InMemory::new())) }
     }
 
     /// The next writes meet `faults`, one each.
     pub fn next(&self, faults: impl IntoIterator<Item = Fault>) {
         self.faults.lock().unwrap().extend(faults);
+    }
+
+    /// After `successes` operations of any kind, one fails.
+    pub fn fail_at(&self, successes: usize, when: When) {
+        *self.countdown.lock().unwrap() = Some((successes, when));
+    }
+
+    /// Returns whether that has come to pass; it is called off.
+    pub fn has_failed(&self) -> bool {
+        self.countdown.lock().unwrap().take().is_none()
+    }
+
+    /// From now on deletions fail, or succeed again.
+    pub fn fail_deletes(&self, fail: bool) {
+        self.no_deletes.store(fail, Ordering::Relaxed);
+    }
+
+    /// Counts an operation; returns how it fails, if it does.
+    fn strike(&self) -> Option<When> {
+        let mut countdown = self.countdown.lock().unwrap();
+        let (left, when) = countdown.as_mut()?;
+        if *left > 0 {
+            *left -= 1;
+            return None;
+        }
+        let when = *when;
+        *countdown = None;
+        Some(when)
     }
 }
 
@@ -65,7 +113,11 @@ fn failure(kind: io::ErrorKind) -> object_store::Error {
 #[async_trait]
 impl ObjectStore for Faulty {
     async fn put_opts(&self, location: &Path, payload: PutPayload, mut opts: PutOptions) -> Result<PutResult> {
-        let fault = self.faults.lock().unwrap().pop_front().unwrap_or(Fault::None);
+        let fault = match self.strike() {
+            Some(When::Before) => Fault::Before(io::ErrorKind::Other),
+            Some(When::After) => Fault::After(io::ErrorKind::Other),
+            None => self.faults.lock().unwrap().pop_front().unwrap_or(Fault::None),
+        };
         if self.overwrites {
             opts.mode = PutMode::Overwrite;
         }
@@ -88,15 +140,32 @@ impl ObjectStore for Faulty {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        if self.strike().is_some() {
+            return Err(failure(io::ErrorKind::Other));
+        }
         self.inner.get_opts(location, options).await
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
-        self.inner.delete_stream(locations)
+        if self.no_deletes.load(Ordering::Relaxed) {
+            return once(async { Err(failure(io::ErrorKind::Other)) }).boxed();
+        }
+        match self.strike() {
+            Some(When::Before) => once(async { Err(failure(io::ErrorKind::Other)) }).boxed(),
+            Some(When::After) => {
+                let done = self.inner.delete_stream(locations);
+                // All but the last are answered; that one is deleted, too.
+                done.chain(once(async { Err(failure(io::ErrorKind::Other)) })).boxed()
+            }
+            None => self.inner.delete_stream(locations),
+        }
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.inner.list(prefix)
+        match self.strike() {
+            Some(_) => once(async { Err(failure(io::ErrorKind::Other)) }).boxed(),
+            None => self.inner.list(prefix),
+        }
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {

@@ -9,7 +9,7 @@ use arrow::datatypes::{DataType, Field, Int8Type, Int64Type, Schema, UInt16Type}
 use object_store::local::LocalFileSystem;
 use riverrun_dataflow::EventTime;
 use riverrun_dataflow::journal::{
-    CheckpointParts, FrozenPart, JournalEntry, LaneDigest, LaneToken, StateFile, StateStore,
+    CheckpointParts, FrozenPart, JournalEntry, JournalError, LaneDigest, LaneToken, StateFile, StateStore,
 };
 use riverrun_dataflow::key::worker_of;
 use riverrun_dataflow::operator::{FrozenTable, TableSpec};
@@ -117,6 +117,15 @@ impl Model {
 
     /// Freezes as `workers` workers, each into two batches in no order.
     pub fn freeze(&mut self, states: &dyn StateStore, tick: Tick, workers: usize) -> Vec<StateFile> {
+        self.try_freeze(states, tick, workers).unwrap()
+    }
+
+    pub fn try_freeze(
+        &mut self,
+        states: &dyn StateStore,
+        tick: Tick,
+        workers: usize,
+    ) -> Result<Vec<StateFile>, JournalError> {
         let dirty = std::mem::take(&mut self.dirty);
         let mut files = Vec::new();
         for worker in 0..workers {
@@ -139,9 +148,9 @@ impl Model {
             let frozen = vec![FrozenTable { delta: halves(&delta), base: halves(&base) }];
             let tables = vec![table_spec()];
             let part = FrozenPart { tick, step: "s".into(), worker, tables, frozen, rebased: vec![rebased] };
-            files.extend(states.write(part).unwrap());
+            files.extend(states.write(part)?);
         }
-        files
+        Ok(files)
     }
 }
 
