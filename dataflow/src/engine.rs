@@ -20,6 +20,7 @@ mod events;
 mod ledger;
 mod message;
 mod observer;
+mod pace;
 mod reader;
 mod records;
 mod route;
@@ -35,6 +36,7 @@ use std::time::Duration;
 pub use clock::{SystemClock, WallClock};
 pub use control::Control;
 pub use observer::{Observer, Snapshot};
+pub use pace::{Aside, Machine, Pace, Wait, Worked};
 pub use route::routed_schema;
 pub use sinks::Lanes;
 
@@ -145,11 +147,17 @@ pub fn run(job: Job) -> Result<(), EngineError> {
         observer: job.observer,
     });
     let guards = timely::execute(timely::Config::process(job.workers), move |worker| {
+        let pace = setup.control.pace();
+        pace.enter(worker.index());
         // A panic in one worker must end the job: the others would wait for it for ever.
         let ran = std::panic::catch_unwind(AssertUnwindSafe(|| worker::run(worker, &setup)));
         if let Err(panic) = ran {
             setup.control.fail(EngineError::Panic(panic_message(panic.as_ref())));
         }
+        for dataflow in worker.installed_dataflows() {
+            worker.drop_dataflow(dataflow);
+        }
+        pace.leave(worker.index());
     });
     let guards = guards.map_err(|error| EngineError::Internal(format!("cannot start workers: {error}")))?;
     for worker in guards.join() {
@@ -166,12 +174,6 @@ pub fn run(job: Job) -> Result<(), EngineError> {
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a worker panicked".to_owned())
-}
-
-/// CPU time of the calling thread, in microseconds.
-fn thread_cpu_micros() -> u64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    u64::try_from(time.tv_sec * 1_000_000 + time.tv_nsec / 1000).unwrap_or(0)
 }
 
 /// A running job failed.

@@ -12,7 +12,7 @@ mod preview;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use riverrun_dataflow::engine::{self, Control, EngineError, Lanes, Observer, Snapshot, SystemClock, WallClock};
+use riverrun_dataflow::engine::{self, Control, EngineError, Lanes, Observer, Snapshot};
 use riverrun_dataflow::graph::SplitNode;
 use riverrun_dataflow::journal::LaneToken;
 use riverrun_dataflow::sink::{Claim, Promise, Token};
@@ -71,6 +71,16 @@ pub enum Ended {
 /// The exit code of a run that its storage failed.
 const STORAGE: u8 = 74;
 
+/// What a job stands on: its places, opened, and where its state lies.
+pub struct Ground {
+    /// The places it reads and writes.
+    pub connected: Connected,
+    /// Where its state lies.
+    pub store: Store,
+    /// Which checkpoints are kept, unless the job keeps all.
+    pub retention: Retention,
+}
+
 /// Runs `plan` until its input ends, `control` stops it, or it fails.
 pub fn run(
     plan: &Plan,
@@ -79,11 +89,24 @@ pub fn run(
     control: Arc<Control>,
     observer: Arc<Observer>,
 ) -> Result<Outcome, RunError> {
-    let mut connected = plan.connect(environment)?;
-    let mut started = open(plan, &connected, options)?;
+    let connected = plan.connect(environment)?;
+    let ground = Ground { connected, store: Store::folder(&options.state)?, retention: Retention::default() };
+    run_on(plan, ground, options, control, observer)
+}
+
+/// Runs `plan` like [`run`], on places and a store that are given.
+pub fn run_on(
+    plan: &Plan,
+    ground: Ground,
+    options: &RunOptions,
+    control: Arc<Control>,
+    observer: Arc<Observer>,
+) -> Result<Outcome, RunError> {
+    let Ground { mut connected, store, retention } = ground;
+    let mut started = open(plan, &connected, store, retention, options)?;
     let mut warnings = Warnings::default();
     if started.inputs().is_none() {
-        let inputs = Inputs { shape: Some(plan.shape().clone()), ..resolve(&connected)? };
+        let inputs = Inputs { shape: Some(plan.shape().clone()), ..resolve(&connected, &control)? };
         started.append_inputs(inputs)?;
     }
     let inputs = started.inputs().cloned().expect("resolved just now or before");
@@ -162,7 +185,13 @@ impl Warnings {
 }
 
 /// Opens the job's state and becomes its newest generation.
-fn open(plan: &Plan, connected: &Connected, options: &RunOptions) -> Result<Started, RunError> {
+fn open(
+    plan: &Plan,
+    connected: &Connected,
+    store: Store,
+    retention: Retention,
+    options: &RunOptions,
+) -> Result<Started, RunError> {
     let spec = JobSpec {
         job: plan.name().to_owned(),
         plan: plan.hash().to_owned(),
@@ -172,11 +201,11 @@ fn open(plan: &Plan, connected: &Connected, options: &RunOptions) -> Result<Star
         begin: if options.fresh { Begin::Fresh } else { Begin::Continue },
         holder: Holder::here(options.workers),
     };
-    let store = Store::folder(&options.state)?;
     let mut started = JobState::open(store, spec)?.start()?;
-    if plan.settings().journal_keep == Keep::All {
-        started.retain(Retention { log: KeepLog::All, ..Retention::default() });
-    }
+    started.retain(match plan.settings().journal_keep {
+        Keep::All => Retention { log: KeepLog::All, ..retention },
+        Keep::Needed => retention,
+    });
     Ok(started)
 }
 
@@ -192,7 +221,7 @@ fn can_be_read(plan: &Plan, inputs: &Inputs) -> Result<(), RunError> {
 }
 
 /// Finds the splits of all sources, numbered in the order of (source, split name).
-fn resolve(connected: &Connected) -> Result<Inputs, RunError> {
+fn resolve(connected: &Connected, control: &Control) -> Result<Inputs, RunError> {
     let sources: Vec<String> = connected.sources.iter().map(|source| source.name.clone()).collect();
     let found = connected.splits()?;
     let named =
@@ -200,7 +229,7 @@ fn resolve(connected: &Connected) -> Result<Inputs, RunError> {
     let splits =
         named.map(|(source, node)| InputSplit { id: node.id, source: source.clone(), spec: node.spec }).collect();
     // On bounded input even the clock is a function of the data.
-    let now = if connected.bounded() { i64::MIN } else { SystemClock.now() };
+    let now = if connected.bounded() { i64::MIN } else { control.pace().wall() };
     Ok(Inputs { now, sources, splits, free_split: 0, shape: None })
 }
 

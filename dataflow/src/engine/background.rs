@@ -1,44 +1,75 @@
-//! A thread for work that blocks: it takes requests in order, answers each, and ends with its owner.
+//! Work that blocks, done beside the workers: requests are taken in order, each is answered, and the work ends with its owner.
 
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
-use std::thread::JoinHandle;
 
-/// Owns a named thread. Dropping it lets the thread finish what it was asked, and waits for that.
+use super::pace::{Aside, Pace, Wait, Worked};
+
+/// Owns named work beside the workers, a thread of its own. Dropping it lets the work finish what it was asked, and waits for
+/// that.
 pub struct Background<Request, Reply> {
     requests: Option<Sender<Request>>,
     replies: Receiver<Reply>,
-    thread: Option<JoinHandle<()>>,
+    finish: Option<Box<dyn FnOnce()>>,
+}
+
+/// The end of a [`Background`] that does the work.
+struct Answering<Request, Reply, Work, Wake> {
+    inbox: Receiver<Request>,
+    outbox: Sender<Reply>,
+    work: Work,
+    wake: Wake,
+}
+
+impl<Request, Reply, Work, Wake> Aside for Answering<Request, Reply, Work, Wake>
+where
+    Request: Send,
+    Reply: Send,
+    Work: FnMut(Request) -> Reply + Send,
+    Wake: Fn() + Send,
+{
+    fn work(&mut self, wait: Wait) -> Worked {
+        let request = match wait {
+            Wait::ForWork => self.inbox.recv().map_err(|_| TryRecvError::Disconnected),
+            Wait::No => self.inbox.try_recv(),
+        };
+        match request {
+            Ok(request) => {
+                let reply = (self.work)(request);
+                if self.outbox.send(reply).is_err() {
+                    return Worked::Over;
+                }
+                (self.wake)();
+                Worked::Done
+            }
+            Err(TryRecvError::Empty) => Worked::Nothing,
+            Err(TryRecvError::Disconnected) => Worked::Over,
+        }
+    }
 }
 
 impl<Request: Send + 'static, Reply: Send + 'static> Background<Request, Reply> {
-    /// Starts a thread that answers requests by `work` and calls `wake` after every answer.
+    /// Starts to answer requests by `work`, calling `wake` after every answer.
     pub fn start(
+        pace: &dyn Pace,
         name: &str,
-        mut work: impl FnMut(Request) -> Reply + Send + 'static,
+        work: impl FnMut(Request) -> Reply + Send + 'static,
         wake: impl Fn() + Send + 'static,
     ) -> std::io::Result<Self> {
         let (requests, inbox) = channel::<Request>();
         let (outbox, replies) = channel();
-        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
-            for request in inbox {
-                if outbox.send(work(request)).is_err() {
-                    return;
-                }
-                wake();
-            }
-        })?;
-        Ok(Background { requests: Some(requests), replies, thread: Some(thread) })
+        let finish = pace.beside(name, Box::new(Answering { inbox, outbox, work, wake }))?;
+        Ok(Background { requests: Some(requests), replies, finish: Some(finish) })
     }
 
-    /// Hands over a request. If the thread died, the next [`Background::reply`] says so.
+    /// Hands over a request. If the work panicked, the next [`Background::reply`] says so.
     pub fn request(&self, request: Request) {
         if let Some(requests) = &self.requests {
-            // The receiver is gone only if the thread panicked, which `reply` reports.
+            // The receiver is gone only if the work panicked, which `reply` reports.
             requests.send(request).ok();
         }
     }
 
-    /// Returns the next answer if there is one; an error if the thread died.
+    /// Returns the next answer if there is one; an error if the work panicked.
     pub fn reply(&self) -> Result<Option<Reply>, Died> {
         match self.replies.try_recv() {
             Ok(reply) => Ok(Some(reply)),
@@ -51,25 +82,26 @@ impl<Request: Send + 'static, Reply: Send + 'static> Background<Request, Reply> 
 impl<Request, Reply> Drop for Background<Request, Reply> {
     fn drop(&mut self) {
         self.requests = None;
-        if let Some(thread) = self.thread.take() {
-            // A panic there has been reported by the panic hook and by `reply`.
-            thread.join().ok();
+        if let Some(finish) = self.finish.take() {
+            finish();
         }
     }
 }
 
-/// The thread panicked.
+/// The work panicked.
 #[derive(Debug)]
 pub struct Died;
 
 #[cfg(test)]
 mod tests {
+    use super::super::pace::Machine;
     use super::*;
 
     #[test]
     fn requests_are_answered_in_order_and_a_dead_thread_is_noticed() {
         let (woken, wakes) = channel();
         let doubler = Background::start(
+            &Machine,
             "doubler",
             |n: u32| if n == 3 { panic!("three") } else { n * 2 },
             move || woken.send(()).expect("the test listens"),

@@ -7,11 +7,12 @@ use std::thread::Thread;
 use timely::scheduling::SyncActivator;
 
 use super::EngineError;
+use super::pace::{Machine, Pace};
 use crate::tick::Tick;
 
 /// Steers a running job from outside and ends it from inside. Cheap to ask, so it is asked at every turn of every worker.
-#[derive(Default)]
 pub struct Control {
+    pace: Arc<dyn Pace>,
     stop: AtomicBool,
     failed: AtomicBool,
     finished: AtomicBool,
@@ -30,7 +31,33 @@ pub struct Control {
 impl Control {
     /// Returns the control of a job that is about to run.
     pub fn new() -> Arc<Control> {
-        Arc::new(Control::default())
+        Control::at(Arc::new(Machine))
+    }
+
+    /// Returns the control of a job that is about to run at a pace other than the machine's.
+    pub fn at(pace: Arc<dyn Pace>) -> Arc<Control> {
+        Arc::new(Control {
+            pace,
+            stop: AtomicBool::default(),
+            until: Default::default(),
+            failed: AtomicBool::default(),
+            finished: AtomicBool::default(),
+            error: Mutex::default(),
+            ahead: AtomicU64::default(),
+            quiet: AtomicUsize::default(),
+            workers: Mutex::default(),
+            waiting: Mutex::default(),
+        })
+    }
+
+    /// Returns the clocks and threads of the job.
+    pub fn pace(&self) -> &Arc<dyn Pace> {
+        &self.pace
+    }
+
+    /// Ends the job at once, as if it had failed for `reason`.
+    pub fn abort(&self, reason: &str) {
+        self.fail(EngineError::Internal(reason.to_owned()));
     }
 
     /// Asks for a clean stop: open ticks are closed, journalled and committed.

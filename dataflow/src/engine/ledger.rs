@@ -96,17 +96,16 @@ pub struct LedgerShared(Rc<RefCell<Ledger>>);
 
 impl LedgerShared {
     /// Returns whether the state should be frozen after a tick: at milestones always, else when it is time.
-    pub fn wants_checkpoint(&self, milestone: bool) -> bool {
+    pub fn wants_checkpoint(&self, milestone: bool, now: Instant) -> bool {
         let schedule = &mut self.0.borrow_mut().schedule;
         let pause = schedule.every.max(schedule.cost * CHECKPOINT_SHARE);
-        let due = milestone || (schedule.open == 0 && schedule.ended.elapsed() >= pause);
+        let due = milestone || (schedule.open == 0 && now.saturating_duration_since(schedule.ended) >= pause);
         schedule.open += usize::from(due);
         due
     }
 }
 
 /// Starts the ledger: with the log's thread on worker 0, empty elsewhere.
-#[expect(clippy::disallowed_methods, reason = "when checkpoints are taken does not reach any output")]
 pub fn shared(build: &Build<'_>, setup: &Setup) -> Result<LedgerShared, EngineError> {
     let mut log = None;
     if build.worker == 0 {
@@ -120,7 +119,12 @@ pub fn shared(build: &Build<'_>, setup: &Setup) -> Result<LedgerShared, EngineEr
         checkpoints_done: VecDeque::new(),
         durable: recovery.entries.last().map_or(build.start.tick, |entry| entry.record.tick),
         complete: build.start.tick,
-        schedule: Schedule { every: setup.checkpoint_every, open: 0, ended: Instant::now(), cost: Duration::ZERO },
+        schedule: Schedule {
+            every: setup.checkpoint_every,
+            open: 0,
+            ended: build.control.pace().now(),
+            cost: Duration::ZERO,
+        },
         history: History {
             in_flight: usize::try_from(build.graph.ticks.in_flight).unwrap_or(usize::MAX),
             before: recovery.before.clone(),
@@ -138,7 +142,8 @@ fn start_log(build: &Build<'_>, mut journal: Box<dyn Journal>) -> Result<Backgro
         Request::Ticks(entries) => Reply::Ticks(journal.append_ticks(&entries)),
         Request::Checkpoint(parts) => Reply::Checkpoint(journal.append_checkpoint(*parts)),
     };
-    Background::start("log", work, move || threads.answered()).map_err(EngineError::thread)
+    let pace = build.control.pace().as_ref();
+    Background::start(pace, "log", work, move || threads.answered()).map_err(EngineError::thread)
 }
 
 impl Ledger {
@@ -229,7 +234,6 @@ enum Repetition {
 }
 
 /// Gathers ticks on worker 0, appends them to the journal, and tells all workers what is durable.
-#[expect(clippy::disallowed_methods, reason = "when ticks are committed does not reach any output")]
 pub fn ledger<'s>(
     build: &Build<'s>,
     setup: &Setup,
@@ -276,7 +280,7 @@ pub fn ledger<'s>(
                     }
                 }
                 ledger.poll()?;
-                appends.turn(&mut ledger, &mut gathering, &control, Instant::now(), &timer)
+                appends.turn(&mut ledger, &mut gathering, &control, &timer)
             })();
             match turn {
                 Err(error) => control.fail(error),
@@ -326,9 +330,9 @@ impl Appends {
         ledger: &mut Ledger,
         gathering: &mut Gathering,
         control: &super::Control,
-        now: Instant,
         timer: &Activator,
     ) -> Result<Tick, EngineError> {
+        let now = control.pace().now();
         if let Some(upto) = self.under_way
             && let Some(result) = ledger.ticks_done.pop_front()
         {
@@ -352,7 +356,7 @@ impl Appends {
                 gathering.bytes = 0;
                 ledger.request(Request::Ticks(std::mem::take(&mut gathering.waiting)));
             } else if let Some(age) = age {
-                timer.activate_after(self.every.saturating_sub(age));
+                timer.activate_after(control.pace().sleep(self.every.saturating_sub(age)));
             }
         }
         Ok(ledger.durable.min(complete))
@@ -419,7 +423,7 @@ pub fn checkpoints<'s>(
             }
             let written = frontiers[0].frontier().first().copied().unwrap_or(Tick::MAX);
             let mut ledger = shared.0.borrow_mut();
-            match publishing.turn(&mut ledger, written) {
+            match publishing.turn(&mut ledger, written, control.pace().now()) {
                 Ok(true) => control.finish(),
                 Ok(false) if end.is_some_and(|end| ledger.complete >= end && publishing.covered(end)) => {
                     control.finish()
@@ -449,8 +453,7 @@ fn publishing(build: &Build<'_>, setup: &Setup) -> Publishing {
 
 impl Publishing {
     /// Goes on with the oldest open checkpoint. Returns true once the last one of a finished job is published.
-    #[expect(clippy::disallowed_methods, reason = "when checkpoints are taken does not reach any output")]
-    fn turn(&mut self, ledger: &mut Ledger, written: Tick) -> Result<bool, EngineError> {
+    fn turn(&mut self, ledger: &mut Ledger, written: Tick, now: Instant) -> Result<bool, EngineError> {
         ledger.poll()?;
         if let Some((tick, finished, cpu_micros)) = self.under_way
             && let Some(result) = ledger.checkpoints_done.pop_front()
@@ -458,7 +461,7 @@ impl Publishing {
             result.map_err(EngineError::Journal)?;
             self.under_way = None;
             ledger.schedule.open -= 1;
-            ledger.schedule.ended = Instant::now();
+            ledger.schedule.ended = now;
             ledger.schedule.cost = Duration::from_micros(cpu_micros);
             ledger.history.kept.remove(&tick);
             if finished {

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::Stream;
@@ -12,12 +13,22 @@ use timely::dataflow::operators::generic::operator::Operator as _;
 use timely::dataflow::operators::vec::Broadcast;
 
 use super::build::{Build, RecordStream};
-use super::clock::{Clock, SystemClock};
+use super::clock::{Clock, WallClock};
+use super::control::Control;
 use super::ledger::LedgerShared;
 use super::message::Mark;
 use super::reader::Timelines;
 use super::{Setup, Then};
 use crate::tick::{Tick, TickRecord};
+
+/// The wall clock at the job's pace.
+struct PaceClock(Arc<Control>);
+
+impl WallClock for PaceClock {
+    fn now(&mut self) -> i64 {
+        self.0.pace().wall()
+    }
+}
 
 /// The clock: on worker 0 a record per tick, as soon as all marks of it are in; nothing elsewhere.
 pub fn clock<'s>(
@@ -29,7 +40,7 @@ pub fn clock<'s>(
     let recovery = &setup.recovery;
     let (first, own, control) = (build.start.tick + 1, build.worker == 0, build.control.clone());
     let recorded = recovery.entries.iter().filter(|_| own).map(|entry| entry.record.clone()).collect();
-    let mut clock = Clock::new(&build.graph, build.start.clone(), recorded, Box::new(SystemClock));
+    let mut clock = Clock::new(&build.graph, build.start.clone(), recorded, Box::new(PaceClock(build.control.clone())));
     let repeated = recovery.entries.last().map_or(build.start.tick, |entry| entry.record.tick);
     let then = recovery.then;
     type Records = CapacityContainerBuilder<Vec<TickRecord>>;
@@ -46,7 +57,8 @@ pub fn clock<'s>(
                         // A process that dies before it has repeated everything must not begin from the same checkpoint for
                         // ever, and a stopped one should not have to repeat at all.
                         let milestone = record.last || tick == repeated || (control.stopping() && tick > repeated);
-                        record.checkpoint = then == Then::GoOn && ledger.wants_checkpoint(milestone);
+                        record.checkpoint =
+                            then == Then::GoOn && ledger.wants_checkpoint(milestone, control.pace().now());
                         output.session(capability).give(record);
                     }
                     Ok(None) => {}

@@ -342,7 +342,8 @@ fn hold(build: &Build<'_>, setup: &Setup, index: usize, address: Vec<usize>) -> 
     let wake = move || {
         activator.activate().ok();
     };
-    let committer = Background::start(&format!("sink {}", node.name), work, wake).map_err(EngineError::thread)?;
+    let (pace, name) = (build.control.pace().as_ref(), format!("sink {}", node.name));
+    let committer = Background::start(pace, &name, work, wake).map_err(EngineError::thread)?;
     let start = build.start.tick;
     let pending = BTreeMap::new();
     let sink = node.name.clone();

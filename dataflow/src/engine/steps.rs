@@ -153,6 +153,7 @@ type Writer = Background<FrozenPart, Result<Vec<StateFile>, JournalError>>;
 
 /// What writes the checkpoint of a step, and the capabilities that keep the checkpoint open until that is done.
 struct Freezer {
+    control: Arc<Control>,
     state: Arc<dyn StateStore>,
     writer: Option<Writer>,
     shards: ShardRange,
@@ -165,7 +166,7 @@ impl Freezer {
     /// Freezes the state after `tick` and hands it to the writer.
     fn freeze(&mut self, name: &str, operator: &mut dyn Operator, at: Capability<Tick>) -> Result<(), EngineError> {
         let Some(writer) = &self.writer else { return Ok(()) };
-        let begun = super::thread_cpu_micros();
+        let begun = self.control.pace().cpu_micros();
         let names: Vec<&'static str> = self.tables.iter().map(|table| table.name).collect();
         let rebased = self.state.rebase(name, &names, self.shards.worker, self.shards.workers);
         let frozen = operator.freeze(&rebased).map_err(|error| EngineError::Step { step: name.to_owned(), error })?;
@@ -178,7 +179,7 @@ impl Freezer {
             frozen,
             rebased,
         });
-        self.open.push_back((at, super::thread_cpu_micros() - begun));
+        self.open.push_back((at, self.control.pace().cpu_micros() - begun));
         Ok(())
     }
 
@@ -220,6 +221,7 @@ pub fn operator<'s>(
         false => Some(start_writer(build, node, builder.operator_info().address.to_vec())?),
     };
     let freezer = Freezer {
+        control: build.control.clone(),
         state: build.state.clone(),
         writer,
         shards,
@@ -338,5 +340,6 @@ fn start_writer(build: &Build<'_>, node: &StepNode, address: Vec<usize>) -> Resu
     let wake = move || {
         activator.activate().ok();
     };
-    Background::start(&format!("checkpoint {}", node.name), work, wake).map_err(EngineError::thread)
+    let name = format!("checkpoint {}", node.name);
+    Background::start(build.control.pace().as_ref(), &name, work, wake).map_err(EngineError::thread)
 }

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use timely::dataflow::ProbeHandle;
 use timely::worker::Worker;
@@ -20,7 +20,7 @@ const POLL: Duration = Duration::from_millis(5);
 /// How long a worker sleeps when it may not read: it is woken when something happens.
 const WAIT: Duration = Duration::from_millis(50);
 
-/// Runs a worker until the job ends. Errors go to the control.
+/// Runs a worker until the job ends. Errors go to the control. The dataflow is left to be dropped.
 pub fn run(worker: &mut Worker, setup: &Setup) {
     let control = setup.control.clone();
     control.register(std::thread::current());
@@ -30,16 +30,14 @@ pub fn run(worker: &mut Worker, setup: &Setup) {
             while !control.ended() {
                 match running.turn(setup) {
                     Ok(wait) => {
-                        worker.step_or_park(Some(wait));
+                        worker.step_or_park(Some(control.pace().sleep(wait)));
+                        control.pace().pass(worker.index());
                     }
                     Err(error) => control.fail(error),
                 }
             }
         }
         Err(error) => control.fail(error),
-    }
-    for dataflow in worker.installed_dataflows() {
-        worker.drop_dataflow(dataflow);
     }
 }
 
@@ -86,10 +84,9 @@ impl Running {
     }
 
     /// Reads a little, or closes the tick; returns how long the worker may sleep if timely has nothing to do either.
-    #[expect(clippy::disallowed_methods, reason = "when a live tick is closed is remembered by its record")]
     fn turn(&mut self, setup: &Setup) -> Result<Duration, EngineError> {
-        let now = Instant::now();
         let control = &setup.control;
+        let now = control.pace().now();
         if self.exhausted {
             self.go_quiet(setup);
             return Ok(WAIT);

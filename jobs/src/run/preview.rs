@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use riverrun_dataflow::engine::{self, Control, Lanes, Observer, SystemClock, WallClock};
+use riverrun_dataflow::engine::{self, Control, Lanes, Observer};
 use riverrun_dataflow::journal::{
     CheckpointParts, FrozenPart, Journal, JournalEntry, JournalError, StateFile, StateStore,
 };
@@ -37,7 +37,7 @@ pub fn preview(
     mut show: impl FnMut(PreviewRow) -> bool,
 ) -> Result<usize, RunError> {
     let connected = plan.connect(environment)?;
-    let inputs = resolve(&connected)?;
+    let inputs = resolve(&connected, &control)?;
     let mut graph = plan.graph(&connected, by_source(&inputs));
     let (sender, rows) = sync_channel(WAITING_ROWS);
     let mut lanes = Lanes::new();
@@ -50,7 +50,7 @@ pub fn preview(
     }
     drop(sender);
     let sources = graph.sources.len();
-    let recovery = engine::Recovery { before: Timeline::start(sources, SystemClock.now()), ..Default::default() };
+    let recovery = engine::Recovery { before: Timeline::start(sources, control.pace().wall()), ..Default::default() };
     let job = engine::Job {
         graph,
         workers,
