@@ -5,7 +5,6 @@
 
 # What some rows of the fault matrix need; without it they are left out.
 prepare_faults() {
-  local python=$1
   if ! compgen -G "/usr/lib/*/faketime/libfaketimeMT.so.1" >/dev/null; then
     if command -v apt-get >/dev/null && [ "$(id -u)" -eq 0 ]; then
       { apt-get install -y -qq --no-install-recommends faketime || {
@@ -13,11 +12,6 @@ prepare_faults() {
       }; } >&2 || echo "note: libfaketime cannot be installed: rows that move the clock are left out" >&2
     else
       echo "note: libfaketime is not installed (on Debian: sudo apt-get install faketime): rows that move the clock are left out" >&2
-    fi
-  fi
-  if ! "$python/bin/python" -c 'import duckdb' 2>/dev/null; then
-    if ! { python3 -m venv "$python" && "$python/bin/pip" install --quiet --disable-pip-version-check duckdb; } >&2; then
-      echo "note: DuckDB cannot be installed (python3 with venv, and a package index): its opinion is left out" >&2
     fi
   fi
 }

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # The test command, the same at the desk and in continuous integration: formatting, lints (warnings are errors), tests with
-# tidy among them, the release binary, the fault matrix on it with few runs, the docs, and every benchmark once on tiny input.
+# tidy among them, the release binary, simulated seeds, the fault matrix with few runs, the docs, and every benchmark once on
+# tiny input.
 #
-# Usage: scripts/test.sh [STAGE...]      stages: fmt lint test build faults docs bench (default: all)
+# Usage: scripts/test.sh [STAGE...]      stages: fmt lint test build simulate faults docs bench (default: all)
 #
 # Missing tools are installed where that is possible; otherwise what is missing is said before anything is built.
 set -euo pipefail
@@ -10,7 +11,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/prepare.sh
 
 stages=("$@")
-[ ${#stages[@]} -gt 0 ] || stages=(fmt lint test build faults docs bench)
+[ ${#stages[@]} -gt 0 ] || stages=(fmt lint test build simulate faults docs bench)
 
 target=${CARGO_TARGET_DIR:-$PWD/target}
 if [ -z "${RIVERRUN_TEST_DATA:-}" ]; then
@@ -26,14 +27,18 @@ lint()  { cargo clippy --workspace --all-targets --locked -- -D warnings; }
 tests() { cargo test --workspace --locked; }
 # The whole workspace at once: another choice of packages would be another choice of features, and compile everything again.
 build() { cargo build --release --workspace --locked; }
+simulate() {
+  "$target/release/riverrun-simulation" --seeds 300
+  "$target/release/riverrun-simulation" --seeds 100 --faulty-store
+  "$target/release/riverrun-simulation" --mutants
+}
 # Rows that need what this machine does not have are left out, and the table says which and why.
 faults() {
-  local debug=() python
+  local debug=()
   # The tests have built it; the named points are in no other build.
   [ ! -x "$target/debug/riverrun" ] || debug=(--debug-binary "$target/debug/riverrun")
-  prepare_faults "$target/faults-python"
-  python="$target/faults-python/bin/python"
-  [ ! -x "$python" ] || export RIVERRUN_FAULTS_PYTHON=$python
+  prepare_faults
+  [ -z "$RIVERRUN_TEST_PYTHON" ] || export RIVERRUN_FAULTS_PYTHON=$RIVERRUN_TEST_PYTHON
   "$target/release/riverrun-faults" all --counts gate --jobs 3 --binary "$target/release/riverrun" "${debug[@]}"
 }
 docs()  { RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked; }
@@ -50,9 +55,9 @@ passed=0
 total_from=$SECONDS
 for stage in "${stages[@]}"; do
   case $stage in
-    fmt | lint | build | faults | docs | bench) command=$stage ;;
+    fmt | lint | build | simulate | faults | docs | bench) command=$stage ;;
     test) command=tests ;;
-    *) echo "test.sh: unknown stage '$stage' (fmt lint test build faults docs bench)" >&2; exit 2 ;;
+    *) echo "test.sh: unknown stage '$stage' (fmt lint test build simulate faults docs bench)" >&2; exit 2 ;;
   esac
   echo "== $stage"
   from=$SECONDS

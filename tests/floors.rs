@@ -17,6 +17,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("benches", &["dataflow", "state", "operators", "connectors", "jobs"]),
     // Drives the binary from outside: what it proves, it proves with code of its own.
     ("faults", &[]),
+    ("simulation", &["dataflow", "state", "jobs"]),
 ];
 
 /// Outside libraries that only some crates may name. A name ending in `*` stands for all that begin so.
@@ -24,7 +25,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("timely*", &["dataflow"]),
     ("differential-dataflow", &["dataflow"]),
     ("datafusion*", &["operators"]),
-    ("object_store", &["state", "connectors"]),
+    ("object_store", &["state", "connectors", "simulation"]),
     ("rdkafka*", &["connectors"]),
     ("tokio*", &["connectors", "."]),
     ("reqwest", &["connectors", "."]),

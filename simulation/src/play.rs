@@ -1,0 +1,279 @@
+//! Plays a seed: lives of a process, one after the other, each with other workers, until the job has come to its end.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+use riverrun_dataflow::engine::{Control, Observer};
+use riverrun_dataflow::graph::Make;
+use riverrun_dataflow::sink::{Encoder, Promise};
+use riverrun_jobs::run::{Ended, Ground, RunOptions, run_on};
+use riverrun_jobs::{Connected, Environment, Topics};
+use riverrun_state::{Retention, Store};
+
+use crate::conductor::Conductor;
+use crate::mutant::Mutant;
+use crate::oracle;
+use crate::places::{ArrivalEncoder, FakeSink, FakeSource};
+use crate::scene::Scene;
+use crate::store::FakeStore;
+use crate::world::{Fuse, Inner, World};
+
+/// Lives of a process after which a job should have come to its end.
+const LIVES_MAX: u64 = 200;
+/// Turns of workers in one life.
+const TURNS_MAX: u64 = 400_000;
+
+/// How a seed is played.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// A fixed number of workers; 0: 1 to 6, drawn for every life.
+    pub workers: usize,
+    /// Nothing goes wrong.
+    pub calm: bool,
+    /// The object store fails.
+    pub faulty_store: bool,
+    /// A broken rule.
+    pub mutant: Option<Mutant>,
+    /// Events are kept in words.
+    pub telling: bool,
+}
+
+/// How the failure of a job begins that stopped and said why.
+pub const LOUD: &str = "the job failed: ";
+
+/// What came of a seed.
+#[derive(Debug)]
+pub struct Played {
+    /// What was wrong.
+    pub failure: Option<String>,
+    /// Crashes.
+    pub crashes: u64,
+    /// Lives of the process.
+    pub lives: u64,
+    /// Ticks of the job.
+    pub ticks: u64,
+    /// Ticks that were derived again.
+    pub repeated: u64,
+    /// Digest of all events.
+    pub trace: u64,
+    /// All events, if they were kept.
+    pub events: Vec<String>,
+    /// All bytes, by sink and lane.
+    pub output: BTreeMap<(String, u32), Vec<u8>>,
+}
+
+/// Plays `seed`.
+pub fn play(seed: u64, options: Options) -> Played {
+    let scene = Scene::of(seed);
+    let world = World::new(seed, options.telling);
+    let stage = Stage { scene, world: world.clone(), objects: Arc::new(InMemory::new()), options };
+    let mut lives = 0;
+    let ended = stage.live_on(&mut lives);
+    let mut inner = world.lock();
+    let failure = ended.and_then(|balance| oracle::verdict(&stage.scene, &inner, &balance)).err();
+    Played {
+        failure,
+        crashes: inner.crashes,
+        lives,
+        ticks: inner.journal.len() as u64,
+        repeated: inner.repeated,
+        trace: inner.trace(),
+        events: inner.events().to_vec(),
+        output: std::mem::take(&mut inner.lanes)
+            .into_iter()
+            .map(|(place, lane)| {
+                let rows = lane.ticks.into_iter().flat_map(|(_, rows)| rows);
+                (place, rows.flat_map(|(_, bytes)| bytes.into_iter().chain([b'\n'])).collect())
+            })
+            .collect(),
+    }
+}
+
+/// What came of a mutant.
+#[derive(Debug)]
+pub enum Judged {
+    /// A seed failed, as it should.
+    Found {
+        /// The seed.
+        seed: u64,
+        /// How it failed.
+        failure: String,
+    },
+    /// No seed failed.
+    Missed,
+    /// A broken world gave wrong output instead of an error.
+    WentWrong {
+        /// The seed.
+        seed: u64,
+        /// What was wrong.
+        failure: String,
+    },
+}
+
+/// Plays a mutant with up to `seeds` seeds until one fails.
+pub fn judge(mutant: Mutant, seeds: u64) -> Judged {
+    for seed in 0..seeds {
+        let options = Options { mutant: Some(mutant), ..Options::default() };
+        let Some(failure) = play(seed, options).failure else { continue };
+        return match Mutant::WORLDS.contains(&mutant) && !failure.starts_with(LOUD) {
+            true => Judged::WentWrong { seed, failure },
+            false => Judged::Found { seed, failure },
+        };
+    }
+    Judged::Missed
+}
+
+type Balance = BTreeMap<String, riverrun_dataflow::balance::Counts>;
+
+/// What one seed is played with.
+struct Stage {
+    scene: Scene,
+    world: Arc<World>,
+    objects: Arc<InMemory>,
+    options: Options,
+}
+
+impl Stage {
+    /// Lets the process live until the job has come to its end; returns the balance.
+    fn live_on(&self, lives: &mut u64) -> Result<Balance, String> {
+        let (crashes, stops) = match self.options.calm {
+            true => (0, 0),
+            false => {
+                let mut inner = self.world.lock();
+                (inner.dice.roll(7), inner.dice.roll(3))
+            }
+        };
+        let mut stopped = 0;
+        loop {
+            *lives += 1;
+            if *lives > LIVES_MAX {
+                return Err(format!("no end after {LIVES_MAX} lives"));
+            }
+            let may_crash = *lives <= crashes;
+            let stop = !may_crash && stopped < stops;
+            match self.live(may_crash, stop, *lives)? {
+                Life::Finished(balance) => return Ok(balance),
+                Life::Stopped => stopped += 1,
+                Life::Killed => self.accident()?,
+                Life::Failed(reason) if self.options.faulty_store && *lives < 60 => {
+                    self.world.lock().event(&reason, 0);
+                }
+                Life::Failed(reason) => return Err(reason),
+            }
+            if let Some(wrong) = self.world.lock().wrong.clone() {
+                return Err(wrong);
+            }
+        }
+    }
+
+    fn live(&self, may_crash: bool, stop: bool, number: u64) -> Result<Life, String> {
+        let (workers, fuse, acts) = {
+            let mut inner = self.world.lock();
+            let workers = match self.options.workers {
+                0 => 1 + inner.dice.roll(6) as usize,
+                fixed => fixed,
+            };
+            // Starts have some twenty acts; half of the crashes are to be early.
+            let span = if inner.dice.once_in(2) { 60 } else { 600 };
+            let fuse = Fuse { acts: 1 + inner.dice.roll(span), after: inner.dice.once_in(2) };
+            inner.skew = inner.dice.roll(7_200_000_000) as i64 - 3_600_000_000;
+            inner.skew = if self.options.calm { 0 } else { inner.skew.min(0) };
+            inner.event("life with workers", workers as u64);
+            (workers, fuse, inner.dice.roll(3_000))
+        };
+        let turns = TURNS_MAX;
+        let conductor = Conductor::new(self.world.clone(), workers, turns).stopping_after(stop.then_some(acts));
+        let control = Control::at(Arc::new(conductor));
+        self.world.revive(control.clone(), may_crash.then_some(fuse));
+        let observer = Arc::new(Observer::default());
+        let run = RunOptions { state: PathBuf::new(), workers, fresh: false, append: false };
+        let ran = run_on(&self.scene.plan, self.ground(number), &run, control, observer.clone());
+        let snapshot = observer.snapshot();
+        let mut inner = self.world.lock();
+        inner.control = None;
+        inner.repeated += snapshot.repeated_to.min(snapshot.tick);
+        match ran {
+            _ if inner.dead => Ok(Life::Killed),
+            Ok(outcome) if outcome.ended == Ended::Stopped => Ok(Life::Stopped),
+            Ok(outcome) => Ok(Life::Finished(outcome.snapshot.balance)),
+            Err(error) => Ok(Life::Failed(format!("{LOUD}{error}"))),
+        }
+    }
+
+    fn ground(&self, life: u64) -> Ground {
+        let (mutant, scene, world) = (self.options.mutant, &self.scene, &self.world);
+        let environment =
+            Environment { topics: Topics::Embedded("/nonexistent/simulated".into()), until_end: scene.bounded };
+        let mut connected: Connected =
+            scene.plan.connect(&environment).unwrap_or_else(|_| panic!("the simulated job connects to nothing"));
+        for (source, splits) in connected.sources.iter_mut().zip(&scene.splits) {
+            let (world, name, splits) = (world.clone(), source.name.clone(), splits.clone());
+            source.source = Arc::new(FakeSource { world, name, splits, mutant });
+            source.bounded = scene.bounded;
+        }
+        for (sink, lanes) in connected.sinks.iter_mut().zip(&scene.lanes) {
+            sink.sink = Arc::new(FakeSink { world: world.clone(), lanes: *lanes, mutant });
+            (sink.lanes, sink.promise) = (*lanes, Promise::ExactlyOnce);
+            if mutant == Some(Mutant::ArrivalOrder) {
+                let plain: Make<dyn Encoder> = sink.encoder.clone();
+                sink.encoder = Arc::new(move || Box::new(ArrivalEncoder(plain(), 0)));
+            }
+        }
+        let faulty = if self.options.faulty_store && life < 30 { 10 } else { 0 };
+        let objects = FakeStore { world: world.clone(), objects: self.objects.clone(), faulty, mutant };
+        let kept = if mutant.is_some() { 1 } else { 1 + life as usize % 3 };
+        Ground {
+            connected,
+            store: Store::over(Arc::new(objects), None),
+            retention: Retention { checkpoints: kept, keep_for: Duration::ZERO },
+        }
+    }
+
+    /// What a mutant does to the world between two lives.
+    fn accident(&self) -> Result<(), String> {
+        match self.options.mutant {
+            Some(Mutant::ForgottenJournal) => self.remove_last("log"),
+            Some(Mutant::LostState) => self.remove_last("state"),
+            Some(Mutant::RestoredSink) => {
+                restore(&mut self.world.lock());
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes the newest object of a part of the job's folder.
+    fn remove_last(&self, part: &str) -> Result<(), String> {
+        use futures::TryStreamExt;
+        use futures::executor::block_on;
+        let prefix = Path::from(format!("jobs/simulated/{part}"));
+        let listed: Vec<_> = block_on(self.objects.list(Some(&prefix)).try_collect()).map_err(|e| e.to_string())?;
+        let mut paths: Vec<Path> = listed.into_iter().map(|meta| meta.location).collect();
+        paths.sort();
+        paths.last().map_or(Ok(()), |last| block_on(self.objects.delete(last)).map_err(|e| e.to_string()))
+    }
+}
+
+/// Puts every lane back to half of what it has.
+fn restore(world: &mut Inner) {
+    for lane in world.lanes.values_mut() {
+        let half = lane.token.as_ref().map_or(0, |token| token.tick / 2);
+        if let Some(token) = &mut lane.token {
+            token.tick = half;
+        }
+        lane.ticks.retain(|(tick, _)| *tick <= half);
+    }
+}
+
+/// How a life of the process ended.
+enum Life {
+    Finished(Balance),
+    Stopped,
+    Killed,
+    Failed(String),
+}

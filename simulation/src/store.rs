@@ -1,0 +1,200 @@
+//! The object store of the simulated world: in memory, every act of it can be the last, and in some worlds it is faulty.
+//!
+//! The faults are those that the contract of an object store allows: an act that fails, one that succeeds and answers with an
+//! error, one that takes long. Objects appear whole or not at all, and listings are up to date.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::stream::{BoxStream, StreamExt};
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+};
+use riverrun_state::record::{Body, unseal};
+
+use crate::mutant::Mutant;
+use crate::world::{Killed, World};
+
+/// An object store that ends with the process, and outlives it.
+#[derive(Clone)]
+pub struct FakeStore {
+    /// The world.
+    pub world: Arc<World>,
+    /// The objects.
+    pub objects: Arc<InMemory>,
+    /// One act in so many fails; 0: none does.
+    pub faulty: u64,
+    /// A broken rule.
+    pub mutant: Option<Mutant>,
+}
+
+impl fmt::Debug for FakeStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FakeStore")
+    }
+}
+
+impl fmt::Display for FakeStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the simulated store")
+    }
+}
+
+fn failed(reason: &'static str) -> object_store::Error {
+    object_store::Error::Generic { store: "simulated", source: reason.into() }
+}
+
+fn gone(_: Killed) -> object_store::Error {
+    failed("killed by the simulator")
+}
+
+/// What a faulty store does with an act.
+enum Fate {
+    Done,
+    FailsBefore,
+    FailsAfter,
+}
+
+impl FakeStore {
+    fn begin(&self, what: &str, path: &Path) -> Result<Fate> {
+        let words = format!(
+            "{what} {}",
+            path.parts().skip(2).map(|part| part.as_ref().to_owned()).collect::<Vec<_>>().join("/")
+        );
+        self.world.begin(&words, 0).map_err(gone)?;
+        if self.faulty == 0 {
+            return Ok(Fate::Done);
+        }
+        let mut inner = self.world.lock();
+        let slow = inner.dice.once_in(20);
+        let took = inner.dice.roll(if slow { 2_000_000 } else { 5_000 });
+        inner.time += took;
+        if !inner.dice.once_in(self.faulty) {
+            return Ok(Fate::Done);
+        }
+        let after = inner.dice.once_in(2);
+        inner.event(if after { "fails after" } else { "fails before" }, 0);
+        Ok(if after { Fate::FailsAfter } else { Fate::FailsBefore })
+    }
+
+    fn end(&self, fate: Fate) -> Result<()> {
+        self.world.end().map_err(gone)?;
+        match fate {
+            Fate::FailsAfter => Err(failed("it was done, but the answer is an error")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Remembers the ticks that a record of the log makes final.
+    fn note(&self, path: &Path, bytes: &[u8]) {
+        let Some(seq) = path.filename().and_then(|name| name.strip_suffix(".json")?.parse().ok()) else { return };
+        let Ok(record) = unseal(bytes, seq, "a record") else { return };
+        let mut inner = self.world.lock();
+        match record.body {
+            Body::Ticks(ticks) => {
+                for entry in ticks.entries {
+                    let tick = entry.record.tick;
+                    if inner.journal.insert(tick, entry.clone()).is_some_and(|known| known != entry) {
+                        inner.wrong(format!("tick {tick} was made final twice, and not alike"));
+                    }
+                }
+            }
+            Body::Inputs(inputs) => inner.begun = inputs.now,
+            _ => {}
+        }
+    }
+
+    async fn put_delayed(&self) -> Result<()> {
+        let delayed = std::mem::take(&mut self.world.lock().delayed);
+        for (path, bytes) in delayed {
+            self.objects.put_opts(&Path::from(path), bytes.into(), PutMode::Create.into()).await?;
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl ObjectStore for FakeStore {
+    async fn put_opts(&self, location: &Path, payload: PutPayload, mut opts: PutOptions) -> Result<PutResult> {
+        let fate = self.begin("put", location)?;
+        if matches!(fate, Fate::FailsBefore) {
+            return Err(failed("it was not done"));
+        }
+        let bytes: Vec<u8> = payload.iter().flat_map(|part| part.to_vec()).collect();
+        let is_record = location.parts().any(|part| part.as_ref() == "log");
+        if self.mutant == Some(Mutant::Overwriting) {
+            opts.mode = PutMode::Overwrite;
+        }
+        if is_record {
+            self.put_delayed().await?;
+        }
+        if self.mutant == Some(Mutant::EarlyJournal)
+            && is_record
+            && bytes.windows(14).any(|w| w == b"\"type\":\"ticks\"")
+        {
+            self.note(location, &bytes);
+            self.world.lock().delayed.push((location.to_string(), bytes));
+            self.end(fate)?;
+            return Ok(PutResult { e_tag: None, version: None, extensions: Default::default() });
+        }
+        let put = self.objects.put_opts(location, payload, opts).await?;
+        if is_record {
+            self.note(location, &bytes);
+        }
+        self.end(fate)?;
+        Ok(put)
+    }
+
+    async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+        self.begin("put in parts", location)?;
+        self.objects.put_multipart_opts(location, opts).await
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        match self.begin("get", location)? {
+            Fate::Done => self.objects.get_opts(location, options).await,
+            _ => Err(failed("it was not read")),
+        }
+    }
+
+    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        let store = self.clone();
+        let delete = move |location: Result<Path>| {
+            let store = store.clone();
+            async move {
+                let location = location?;
+                let fate = store.begin("delete", &location)?;
+                if matches!(fate, Fate::FailsBefore) {
+                    return Err(failed("it was not deleted"));
+                }
+                let one = futures::stream::once(std::future::ready(Ok(location))).boxed();
+                let deleted = store.objects.delete_stream(one).next().await.unwrap_or_else(|| Err(failed("no answer")));
+                store.end(fate)?;
+                deleted
+            }
+        };
+        locations.then(delete).boxed()
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        match self.begin("list", prefix.unwrap_or(&Path::default())) {
+            Ok(Fate::Done) => self.objects.list(prefix),
+            Ok(_) => futures::stream::once(std::future::ready(Err(failed("it was not listed")))).boxed(),
+            Err(error) => futures::stream::once(std::future::ready(Err(error))).boxed(),
+        }
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.begin("list", prefix.unwrap_or(&Path::default()))?;
+        self.objects.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.begin("copy", to)?;
+        self.objects.copy_opts(from, to, options).await
+    }
+}

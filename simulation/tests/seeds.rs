@@ -1,0 +1,61 @@
+//! A few seeds of each kind, past failures first. `scripts/test.sh simulate` plays many more, with the release build.
+
+use riverrun_simulation::mutant::Mutant;
+use riverrun_simulation::play::{Judged, Options, judge, play};
+
+fn assert_passes(seed: u64, options: Options) -> u64 {
+    let played = play(seed, options);
+    let how = "again, with its events: cargo run -p riverrun-simulation -- --seed";
+    assert_eq!(played.failure, None, "seed {seed}; {how} {seed}");
+    played.crashes
+}
+
+/// Seeds that failed once.
+fn past() -> impl Iterator<Item = u64> {
+    let lines = include_str!("../seeds").lines();
+    lines.filter_map(|line| line.split_whitespace().next()?.parse().ok())
+}
+
+#[test]
+fn no_row_is_lost_or_doubled_wherever_the_process_is_killed() {
+    let crashes: u64 = past().chain(0..12).map(|seed| assert_passes(seed, Options::default())).sum();
+    assert!(crashes > 6, "only {crashes} crashes");
+}
+
+#[test]
+fn a_store_that_fails_delays_and_loses_nothing() {
+    for seed in past().chain(0..6) {
+        assert_passes(seed, Options { faulty_store: true, ..Options::default() });
+    }
+}
+
+#[test]
+fn bounded_input_gives_the_same_bytes_with_any_workers_and_crashes() {
+    for seed in 0..5 {
+        let calm = play(seed, Options { workers: 1, calm: true, ..Options::default() });
+        assert_eq!(calm.failure, None, "seed {seed}, calm");
+        let wild = play(seed, Options::default());
+        if riverrun_simulation::scene::Scene::of(seed).bounded {
+            assert_eq!(calm.output, wild.output, "seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn the_same_seed_is_the_same_run() {
+    for seed in 3..5 {
+        let options = Options { telling: true, ..Options::default() };
+        let (one, two) = (play(seed, options), play(seed, options));
+        let differs = one.events.iter().zip(&two.events).position(|(a, b)| a != b);
+        let shown = differs.map(|at| (&one.events[at], &two.events[at]));
+        assert_eq!((one.trace, one.events.len()), (two.trace, two.events.len()), "seed {seed}: {shown:?}");
+    }
+}
+
+#[test]
+fn broken_rules_are_found_out() {
+    for mutant in [Mutant::RowsFirst, Mutant::TokenFirst, Mutant::ChangedInput] {
+        let judged = judge(mutant, 40);
+        assert!(matches!(judged, Judged::Found { .. }), "{mutant:?}: {judged:?}");
+    }
+}
