@@ -22,7 +22,7 @@ pub enum Mutant {
     ForgottenJournal,
     /// World: a database is restored from a backup together with its token, and older checkpoints are gone (R8).
     RestoredSink,
-    /// World: a state file is gone after a crash, and older checkpoints are gone (R7).
+    /// World: all state files are gone after a crash, and the journal does not reach back (R7).
     LostState,
 }
 

@@ -237,8 +237,8 @@ impl Stage {
     /// What a mutant does to the world between two lives.
     fn accident(&self) -> Result<(), String> {
         match self.options.mutant {
-            Some(Mutant::ForgottenJournal) => self.remove_last("log"),
-            Some(Mutant::LostState) => self.remove_last("state"),
+            Some(Mutant::ForgottenJournal) => self.remove("log", 1),
+            Some(Mutant::LostState) => self.remove("state", usize::MAX),
             Some(Mutant::RestoredSink) => {
                 restore(&mut self.world.lock());
                 Ok(())
@@ -247,15 +247,16 @@ impl Stage {
         }
     }
 
-    /// Removes the newest object of a part of the job's folder.
-    fn remove_last(&self, part: &str) -> Result<(), String> {
+    /// Removes the newest `count` objects of a part of the job's folder.
+    fn remove(&self, part: &str, count: usize) -> Result<(), String> {
         use futures::TryStreamExt;
         use futures::executor::block_on;
         let prefix = Path::from(format!("jobs/simulated/{part}"));
         let listed: Vec<_> = block_on(self.objects.list(Some(&prefix)).try_collect()).map_err(|e| e.to_string())?;
         let mut paths: Vec<Path> = listed.into_iter().map(|meta| meta.location).collect();
         paths.sort();
-        paths.last().map_or(Ok(()), |last| block_on(self.objects.delete(last)).map_err(|e| e.to_string()))
+        let mut newest = paths.iter().rev().take(count);
+        newest.try_for_each(|path| block_on(self.objects.delete(path)).map_err(|e| e.to_string()))
     }
 }
 
