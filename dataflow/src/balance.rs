@@ -29,6 +29,19 @@ impl Counts {
     pub fn balances(&self) -> bool {
         self.input == self.taken + self.filtered + self.late + self.bad + self.duplicate
     }
+
+    /// Returns what came since `before`, an earlier state of these counts.
+    pub fn since(&self, before: &Counts) -> Counts {
+        Counts {
+            input: self.input - before.input,
+            taken: self.taken - before.taken,
+            filtered: self.filtered - before.filtered,
+            late: self.late - before.late,
+            bad: self.bad - before.bad,
+            duplicate: self.duplicate - before.duplicate,
+            out: self.out - before.out,
+        }
+    }
 }
 
 impl AddAssign for Counts {

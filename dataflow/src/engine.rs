@@ -19,6 +19,7 @@ mod decode;
 mod events;
 mod ledger;
 mod message;
+mod meter;
 mod observer;
 mod pace;
 mod reader;
@@ -26,6 +27,7 @@ mod records;
 mod route;
 mod sinks;
 mod steps;
+mod watchdog;
 mod worker;
 
 use std::collections::BTreeMap;
@@ -35,10 +37,14 @@ use std::time::Duration;
 
 pub use clock::{SystemClock, WallClock};
 pub use control::Control;
-pub use observer::{Observer, Snapshot};
+pub use meter::act::ActKind;
+pub use meter::histogram::Durations;
+pub use meter::{ActReading, CheckpointReading, PartReading, Readings, SinkReading, TableReading, WorkerReading};
+pub use observer::{Identity, Observer, Snapshot, SplitReading, StepReading};
 pub use pace::{Aside, Machine, Pace, Wait, Worked};
 pub use route::routed_schema;
 pub use sinks::Lanes;
+pub use watchdog::{Stall, StallCause, Watchdog, WatchdogLimits};
 
 use crate::balance::Counts;
 use crate::graph::{Graph, StepNode};
@@ -130,10 +136,10 @@ pub fn run(job: Job) -> Result<(), EngineError> {
     control.open(start.tick);
     if start.last {
         // The checkpoint of the last tick covers all: there is nothing to do.
-        job.observer.start(&job.graph, &start, &job.recovery.balance, newest);
+        job.observer.start(&job.graph, job.workers, &start, &job.recovery.balance, newest);
         return Ok(());
     }
-    job.observer.start(&job.graph, &start, &job.recovery.balance, newest);
+    job.observer.start(&job.graph, job.workers, &start, &job.recovery.balance, newest);
     let setup = Arc::new(Setup {
         lanes_known: job.lanes.iter().map(|(place, (_, token))| (*place, *token)).collect(),
         graph: Arc::new(job.graph),
@@ -226,6 +232,9 @@ pub enum EngineError {
         /// The tick.
         tick: Tick,
     },
+    /// The watchdog found that the job stands still.
+    #[error("{0}")]
+    Stalled(Box<Stall>),
     /// A thread panicked.
     #[error("a thread panicked: {0}")]
     Panic(String),

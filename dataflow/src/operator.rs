@@ -35,6 +35,11 @@ pub trait Operator {
     /// `rebase`. `rebase` is parallel to `tables()`.
     fn freeze(&mut self, rebase: &[Vec<u16>]) -> Result<Vec<FrozenTable>, StepError>;
 
+    /// Returns how many rows each table has now, parallel to `tables()`; nothing if the operator does not count. Cheap: for metrics.
+    fn sizes(&self) -> Vec<TableSize> {
+        Vec::new()
+    }
+
     /// Puts rows of a table back; called before the first step, oldest rows first, so that a later row of a key wins. The rows
     /// have the table's schema after [`STATE_COLUMNS`].
     fn restore(&mut self, table: usize, rows: &RecordBatch) -> Result<(), StepError>;
@@ -52,6 +57,15 @@ pub struct TableSpec {
     pub schema: SchemaRef,
     /// How many columns after `shard` and `op` are the key. 0: rows are never replaced, only added and deleted by rule.
     pub key_columns: usize,
+}
+
+/// What a table has in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TableSize {
+    /// Rows.
+    pub rows: u64,
+    /// Bytes, about, if that is known.
+    pub bytes: Option<u64>,
 }
 
 /// What a checkpoint writes of one table.

@@ -12,7 +12,7 @@ mod preview;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use riverrun_dataflow::engine::{self, Control, EngineError, Lanes, Observer, Snapshot};
+use riverrun_dataflow::engine::{self, Control, EngineError, Identity, Lanes, Observer, Snapshot};
 use riverrun_dataflow::graph::SplitNode;
 use riverrun_dataflow::journal::LaneToken;
 use riverrun_dataflow::sink::{Claim, Promise, Token};
@@ -129,6 +129,7 @@ pub fn run_on(
     let splits = by_source(&inputs);
     let (lanes, tokens) = open_lanes(plan, &connected, &started, options)?;
     let (generation, floors, succession) = (started.generation(), started.floors(), started.succession());
+    observer.identify(identity(plan, &started, options));
     let (recovery, parts) = started.recover(&tokens)?;
     recovery.warnings.into_iter().for_each(|warning| warnings.say(warning));
     let graph = plan.graph(&connected, splits);
@@ -158,12 +159,27 @@ pub fn run_on(
     };
     engine::run(job).map_err(|error| why(error, &succession))?;
     let snapshot = observer.snapshot();
-    let ended = match (finished, snapshot.last) {
+    Ok(Outcome { ended: ended(finished, &snapshot), snapshot, generation, warnings: warnings.0 })
+}
+
+/// Returns why a run ended: `finished` says that the job was before it began.
+fn ended(finished: bool, snapshot: &Snapshot) -> Ended {
+    match (finished, snapshot.last) {
         (true, _) => Ended::AlreadyFinished,
         (false, true) => Ended::Finished,
         (false, false) => Ended::Stopped,
-    };
-    Ok(Outcome { ended, snapshot, generation, warnings: warnings.0 })
+    }
+}
+
+/// Returns which run of which job this is.
+fn identity(plan: &Plan, started: &Started, options: &RunOptions) -> Identity {
+    Identity {
+        incarnation: started.incarnation().to_owned(),
+        generation: started.generation(),
+        plan: plan.hash().to_owned(),
+        build: BUILD_ID.to_owned(),
+        workers: options.workers,
+    }
 }
 
 /// Says why the engine failed: what a later generation has cleared away is no failure of the storage.

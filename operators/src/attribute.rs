@@ -29,7 +29,7 @@ use arrow::array::{AsArray, BooleanArray, RecordBatch};
 use arrow::compute::{and, filter_record_batch, is_not_null, not};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use riverrun_dataflow::graph::ShardRange;
-use riverrun_dataflow::operator::{FrozenTable, Operator, Outputs, StepError, TableSpec};
+use riverrun_dataflow::operator::{FrozenTable, Operator, Outputs, StepError, TableSize, TableSpec};
 use riverrun_dataflow::schema::{Hidden, hidden_of, visible_of, with_hidden};
 use riverrun_dataflow::time::micros_of;
 use riverrun_dataflow::{EventTime, StepTick};
@@ -232,6 +232,13 @@ impl Operator for AttributeState {
         let mut spans = vec![Some(self.plan.settings.window), Some(Duration::ZERO)];
         spans.extend(self.seen.as_ref().map(|seen| Some(seen.dedupe_for)));
         spans
+    }
+
+    fn sizes(&self) -> Vec<TableSize> {
+        let size = |rows: &KeptRows, bytes: usize| TableSize { rows: rows.len() as u64, bytes: Some(bytes as u64) };
+        let mut sizes = vec![size(&self.touches.rows, self.touches.bytes()), size(&self.pending, self.pending.bytes())];
+        sizes.extend(self.seen.as_ref().map(|seen| size(&seen.rows, seen.rows.bytes())));
+        sizes
     }
 
     fn freeze(&mut self, rebase: &[Vec<u16>]) -> Result<Vec<FrozenTable>, StepError> {

@@ -30,7 +30,7 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit, 
 use riverrun_dataflow::EventTime;
 use riverrun_dataflow::graph::ShardRange;
 use riverrun_dataflow::key::is_key_type;
-use riverrun_dataflow::operator::{FrozenTable, Operator, Outputs, StepError, TableSpec};
+use riverrun_dataflow::operator::{FrozenTable, Operator, Outputs, StepError, TableSize, TableSpec};
 use riverrun_dataflow::schema::{Hidden, with_hidden};
 use riverrun_dataflow::tick::StepTick;
 use riverrun_dataflow::time::micros_of;
@@ -189,6 +189,10 @@ impl Operator for WindowState {
 
     fn tables(&self) -> Vec<TableSpec> {
         vec![TableSpec { name: "groups", schema: self.state_schema.clone(), key_columns: 1 + self.keys.len() }]
+    }
+
+    fn sizes(&self) -> Vec<TableSize> {
+        vec![TableSize { rows: self.groups() as u64, bytes: None }]
     }
 
     fn freeze(&mut self, rebase: &[Vec<u16>]) -> Result<Vec<FrozenTable>, StepError> {

@@ -14,6 +14,7 @@ use timely::dataflow::{InputHandle, ProbeHandle, Scope, Stream};
 use super::control::Control;
 use super::ledger;
 use super::message::{Mark, Part, Raw, Report};
+use super::meter::Meter;
 use super::reader::Timelines;
 use super::{Observer, Setup, decode, records, route, sinks, steps};
 use crate::batch::Batch;
@@ -36,6 +37,7 @@ pub struct Build<'s> {
     pub graph: Arc<Graph>,
     pub control: Arc<Control>,
     pub observer: Arc<Observer>,
+    pub meter: Arc<Meter>,
     pub state: Arc<dyn StateStore>,
     /// Where the job stands: after the checkpoint's tick.
     pub start: Timeline,

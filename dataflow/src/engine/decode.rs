@@ -13,6 +13,7 @@ use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use super::build::{BatchStream, Build, RawStream, ReportStream, bad_schema};
 use super::events::{BadRowSeen, Sampler};
 use super::message::{Mark, Report};
+use super::meter::Part;
 use super::{EngineError, Observer};
 use crate::balance::Counts;
 use crate::batch::{Batch, register_schema};
@@ -40,12 +41,13 @@ pub fn decode<'s>(build: &Build<'s>, chunks: RawStream<'s>) -> DecodedStreams<'s
     let mut input = builder.new_input(chunks, Pipeline);
     let mut outputs = Vec::new();
     let mut sources = Vec::new();
-    for node in &graph.sources {
+    for (index, node) in graph.sources.iter().enumerate() {
         let (rows, rows_stream) = builder.new_output::<Batch>();
         let (bad, bad_stream) = builder.new_output::<Batch>();
         let rows = OutputBuilder::<Tick, NoopBuilder<Batch>>::from(rows);
         let bad = OutputBuilder::<Tick, NoopBuilder<Batch>>::from(bad);
-        outputs.push((rows, bad, (node.decoder)(), register_schema(&node.schema), Sampler::default()));
+        let meter = build.meter.part(build.worker, Part::Decode(index));
+        outputs.push((rows, bad, (node.decoder)(), register_schema(&node.schema), Sampler::default(), meter));
         sources.push(SourceStreams { rows: rows_stream, bad: bad_stream });
     }
     let (marks, marks_stream) = builder.new_output::<Vec<Mark>>();
@@ -60,7 +62,8 @@ pub fn decode<'s>(build: &Build<'s>, chunks: RawStream<'s>) -> DecodedStreams<'s
             input.for_each(|time, raw| {
                 let Some(raw) = raw.0.take() else { return };
                 let node = &graph.sources[raw.source];
-                let (rows, bad, decoder, schema, sampler) = &mut outputs[raw.source];
+                let (rows, bad, decoder, schema, sampler, meter) = &mut outputs[raw.source];
+                let _decoding = meter.enter();
                 let context = DecodeContext { split: raw.split, accept: raw.accept };
                 decoder.decode(&raw.chunk, &context, &mut decoded);
                 let counts = count(&raw.chunk, &decoded, &observer);

@@ -1,6 +1,7 @@
 //! What the engine logs, one type per event.
 
 use std::fmt;
+use std::time::Duration;
 
 use tracing::{debug, info, warn};
 
@@ -92,6 +93,22 @@ impl Repeated {
     /// Logs the event.
     pub fn log(&self) {
         info!(target: "riverrun", from = self.from, to = self.to, "derived recorded ticks again");
+    }
+}
+
+/// The job waits for something outside, longer than the watchdog likes.
+pub struct OutsideIsSlow<'a> {
+    /// What it waits for.
+    pub what: &'a str,
+    /// For how long.
+    pub age: Duration,
+}
+
+impl OutsideIsSlow<'_> {
+    /// Logs the event.
+    pub fn log(&self) {
+        let seconds = self.age.as_secs();
+        warn!(target: "riverrun", what = self.what, seconds, "still under way; the job waits for it");
     }
 }
 

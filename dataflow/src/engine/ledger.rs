@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use timely::container::CapacityContainerBuilder;
@@ -19,6 +20,8 @@ use super::background::Background;
 use super::build::{Build, PartStream, RecordStream, ReportStream};
 use super::events::{Checkpointed, Repeated};
 use super::message::{Covered, Part, Report};
+use super::meter::act::ActKind;
+use super::meter::{self, Meter};
 use super::sinks::{CoveredStream, DurableStream};
 use super::{EngineError, Setup, Then};
 use crate::balance::Counts;
@@ -138,9 +141,21 @@ pub fn shared(build: &Build<'_>, setup: &Setup) -> Result<LedgerShared, EngineEr
 
 fn start_log(build: &Build<'_>, mut journal: Box<dyn Journal>) -> Result<Background<Request, Reply>, EngineError> {
     let threads = build.control.clone();
+    let (append, publish) = (build.meter.act(ActKind::Append, 0, 0), build.meter.act(ActKind::Publish, 0, 0));
+    let meter = build.meter.clone();
     let work = move |request| match request {
-        Request::Ticks(entries) => Reply::Ticks(journal.append_ticks(&entries)),
-        Request::Checkpoint(parts) => Reply::Checkpoint(journal.append_checkpoint(*parts)),
+        Request::Ticks(entries) => {
+            let _appending = append.begin();
+            let appended = journal.append_ticks(&entries);
+            if appended.is_ok() {
+                meter.appended(entries.len());
+            }
+            Reply::Ticks(appended)
+        }
+        Request::Checkpoint(parts) => {
+            let _publishing = publish.begin();
+            Reply::Checkpoint(journal.append_checkpoint(*parts))
+        }
     };
     let pace = build.control.pace().as_ref();
     Background::start(pace, "log", work, move || threads.answered()).map_err(EngineError::thread)
@@ -253,6 +268,7 @@ pub fn ledger<'s>(
     }
     let (own, control, observer) = (build.worker == 0, build.control.clone(), build.observer.clone());
     let mut gathering = gathering(build, setup);
+    let (meter, at) = (build.meter.clone(), build.meter.part(build.worker, meter::Part::Ledger));
     let mut appends = Appends { every: build.commit_every, last: None, under_way: None, announced: build.start.tick };
     builder.build(move |capabilities| {
         // What is durable is told outside of time: nothing waits for this stream's frontier.
@@ -274,6 +290,10 @@ pub fn ledger<'s>(
                     let (entry, repetition) = gathering.complete(record)?;
                     observer.complete(&entry);
                     ledger.complete = entry.record.tick;
+                    at.reached(gathering.next);
+                    if checkpoint {
+                        meter.checkpoint_begun(entry.record.tick);
+                    }
                     ledger.history.push(&entry, checkpoint);
                     if repetition == Repetition::New {
                         gathering.waiting.push(entry);
@@ -368,7 +388,18 @@ struct Publishing {
     parts: BTreeMap<Tick, (Vec<StateFile>, u64)>,
     /// By (sink, lane): how far it has come, its token, and whether the sink has tokens.
     lanes: BTreeMap<(u32, u32), (Tick, Option<Tick>, bool)>,
-    under_way: Option<(Tick, bool, u64)>,
+    under_way: Option<UnderWay>,
+    meter: Arc<Meter>,
+}
+
+/// A checkpoint whose record is being appended.
+#[derive(Clone, Copy)]
+struct UnderWay {
+    tick: Tick,
+    finished: bool,
+    cpu_micros: u64,
+    files: usize,
+    bytes: u64,
 }
 
 impl Publishing {
@@ -448,18 +479,24 @@ fn publishing(build: &Build<'_>, setup: &Setup) -> Publishing {
         let promised = sinks[place.0 as usize].sink.promise() == Promise::ExactlyOnce;
         (*place, (build.start.tick, *token, promised))
     };
-    Publishing { parts: BTreeMap::new(), lanes: tokens.map(lane).collect(), under_way: None }
+    Publishing {
+        parts: BTreeMap::new(),
+        lanes: tokens.map(lane).collect(),
+        under_way: None,
+        meter: build.meter.clone(),
+    }
 }
 
 impl Publishing {
     /// Goes on with the oldest open checkpoint. Returns true once the last one of a finished job is published.
     fn turn(&mut self, ledger: &mut Ledger, written: Tick, now: Instant) -> Result<bool, EngineError> {
         ledger.poll()?;
-        if let Some((tick, finished, cpu_micros)) = self.under_way
+        if let Some(UnderWay { tick, finished, cpu_micros, files, bytes }) = self.under_way
             && let Some(result) = ledger.checkpoints_done.pop_front()
         {
             result.map_err(EngineError::Journal)?;
             self.under_way = None;
+            self.meter.checkpoint_published(tick, files, bytes);
             ledger.schedule.open -= 1;
             ledger.schedule.ended = now;
             ledger.schedule.cost = Duration::from_micros(cpu_micros);
@@ -475,9 +512,10 @@ impl Publishing {
         let Kept { before, recent, balance } = ledger.history.kept[&tick].clone();
         let (files, cpu_micros) = self.parts.remove(&tick).unwrap_or_default();
         let finished = recent.last().is_some_and(|record| record.last);
-        Checkpointed { tick, files: files.len(), bytes: files.iter().map(|file| file.bytes).sum() }.log();
+        let (count, bytes) = (files.len(), files.iter().map(|file| file.bytes).sum());
+        Checkpointed { tick, files: count, bytes }.log();
         let tokens = self.tokens();
-        self.under_way = Some((tick, finished, cpu_micros));
+        self.under_way = Some(UnderWay { tick, finished, cpu_micros, files: count, bytes });
         let parts = CheckpointParts { tick, before, recent, files, tokens, balance, finished, cpu_micros };
         ledger.request(Request::Checkpoint(Box::new(parts)));
         Ok(false)

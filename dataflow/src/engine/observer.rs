@@ -1,15 +1,19 @@
 //! How a running job is doing: counts and positions, for progress lines, the final balance, and metrics.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use serde::Serialize;
 
+use super::meter::{Meter, Readings};
 use crate::balance::Counts;
-use crate::graph::Graph;
+use crate::graph::{Graph, SourceNode};
 use crate::journal::JournalEntry;
+use crate::source::SourceError;
 use crate::tick::{Tick, Timeline};
+use crate::time::EventTime;
 
 /// Is told by the engine; asked by whoever shows it. Never blocks the engine for longer than a copy.
 #[derive(Debug, Default)]
@@ -17,6 +21,7 @@ pub struct Observer {
     /// Records decoded since this process started.
     decoded: AtomicU64,
     state: Mutex<State>,
+    identity: Mutex<Identity>,
 }
 
 #[derive(Debug, Default)]
@@ -27,6 +32,36 @@ struct State {
     sinks: Vec<String>,
     written: BTreeMap<String, u64>,
     ends: BTreeMap<u32, (u64, Option<u64>)>,
+    /// The balance after the last repeated tick.
+    repeated: BTreeMap<String, Counts>,
+    /// A tick of this process's own was through soon after it was read.
+    caught_up: bool,
+    /// The tick before this process's first.
+    before: Tick,
+    /// What "soon" is.
+    soon: Duration,
+    meter: Option<Arc<Meter>>,
+    shape: Shape,
+}
+
+/// What is asked of the graph after the job has begun.
+#[derive(Default)]
+struct Shape {
+    sources: Vec<SourceNode>,
+    steps: Vec<StepShape>,
+    sinks: Vec<String>,
+}
+
+struct StepShape {
+    name: String,
+    late_read: bool,
+    watermark: Vec<crate::graph::WatermarkPath>,
+}
+
+impl std::fmt::Debug for Shape {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Shape")
+    }
 }
 
 /// A job at one moment.
@@ -52,16 +87,69 @@ pub struct Snapshot {
     pub last: bool,
 }
 
+/// Which run of which job this is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Identity {
+    /// The job's incarnation.
+    pub incarnation: String,
+    /// Which start of the job this is.
+    pub generation: u64,
+    /// Names what the job writes.
+    pub plan: String,
+    /// Names what this build writes.
+    pub build: String,
+    /// Worker threads.
+    pub workers: usize,
+}
+
+/// How far a split is read.
+#[derive(Clone, Debug, Serialize)]
+pub struct SplitReading {
+    /// The source.
+    pub source: String,
+    /// The split.
+    pub split: String,
+    /// The position up to which it is read.
+    pub position: u64,
+    /// Where it ends now, if the source can say.
+    pub end: Option<u64>,
+    /// The greatest event time read, in microseconds since the epoch.
+    pub greatest: Option<i64>,
+    /// The watermark of its source, in microseconds since the epoch.
+    pub watermark: Option<i64>,
+    /// It was empty for long and holds back no watermark.
+    pub idle: bool,
+    /// It may still grow.
+    pub live: bool,
+}
+
+/// A step's place in time.
+#[derive(Clone, Debug, Serialize)]
+pub struct StepReading {
+    /// Its name.
+    pub name: String,
+    /// Something reads its late rows.
+    pub late_read: bool,
+    /// Its input watermark, in microseconds since the epoch.
+    pub watermark: Option<i64>,
+}
+
 impl Observer {
     pub(crate) fn start(
         &self,
         graph: &Graph,
+        workers: usize,
         timeline: &Timeline,
         balance: &BTreeMap<String, Counts>,
         repeated_to: Tick,
     ) {
         let splits = graph.sources.iter().flat_map(|source| &source.splits);
-        let mut state = self.state.lock().expect("the state is only copied and replaced");
+        let step = |step: &crate::graph::StepNode| StepShape {
+            name: step.name.clone(),
+            late_read: step.late.is_some(),
+            watermark: step.watermark.clone(),
+        };
+        let mut state = self.state();
         *state = State {
             timeline: timeline.clone(),
             repeated_to,
@@ -69,7 +157,46 @@ impl Observer {
             sinks: graph.sinks.iter().map(|sink| sink.name.clone()).collect(),
             written: graph.sinks.iter().map(|sink| (sink.name.clone(), 0)).collect(),
             ends: splits.map(|split| (split.id, (split.spec.start, split.spec.end))).collect(),
+            repeated: balance.clone(),
+            caught_up: false,
+            before: timeline.tick,
+            soon: graph.ticks.interval * 2,
+            meter: Some(Arc::new(Meter::new(graph, workers))),
+            shape: Shape {
+                sources: graph.sources.clone(),
+                steps: graph.steps.iter().map(step).collect(),
+                sinks: graph.sinks.iter().map(|sink| sink.name.clone()).collect(),
+            },
         };
+    }
+
+    /// Says which run this is.
+    pub fn identify(&self, identity: Identity) {
+        *self.identity.lock().expect("the identity is only replaced") = identity;
+    }
+
+    /// Returns which run this is, once the job's state is open.
+    pub fn identity(&self) -> Identity {
+        self.identity.lock().expect("the identity is only replaced").clone()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("the state is only copied and replaced")
+    }
+
+    /// Returns what measures the job, once it runs.
+    pub(crate) fn meter(&self) -> Option<Arc<Meter>> {
+        self.state().meter.clone()
+    }
+
+    /// Returns what the job's meter shows; nothing before it runs.
+    pub fn readings(&self) -> Option<Readings> {
+        self.meter().map(|meter| meter.read_all())
+    }
+
+    /// Returns the newest complete tick.
+    pub fn complete_tick(&self) -> Tick {
+        self.state().timeline.tick
     }
 
     pub(crate) fn decoded(&self, rows: u64) {
@@ -77,8 +204,9 @@ impl Observer {
     }
 
     pub(crate) fn complete(&self, entry: &JournalEntry) {
-        let mut state = self.state.lock().expect("the state is only copied and replaced");
-        let State { timeline, balance, sinks, written, .. } = &mut *state;
+        let mut state = self.state();
+        let State { timeline, balance, sinks, written, repeated, repeated_to, caught_up, soon, meter, .. } =
+            &mut *state;
         timeline.apply(&entry.record);
         for (name, counts) in &entry.balance {
             *balance.entry(name.clone()).or_default() += *counts;
@@ -86,11 +214,88 @@ impl Observer {
         for lane in &entry.lanes {
             *written.entry(sinks[lane.sink as usize].clone()).or_default() += lane.rows;
         }
+        let tick = entry.record.tick;
+        if tick == *repeated_to {
+            repeated.clone_from(balance);
+        }
+        if !*caught_up && tick > *repeated_to {
+            let age = meter.as_ref().and_then(|meter| meter.since_read(tick));
+            *caught_up = age.is_none_or(|age| age < *soon);
+        }
+    }
+
+    /// Returns whether the journal is repeated and a tick after it was through within two tick intervals of being read: the job
+    /// has caught up with its input. It stays so.
+    pub fn caught_up(&self) -> bool {
+        let state = self.state();
+        state.caught_up || state.timeline.last
+    }
+
+    /// Returns the first tick that this process derives, or derives again.
+    pub fn first_tick(&self) -> Tick {
+        self.state().before + 1
+    }
+
+    /// Returns the balance of the ticks that this process was the first to complete.
+    pub fn own_balance(&self) -> BTreeMap<String, Counts> {
+        let state = self.state();
+        let own = |(name, counts): (&String, &Counts)| {
+            let before = state.repeated.get(name).copied().unwrap_or_default();
+            (name.clone(), counts.since(&before))
+        };
+        match state.timeline.tick < state.repeated_to {
+            true => BTreeMap::new(),
+            false => state.balance.iter().map(own).collect(),
+        }
+    }
+
+    /// Returns how far every split is read. Asks live sources where they end now, which opens their files.
+    pub fn splits(&self) -> Result<Vec<SplitReading>, SourceError> {
+        let (timeline, sources) = {
+            let state = self.state();
+            (state.timeline.clone(), state.shape.sources.clone())
+        };
+        let mut readings = Vec::new();
+        for (source, watermark) in sources.iter().zip(&timeline.watermarks) {
+            let now = if source.bounded { Vec::new() } else { source.source.splits(true)? };
+            for split in &source.splits {
+                let mark = timeline.splits.get(&split.id);
+                let end = now.iter().find(|spec| spec.name == split.spec.name).and_then(|spec| spec.end);
+                readings.push(SplitReading {
+                    source: source.name.clone(),
+                    split: split.spec.name.clone(),
+                    position: mark.map_or(split.spec.start, |mark| mark.to),
+                    end: split.spec.end.or(end),
+                    greatest: mark.and_then(|mark| finite(mark.greatest)),
+                    watermark: finite(*watermark),
+                    idle: mark.is_some_and(|mark| mark.idle),
+                    live: !source.bounded,
+                });
+            }
+        }
+        Ok(readings)
+    }
+
+    /// Returns every step's place in time.
+    pub fn steps(&self) -> Vec<StepReading> {
+        let state = self.state();
+        let watermarks = &state.timeline.watermarks;
+        let read = |step: &StepShape| {
+            let ways = step.watermark.iter().map(|way| watermarks[way.source].minus(way.delay));
+            let watermark = ways.min().and_then(finite);
+            StepReading { name: step.name.clone(), late_read: step.late_read, watermark }
+        };
+        state.shape.steps.iter().map(read).collect()
+    }
+
+    /// Returns the names of the sinks.
+    pub fn sinks(&self) -> Vec<String> {
+        self.state().shape.sinks.clone()
     }
 
     /// Returns how the job is doing.
     pub fn snapshot(&self) -> Snapshot {
-        let state = self.state.lock().expect("the state is only copied and replaced");
+        let state = self.state();
         let read = |(split, (start, end)): (&u32, &(u64, Option<u64>))| {
             let to = state.timeline.splits.get(split).map_or(*start, |mark| mark.to);
             end.map(|end| (to - start, end - start))
@@ -112,4 +317,9 @@ impl Observer {
             last: state.timeline.last,
         }
     }
+}
+
+/// Returns a time unless it stands for the beginning or the end of all time.
+fn finite(time: EventTime) -> Option<i64> {
+    (time != EventTime::MIN && time != EventTime::MAX).then_some(time.0)
 }

@@ -13,6 +13,7 @@ use arrow::row::{RowConverter, SortField};
 use xxhash_rust::xxh3::Xxh3Default;
 
 use super::message::{Mark, RawChunk};
+use super::meter::PartMeter;
 use super::{EngineError, Recovery, Then};
 use crate::graph::{Graph, SplitNode};
 use crate::source::{COLUMNAR_ROW_BYTES, Chunk, Payload, ReadLimits, SourceError, SplitId, SplitReader};
@@ -81,6 +82,7 @@ struct OwnSplit {
     empty: Option<(Instant, Instant)>,
     /// Flags of the last mark: a split is marked again when they change.
     marked: (bool, bool, bool),
+    meter: Option<PartMeter>,
 }
 
 /// What is left to read in the open tick.
@@ -163,6 +165,7 @@ impl Reader {
                     at_end: mark.is_some_and(|mark| mark.at_end),
                     empty: None,
                     marked: mark.map_or((false, false, false), |mark| (mark.idle, mark.at_end, mark.ended)),
+                    meter: None,
                 }
             })
             .collect();
@@ -174,6 +177,11 @@ impl Reader {
         let recorded = entries.iter().map(|entry| (entry.record.tick, marks(&entry.record))).collect();
         let then = recovery.then;
         Reader { graph, workers, splits, timelines, recorded, then, next: now.tick + 1, former, open: None }
+    }
+
+    /// Has readings measured by what `meter` gives for a source.
+    pub fn measured(&mut self, meter: impl Fn(usize) -> PartMeter) {
+        self.splits.iter_mut().for_each(|split| split.meter = Some(meter(split.source)));
     }
 
     /// Returns the tick that is open, or that would be opened next.
@@ -344,6 +352,7 @@ impl OwnSplit {
     /// Reads the next records, opening the split if need be.
     fn read(&mut self, graph: &Graph, limits: &ReadLimits) -> Result<Option<Chunk>, EngineError> {
         let source = &graph.sources[self.source];
+        let _reading = self.meter.as_ref().map(PartMeter::enter);
         let named = |error: SourceError| EngineError::Source { source: source.name.clone(), error };
         let reader = match &mut self.reader {
             Some(reader) => reader,

@@ -17,6 +17,7 @@ use super::clock::{Clock, WallClock};
 use super::control::Control;
 use super::ledger::LedgerShared;
 use super::message::Mark;
+use super::meter::Part;
 use super::reader::Timelines;
 use super::{Setup, Then};
 use crate::tick::{Tick, TickRecord};
@@ -43,6 +44,7 @@ pub fn clock<'s>(
     let mut clock = Clock::new(&build.graph, build.start.clone(), recorded, Box::new(PaceClock(build.control.clone())));
     let repeated = recovery.entries.last().map_or(build.start.tick, |entry| entry.record.tick);
     let then = recovery.then;
+    let meter = build.meter.part(build.worker, Part::Clock);
     type Records = CapacityContainerBuilder<Vec<TickRecord>>;
     marks.unary_frontier::<Records, _, _, _>(Exchange::new(|_: &Mark| 0), "clock", move |capability, _| {
         let mut capability = own.then(|| capability.delayed(&first));
@@ -65,6 +67,7 @@ pub fn clock<'s>(
                     Err(error) => return control.fail(error),
                 }
                 tick += 1;
+                meter.reached(tick);
                 capability.downgrade(&tick);
             }
         }

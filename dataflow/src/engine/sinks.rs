@@ -19,6 +19,8 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::background::Background;
 use super::build::{BatchStream, Build, ReportStream};
 use super::message::{Covered, Encoded, Merged, Report};
+use super::meter::Part;
+use super::meter::act::ActKind;
 use super::{EngineError, Setup};
 use crate::graph::{Graph, SinkNode};
 use crate::journal::LaneDigest;
@@ -27,8 +29,9 @@ use crate::schema::Hidden;
 use crate::sink::{EncodedRows, Encoder, Lane, SinkError, TickRows};
 use crate::tick::Tick;
 
-/// Bytes that the lanes of a worker may hold uncommitted before its sources wait.
-const PENDING_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes that the lanes of a worker may hold uncommitted before its sources wait. Less in the tests of this crate, which would
+/// take long to write so much.
+pub const PENDING_BYTES_MAX: usize = if cfg!(test) { 1024 * 1024 } else { 64 * 1024 * 1024 };
 
 type EncodedStream<'s> = Stream<'s, Tick, Vec<Encoded>>;
 type MergedStream<'s> = Stream<'s, Tick, Vec<Merged>>;
@@ -41,11 +44,13 @@ pub fn encode<'s>(build: &Build<'s>, index: usize, rows: BatchStream<'s>) -> Enc
     let mut encoder = (node.encoder)();
     let mut placing = Placing::new(&build.graph, node);
     let (control, name) = (build.control.clone(), node.name.clone());
+    let meter = build.meter.part(build.worker, Part::Encode(index));
     type Encodeds = CapacityContainerBuilder<Vec<Encoded>>;
     rows.unary::<Encodeds, _, _, _>(Pipeline, &format!("encode {name}"), move |_, _| {
         move |input, output| {
             input.for_each(|time, batch| {
                 let Some(rows) = batch.take() else { return };
+                let _encoding = meter.enter();
                 match placing.place(&rows).and_then(|lanes| encode_lanes(encoder.as_mut(), &rows, lanes)) {
                     Ok(encoded) => output.session(&time).give_iterator(encoded.into_iter()),
                     Err(error) => control.fail(EngineError::Sink { sink: name.clone(), error }),
@@ -141,6 +146,8 @@ pub fn merge<'s>(build: &Build<'s>, index: usize, encoded: EncodedStream<'s>) ->
     let mut merged = OutputBuilder::<Tick, CapacityContainerBuilder<Vec<Merged>>>::from(merged);
     let mut reports = OutputBuilder::<Tick, CapacityContainerBuilder<Vec<Report>>>::from(reports);
     let first = build.start.tick + 1;
+    let meter = build.meter.part(build.worker, Part::Merge(index));
+    meter.reached(first);
     builder.build(move |capabilities| {
         let mut held: Vec<_> = capabilities.iter().map(|c| c.delayed(&first)).collect();
         drop(capabilities);
@@ -153,6 +160,7 @@ pub fn merge<'s>(build: &Build<'s>, index: usize, encoded: EncodedStream<'s>) ->
             let Some(reached) = frontiers[0].frontier().first().copied() else { return };
             while let Some(entry) = waiting.first_entry().filter(|entry| *entry.key() < reached) {
                 let (tick, lanes) = entry.remove_entry();
+                let _merging = meter.enter();
                 held.iter_mut().for_each(|capability| capability.downgrade(&tick));
                 for (lane, parts) in lanes {
                     let rows = in_order(tick, parts);
@@ -164,6 +172,7 @@ pub fn merge<'s>(build: &Build<'s>, index: usize, encoded: EncodedStream<'s>) ->
                 }
             }
             held.iter_mut().for_each(|capability| capability.downgrade(&reached.max(*capability.time())));
+            meter.reached(reached);
         }
     });
     (merged_stream, reports_stream)
@@ -213,6 +222,8 @@ struct Holding {
     pending_bytes: usize,
     durable: Tick,
     requested: Tick,
+    /// The first tick with rows in the commit that is under way.
+    committing: Option<Tick>,
     busy: bool,
     committer: Committer,
 }
@@ -232,6 +243,7 @@ impl Holding {
         if self.busy || upto <= self.requested {
             return;
         }
+        self.committing = self.pending.keys().next().copied().filter(|tick| *tick <= upto);
         let later = self.pending.split_off(&(upto + 1));
         let mut lanes: BTreeMap<u32, Vec<TickRows>> = BTreeMap::new();
         for merged in std::mem::replace(&mut self.pending, later).into_values().flatten() {
@@ -243,6 +255,11 @@ impl Holding {
         self.committer.request(CommitRequest { upto, lanes: lanes.into_iter().collect(), bytes });
     }
 
+    /// Returns the first tick whose rows are not committed.
+    fn oldest(&self) -> Option<Tick> {
+        self.committing.or_else(|| self.pending.keys().next().copied())
+    }
+
     /// Returns the commit that has finished, if one has.
     fn poll(&mut self) -> Result<Option<Tick>, EngineError> {
         let Some(reply) = self.committer.reply().map_err(|_| EngineError::Panic(format!("of sink `{}`", self.sink)))?
@@ -250,6 +267,7 @@ impl Holding {
             return Ok(None);
         };
         self.busy = false;
+        self.committing = None;
         self.pending_bytes -= reply.bytes;
         for lane in reply.committed {
             self.tokens.insert(lane, Some(reply.upto));
@@ -283,6 +301,7 @@ pub fn commit<'s>(
     let address = builder.operator_info().address.to_vec();
     let mut holding = hold(build, setup, index, address)?;
     let (control, sink) = (build.control.clone(), index as u32);
+    let (meter, worker) = (build.meter.clone(), build.worker);
     let first = build.start.tick + 1;
     builder.build(move |capabilities| {
         let mut taken = capabilities[0].delayed(&first);
@@ -304,6 +323,7 @@ pub fn commit<'s>(
                     Err(error) => return control.fail(error),
                 }
             }
+            meter.pending(index, worker, holding.pending_bytes, holding.oldest());
             if holding.pending_bytes <= PENDING_BYTES_MAX {
                 taken.downgrade(&reached.max(*taken.time()));
             }
@@ -324,12 +344,18 @@ fn hold(build: &Build<'_>, setup: &Setup, index: usize, address: Vec<usize>) -> 
         tokens.insert(lane, token);
     }
     let activator = build.scope.worker().sync_activator_for(address);
+    let (meter, act) = (build.meter.clone(), build.meter.act(ActKind::Commit, index, build.worker));
     let work = move |request: CommitRequest| {
+        let _committing = act.begin();
         let mut reply = CommitReply { upto: request.upto, committed: Vec::new(), bytes: request.bytes, failed: None };
         for (lane, ticks) in request.lanes {
             let held = lanes.get_mut(&lane).expect("rows reach the worker that holds their lane");
             match held.commit(request.upto, &ticks) {
-                Ok(()) => reply.committed.push(lane),
+                Ok(()) => {
+                    let rows = |tick: &TickRows| (tick.tick, tick.rows.len(), tick.rows.bytes.len());
+                    meter.committed(index, ticks.iter().map(rows));
+                    reply.committed.push(lane);
+                }
                 Err(error) => {
                     reply.failed = Some(error);
                     break;
@@ -346,8 +372,17 @@ fn hold(build: &Build<'_>, setup: &Setup, index: usize, address: Vec<usize>) -> 
     let committer = Background::start(pace, &name, work, wake).map_err(EngineError::thread)?;
     let start = build.start.tick;
     let pending = BTreeMap::new();
-    let sink = node.name.clone();
-    Ok(Holding { sink, tokens, pending, pending_bytes: 0, durable: start, requested: start, busy: false, committer })
+    Ok(Holding {
+        sink: node.name.clone(),
+        tokens,
+        pending,
+        pending_bytes: 0,
+        durable: start,
+        requested: start,
+        committing: None,
+        busy: false,
+        committer,
+    })
 }
 
 /// What the lanes of a job are taken from, by sink and lane.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use arrow::array::RecordBatch;
 use timely::container::{CapacityContainerBuilder, NoopBuilder};
@@ -17,11 +18,13 @@ use super::control::Control;
 use super::decode::bad_batch;
 use super::events::{BadRowSeen, LateRowsSeen, Sampler};
 use super::message::{Part, Report};
+use super::meter::act::{Act, ActKind};
+use super::meter::{self, Meter, PartMeter};
 use crate::balance::Counts;
 use crate::batch::{Batch, SchemaId, register_schema};
 use crate::graph::{Graph, ShardRange, StepNode};
 use crate::journal::{FrozenPart, JournalError, StateFile, StateStore};
-use crate::operator::{Operator, Outputs, TableSpec, Transform};
+use crate::operator::{Operator, Outputs, TableSize, TableSpec, Transform};
 use crate::tick::{Floor, StepTick, Tick, TickRecord};
 use crate::time::EventTime;
 
@@ -123,11 +126,13 @@ pub fn transform<'s>(
     let mut builder = OperatorBuilder::new(build.graph.steps[step].name.clone(), build.scope);
     let mut inputs: Vec<_> = inputs.into_iter().map(|stream| builder.new_input(stream, Pipeline)).collect();
     let (mut ports, streams) = Ports::new(build, step, &mut builder);
+    let meter = build.meter.part(build.worker, meter::Part::Step(step));
     builder.build(move |_| {
         move |_| {
             for (number, input) in inputs.iter_mut().enumerate() {
                 input.for_each(|time, batch| {
                     let Some(rows) = batch.take() else { return };
+                    let _transforming = meter.enter();
                     let mut outputs = Outputs::default();
                     match transform.apply(number, rows, &mut outputs) {
                         Ok(()) => {
@@ -160,13 +165,16 @@ struct Freezer {
     tables: Vec<TableSpec>,
     open: std::collections::VecDeque<(Capability<Tick>, u64)>,
     parts: OutputBuilder<Tick, CapacityContainerBuilder<Vec<Part>>>,
+    step: usize,
+    meter: Arc<Meter>,
 }
 
 impl Freezer {
     /// Freezes the state after `tick` and hands it to the writer.
     fn freeze(&mut self, name: &str, operator: &mut dyn Operator, at: Capability<Tick>) -> Result<(), EngineError> {
         let Some(writer) = &self.writer else { return Ok(()) };
-        let begun = self.control.pace().cpu_micros();
+        let pace = self.control.pace().clone();
+        let (begun, from) = (pace.cpu_micros(), pace.now());
         let names: Vec<&'static str> = self.tables.iter().map(|table| table.name).collect();
         let rebased = self.state.rebase(name, &names, self.shards.worker, self.shards.workers);
         let frozen = operator.freeze(&rebased).map_err(|error| EngineError::Step { step: name.to_owned(), error })?;
@@ -179,7 +187,9 @@ impl Freezer {
             frozen,
             rebased,
         });
-        self.open.push_back((at, self.control.pace().cpu_micros() - begun));
+        self.open.push_back((at, pace.cpu_micros() - begun));
+        let took = pace.now().saturating_duration_since(from);
+        self.meter.frozen(self.step, worker, took, sizes_of(&self.tables, operator));
         Ok(())
     }
 
@@ -207,7 +217,7 @@ pub fn operator<'s>(
     let shards = ShardRange { worker: build.worker, workers: build.workers, shards: build.graph.shards };
     let mut operator = make(shards);
     let tables = operator.tables();
-    restore(build, node, operator.as_mut(), &tables)?;
+    restore(build, step, operator.as_mut(), &tables)?;
 
     let mut builder = OperatorBuilder::new(node.name.clone(), build.scope);
     let width = inputs.len();
@@ -218,7 +228,7 @@ pub fn operator<'s>(
     streams.parts = Some(parts_stream);
     let writer = match tables.is_empty() {
         true => None,
-        false => Some(start_writer(build, node, builder.operator_info().address.to_vec())?),
+        false => Some(start_writer(build, step, builder.operator_info().address.to_vec())?),
     };
     let freezer = Freezer {
         control: build.control.clone(),
@@ -228,6 +238,8 @@ pub fn operator<'s>(
         tables,
         open: Default::default(),
         parts: OutputBuilder::from(parts),
+        step,
+        meter: build.meter.clone(),
     };
     let first = build.start.tick + 1;
     let floor = build.floors.get(&node.name).copied();
@@ -242,7 +254,9 @@ pub fn operator<'s>(
         operator,
         ports,
         freezer,
+        meter: build.meter.part(build.worker, meter::Part::Step(step)),
     };
+    stepping.meter.reached(first);
     builder.build(move |capabilities| {
         let mut held: Vec<Capability<Tick>> = capabilities.iter().map(|c| c.delayed(&first)).collect();
         drop(capabilities);
@@ -274,6 +288,7 @@ struct Stepping {
     width: usize,
     waiting: BTreeMap<Tick, Vec<Vec<RecordBatch>>>,
     due: BTreeMap<Tick, TickRecord>,
+    meter: PartMeter,
 }
 
 impl Stepping {
@@ -287,12 +302,16 @@ impl Stepping {
     fn turn(&mut self, complete: impl Fn(Tick) -> bool, held: &mut [Capability<Tick>]) -> Result<(), EngineError> {
         while !self.control.failed() && complete(self.tick) {
             let Some(record) = self.due.remove(&self.tick) else { break };
+            let meter = self.meter.clone();
+            let stepping = meter.enter();
             self.step(&record, held)?;
             if record.checkpoint {
                 let name = &self.ports.graph.steps[self.ports.step].name;
                 self.freezer.freeze(name, self.operator.as_mut(), held[4].clone())?;
             }
+            drop(stepping);
             self.tick += 1;
+            self.meter.reached(self.tick);
             held.iter_mut().for_each(|capability| capability.downgrade(&self.tick));
         }
         self.freezer.poll()
@@ -315,13 +334,16 @@ impl Stepping {
 /// Puts the state of a checkpoint back, of the worker's shards.
 fn restore(
     build: &Build<'_>,
-    node: &StepNode,
+    step: usize,
     operator: &mut dyn Operator,
     tables: &[TableSpec],
 ) -> Result<(), EngineError> {
     if build.start.tick == 0 {
         return Ok(());
     }
+    let node = &build.graph.steps[step];
+    let meter = build.meter.part(build.worker, meter::Part::Restore(step));
+    let _restoring = meter.enter();
     for (index, table) in tables.iter().enumerate() {
         let batches =
             build.state.read(&node.name, table.name, build.worker, build.workers).map_err(EngineError::Journal)?;
@@ -329,13 +351,23 @@ fn restore(
             operator.restore(index, rows).map_err(|error| EngineError::step(node, error))?;
         }
     }
+    build.meter.sized(step, build.worker, sizes_of(tables, operator));
     Ok(())
 }
 
-fn start_writer(build: &Build<'_>, node: &StepNode, address: Vec<usize>) -> Result<Writer, EngineError> {
+fn sizes_of(tables: &[TableSpec], operator: &dyn Operator) -> Vec<(&'static str, TableSize)> {
+    tables.iter().map(|table| table.name).zip(operator.sizes()).collect()
+}
+
+fn start_writer(build: &Build<'_>, step: usize, address: Vec<usize>) -> Result<Writer, EngineError> {
+    let node = &build.graph.steps[step];
+    let act: Arc<Act> = build.meter.act(ActKind::Write, step, build.worker);
     let activator = build.scope.worker().sync_activator_for(address);
     let state = build.state.clone();
-    let work = move |part| state.write(part);
+    let work = move |part| {
+        let _writing = act.begin();
+        state.write(part)
+    };
     // The dataflow may be gone by then, which is no news to anybody.
     let wake = move || {
         activator.activate().ok();

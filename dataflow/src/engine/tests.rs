@@ -658,3 +658,5 @@ fn recorded_ticks_alone_are_derived_again_and_the_job_ends() {
     let error = derived_again(&world, changed, 2).err().unwrap();
     assert!(matches!(error, EngineError::NotDeterministic { .. }), "{error}");
 }
+
+mod stall;

@@ -10,6 +10,7 @@ use timely::worker::Worker;
 
 use super::build::{Build, Inputs, build};
 use super::message::Raw;
+use super::meter::{Laps, Meter, Part, Wait};
 use super::reader::{Reader, Timelines, Turn};
 use super::{EngineError, Setup};
 use crate::graph::Graph;
@@ -30,7 +31,10 @@ pub fn run(worker: &mut Worker, setup: &Setup) {
             while !control.ended() {
                 match running.turn(setup) {
                     Ok(wait) => {
-                        worker.step_or_park(Some(control.pace().sleep(wait)));
+                        let reason = running.reason(wait);
+                        running.laps.turn(reason, || {
+                            worker.step_or_park(Some(control.pace().sleep(wait)));
+                        });
                         control.pace().pass(worker.index());
                     }
                     Err(error) => control.fail(error),
@@ -49,6 +53,10 @@ struct Running {
     in_flight: Tick,
     quiet: bool,
     exhausted: bool,
+    meter: Arc<Meter>,
+    laps: Laps,
+    /// The worker may not read for now.
+    withheld: bool,
 }
 
 impl Running {
@@ -58,7 +66,9 @@ impl Running {
         let start = recovery.after();
         let timelines = Rc::new(RefCell::new(Timelines::new(recovery.before.clone(), recovery.recent.iter().cloned())));
         let place = (worker.index(), worker.peers());
-        let reader = Reader::new(graph.clone(), place, &start, recovery, timelines.clone());
+        let mut reader = Reader::new(graph.clone(), place, &start, recovery, timelines.clone());
+        let meter = setup.observer.meter().expect("the observer is started before the workers");
+        reader.measured(|source| meter.part(place.0, Part::Read(source)));
         let probe = ProbeHandle::new();
         let first = start.tick + 1;
         let inputs = worker.dataflow::<Tick, _, _>(|scope| {
@@ -69,6 +79,7 @@ impl Running {
                 graph: graph.clone(),
                 control: setup.control.clone(),
                 observer: setup.observer.clone(),
+                meter: meter.clone(),
                 state: setup.state.clone(),
                 start,
                 floors: setup.recovery.floors.clone(),
@@ -80,13 +91,25 @@ impl Running {
         let mut inputs = inputs?;
         inputs.raw.advance_to(first);
         inputs.marks.advance_to(first);
-        Ok(Running { reader, inputs, probe, in_flight: graph.ticks.in_flight, quiet: false, exhausted: false })
+        let (in_flight, laps) = (graph.ticks.in_flight, meter.laps(place.0));
+        let (quiet, exhausted, withheld) = (false, false, false);
+        Ok(Running { reader, inputs, probe, in_flight, quiet, exhausted, meter, laps, withheld })
+    }
+
+    /// Returns why the worker would sleep.
+    fn reason(&self, wait: Duration) -> Wait {
+        match (wait.is_zero(), self.withheld) {
+            (true, _) => Wait::None,
+            (false, true) => Wait::Withheld,
+            (false, false) => Wait::Idle,
+        }
     }
 
     /// Reads a little, or closes the tick; returns how long the worker may sleep if timely has nothing to do either.
     fn turn(&mut self, setup: &Setup) -> Result<Duration, EngineError> {
         let control = &setup.control;
         let now = control.pace().now();
+        self.withheld = false;
         if self.exhausted {
             self.go_quiet(setup);
             return Ok(WAIT);
@@ -99,6 +122,7 @@ impl Running {
             }
             // A tick is opened once the one `in_flight` before it is complete.
             if self.probe.less_than(&(tick.saturating_sub(self.in_flight) + 1)) {
+                self.withheld = true;
                 return Ok(WAIT);
             }
             if !self.reader.open(now) {
@@ -107,8 +131,12 @@ impl Running {
             }
             control.open(tick);
         }
-        let raw = &mut self.inputs.raw;
-        let turn = self.reader.turn(now, |chunk| raw.send_batch(&mut Raw(Some(chunk))))?;
+        let (raw, meter, laps, tick) = (&mut self.inputs.raw, &self.meter, &self.laps, self.reader.tick());
+        let turn = self.reader.turn(now, |chunk| {
+            meter.read(tick);
+            laps.begun(tick);
+            raw.send_batch(&mut Raw(Some(chunk)));
+        })?;
         let close = match turn {
             Turn::Full => true,
             // A tick that is being read is closed when it is due; a bounded or recorded one is never due, only full.
@@ -118,6 +146,7 @@ impl Running {
         };
         if close {
             let tick = self.reader.tick();
+            self.laps.begun(tick);
             for mark in self.reader.close() {
                 self.inputs.marks.send(mark);
             }

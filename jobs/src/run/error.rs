@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use riverrun_dataflow::engine::EngineError;
+use riverrun_dataflow::engine::{EngineError, StallCause};
 use riverrun_dataflow::journal::JournalError;
 use riverrun_dataflow::sink::SinkError;
 use riverrun_dataflow::source::SourceError;
@@ -48,7 +48,7 @@ impl RunError {
     }
 
     /// Returns the exit code of a process that ends with this error (OPERATIONS 5.3, 5.4): 3 not there, 5 in the way, 70
-    /// internal, 74 storage or sink, 75 fenced, 78 job or configuration.
+    /// internal, 74 storage or sink, 75 fenced or standing still, 78 job or configuration.
     pub fn exit_code(&self) -> u8 {
         match self {
             RunError::Connect(_) | RunError::Input(_) | RunError::Upgrade(_) => 78,
@@ -89,6 +89,10 @@ fn engine_exit_code(error: &EngineError) -> u8 {
         EngineError::Sink { .. } => 74,
         EngineError::Journal(JournalError::Fenced(_)) => 75,
         EngineError::Journal(_) => 74,
+        EngineError::Stalled(stall) => match stall.cause {
+            StallCause::Inside => 75,
+            StallCause::Outside => 74,
+        },
         EngineError::Step { .. }
         | EngineError::NotDeterministic { .. }
         | EngineError::Panic(_)
