@@ -62,4 +62,24 @@ python_with() {
   fi
   echo "$folder/bin/python3"
 }
+
+# Puts promtool, by which the tests check what `--admin` serves, beside what is built: the tool alone, out of Debian's package
+# `prometheus`, which itself would start a server. Where that cannot be done, the tests that need it say that they are left out.
+prepare_promtool() {
+  local tools=${CARGO_TARGET_DIR:-$PWD/target}/tools
+  if [ -x "$tools/promtool" ] || command -v promtool >/dev/null; then return 0; fi
+  if ! command -v apt-get >/dev/null || [ "$(id -u)" -ne 0 ]; then
+    echo "note: promtool is not there: the check of metrics by promtool is left out (on Debian: apt-get install prometheus)" >&2
+    return 0
+  fi
+  echo "fetching promtool" >&2
+  local scratch
+  scratch=$(mktemp -d)
+  if { apt-get update -qq && cd "$scratch" && apt-get -qq -o APT::Sandbox::User=root download prometheus &&
+    dpkg-deb -x prometheus_*.deb . && mkdir -p "$tools" && cp usr/bin/promtool "$tools/promtool"; } >&2; then :; else
+    echo "note: promtool could not be fetched: the check of metrics by promtool is left out" >&2
+  fi
+  cd "$OLDPWD" 2>/dev/null || true
+  rm -rf "$scratch"
+}
 prepare

@@ -24,7 +24,7 @@ export RIVERRUN_TEST_PYTHON
 
 fmt()   { cargo fmt --all --check; }
 lint()  { cargo clippy --workspace --all-targets --locked -- -D warnings; }
-tests() { cargo test --workspace --locked; }
+tests() { prepare_promtool; cargo test --workspace --locked; }
 # The whole workspace at once: another choice of packages would be another choice of features, and compile everything again.
 build() { cargo build --release --workspace --locked; }
 simulate() {

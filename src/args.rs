@@ -117,6 +117,15 @@ pub struct RunArgs {
     /// Add to output that is already there and not this job's.
     #[arg(long, env = "RIVERRUN_APPEND", value_parser = switch())]
     pub append: bool,
+    /// Serves health and metrics at this address of this machine, for example `127.0.0.1:9464`; port 0: any that is free.
+    #[arg(long, value_name = "ADDR", env = "RIVERRUN_ADMIN", value_parser = crate::admin::address)]
+    pub admin: Option<std::net::SocketAddr>,
+    /// Ends the job with a report if it stands still for so long; 0: never.
+    #[arg(long, value_name = "SPAN", default_value = "30s", env = "RIVERRUN_WATCHDOG", value_parser = span_or_zero)]
+    pub watchdog: std::time::Duration,
+    /// Ends the job too if its log, its state or a sink does not answer for so long; 0: never.
+    #[arg(long, value_name = "SPAN", default_value = "0", env = "RIVERRUN_WATCHDOG_OUTSIDE", value_parser = span_or_zero)]
+    pub watchdog_outside: std::time::Duration,
     /// If the job file changed: upgrade the job to it first, as `riverrun upgrade` does.
     #[arg(long, env = "RIVERRUN_UPGRADE", conflicts_with = "fresh", value_parser = switch())]
     pub upgrade: bool,
@@ -550,6 +559,11 @@ fn span(text: &str) -> Result<std::time::Duration, String> {
     };
     let millis = number.checked_mul(millis).ok_or("is too long")?;
     Ok(std::time::Duration::from_millis(millis))
+}
+
+/// Reads a span of time, or `0`.
+fn span_or_zero(text: &str) -> Result<std::time::Duration, String> {
+    if text == "0" { Ok(std::time::Duration::ZERO) } else { span(text) }
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ pub enum Exit {
     Internal = 70,
     /// Storage or an outside system failed for good; a full disk too.
     Storage = 74,
-    /// A newer generation of the job, or another process, owns what this one used.
+    /// A newer generation of the job, or another process, owns what this one used; or the job stood still. Start it again.
     Fenced = 75,
     /// The job file or its surroundings must be changed first.
     Invalid = 78,

@@ -1,5 +1,6 @@
 //! The command line of Riverrun: arguments, logging, signals, exit codes. One file per command; what they do is a floor below.
 
+mod admin;
 mod args;
 mod checkpoints;
 mod completion;
@@ -69,7 +70,7 @@ fn dispatch(cli: &Cli) -> Done {
 }
 
 /// Says what went wrong: the attempt first, then what came in its way.
-fn report(failure: &Failure) {
+pub(crate) fn report(failure: &Failure) {
     if failure.exit == Exit::Quiet {
         return;
     }

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use riverrun_dataflow::engine::{Control, Observer};
+use riverrun_dataflow::engine::{Control, EngineError, Observer, Stall, StallCause, Watchdog, WatchdogLimits};
 use riverrun_jobs::run::{self, Ended, Outcome, RunError, RunOptions};
 use riverrun_state::Store;
 
+use crate::admin::{Admin, Board};
 use crate::args::{Global, RunArgs};
 use crate::exit::{Done, Exit, Failure, OrExit};
 use crate::job;
@@ -39,13 +40,63 @@ pub fn run(args: &RunArgs, global: &Global) -> Done {
     let begun = upgrade::before_run(&plan, &environment, args, &options.state, global)?;
     let options = RunOptions { fresh: options.fresh && !begun, ..options };
     let observer = Arc::new(Observer::default());
+    let admin = args.admin.map(|address| {
+        let folder = options.state.join("jobs").join(plan.name());
+        let every = plan.settings().checkpoint_every;
+        let board = Board::new(plan.name(), every, Some(folder), control.clone(), observer.clone());
+        Admin::start(address, Arc::new(board))
+    });
+    let admin = admin.transpose()?;
+    if let Some(admin) = admin.as_ref().filter(|_| !quiet) {
+        eprintln!("admin: http://{}", admin.address());
+    }
+    let watchdog = watch(args, plan.name(), &control, &observer)?;
     let progress = (!quiet).then(|| Progress::start(plan.name(), observer.clone())).transpose()?;
     let result = run::run(&plan, &environment, &options, control, observer);
     if let Some(progress) = progress {
         progress.end();
     }
+    drop(watchdog);
+    drop(admin);
     let outcome = result.map_err(|error| failed(error, global))?;
     say(plan.name(), &outcome, global)
+}
+
+/// Starts the watchdog, unless it is switched off. When it finds that the job stands still it ends the process: threads that are
+/// stuck cannot be ended, and a restart goes on from the log.
+fn watch(
+    args: &RunArgs,
+    job: &str,
+    control: &Arc<Control>,
+    observer: &Arc<Observer>,
+) -> Result<Option<Watchdog>, Failure> {
+    if args.watchdog.is_zero() {
+        return Ok(None);
+    }
+    let outside = Some(args.watchdog_outside).filter(|limit| !limit.is_zero());
+    let limits = WatchdogLimits { inside: args.watchdog, outside };
+    let job = job.to_owned();
+    let on_stall = move |stall: &Stall| {
+        let failure = stalled(&job, stall);
+        crate::report(&failure);
+        std::process::exit(failure.exit as i32);
+    };
+    let started = Watchdog::start(limits, control.clone(), observer.clone(), on_stall);
+    started.map(Some).or_exit(Exit::Internal, || "cannot start the watchdog".to_owned())
+}
+
+/// Returns the failure of a job that stands still.
+fn stalled(job: &str, stall: &Stall) -> Failure {
+    let error = RunError::Engine(EngineError::Stalled(Box::new(stall.clone())));
+    let hint = match stall.cause {
+        StallCause::Inside => {
+            "this is a fault in riverrun, not in your job or data: please report these lines; a restart goes on where this run \
+             stopped. If a step is only slow, give it time with --watchdog 5m"
+        }
+        StallCause::Outside => "see why it does not answer; a restart goes on where this run stopped",
+    };
+    let exit = if error.exit_code() == 75 { Exit::Fenced } else { Exit::Storage };
+    Failure::new(exit, format!("job `{job}`: {error}\n  hint: {hint}"))
 }
 
 /// Returns the folder that `--state` names.

@@ -3,6 +3,7 @@
 //! [`support`] makes input and runs processes, [`oracle`] says what must come out, computed from the raw input in the plainest
 //! way and without a line of the product's code. Everything random follows from a seed, which a failure names.
 
+mod admin;
 mod bad_input;
 mod bounded_memory;
 mod damage;
