@@ -215,8 +215,10 @@ impl Check {
         for overlap in overlaps(&files) {
             self.find(format!("{name}: {overlap}"));
         }
-        for file in files {
-            self.file(&name, &file, tick);
+        for table in &savepoint.checkpoint.tables {
+            for entry in &table.files {
+                self.file(&name, &entry.expand(&table.step, &table.table), tick, &table.columns);
+            }
         }
     }
 
