@@ -13,6 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use riverrun_dataflow::disk::{FileSystem, folder as durable_folder};
 use riverrun_dataflow::fail_point::reach;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
@@ -334,7 +335,8 @@ impl Folder {
         let path = folder.join("LOCK");
         let what = path.display().to_string();
         let failed = |e: std::io::Error| StateError::storage("write", what.clone(), &e);
-        std::fs::create_dir_all(&folder).map_err(failed)?;
+        // The store makes durable what it writes in here, not the folders above.
+        durable_folder(&FileSystem, &folder).map_err(failed)?;
         let mut file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
         if !take(&file).map_err(|e| StateError::storage("lock", what.clone(), &e))? {

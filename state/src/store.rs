@@ -14,6 +14,8 @@ use object_store::local::LocalFileSystem;
 use object_store::path::Path as ObjectPath;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 
+use riverrun_dataflow::disk::{FileSystem, folder as durable_folder};
+
 use crate::error::StateError;
 
 /// A store of objects.
@@ -48,7 +50,7 @@ pub struct Listed {
 impl Store {
     /// Opens a local folder for writing, creating it if need be. What is written is flushed to the disk.
     pub fn folder(path: &Path) -> Result<Store, StateError> {
-        std::fs::create_dir_all(path)
+        durable_folder(&FileSystem, path)
             .map_err(|e| StateError::storage("write", format!("state folder {}", path.display()), &e))?;
         Store::existing_folder(path)
     }
