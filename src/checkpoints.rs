@@ -163,11 +163,6 @@ fn show(args: &CheckpointsShowArgs, global: &Global) -> Done {
     stdout.flush()
 }
 
-fn no_checkpoint(job: &str, tick: Option<u64>) -> Failure {
-    let which = tick.map_or_else(|| "no checkpoint yet".to_owned(), |tick| format!("no checkpoint at tick {tick}"));
-    Failure::new(Exit::NotFound, format!("job `{job}` has {which}"))
-}
-
 fn described(detail: &Detail) -> String {
     let summary = &detail.summary;
     let mut text = format!(

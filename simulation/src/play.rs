@@ -230,7 +230,7 @@ impl Stage {
         Ground {
             connected,
             store: Store::over(Arc::new(objects), None),
-            retention: Retention { checkpoints: kept, keep_for: Duration::ZERO },
+            retention: Retention { checkpoints: kept, keep_for: Duration::ZERO, ..Retention::default() },
         }
     }
 

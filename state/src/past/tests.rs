@@ -115,7 +115,7 @@ fn while_a_job_collects_a_past_is_whole_or_looked_for_again() {
     let dir = tempfile::tempdir().unwrap();
     let mut started = start(dir.path());
     started.append_inputs(inputs()).unwrap();
-    started.retain(Retention { checkpoints: 2, keep_for: Duration::ZERO });
+    started.retain(Retention { checkpoints: 2, keep_for: Duration::ZERO, ..Retention::default() });
     let (_, mut job) = started.recover(&tokens(0)).unwrap();
     let (done, snapshots) = (AtomicBool::new(false), Mutex::new(BTreeMap::new()));
     std::thread::scope(|scope| {

@@ -214,7 +214,11 @@ fn checkpoints_before_an_upgrade_are_collected_like_any_other() {
     run(dir.path(), 9, &[3, 6, 9]);
     open_changed(dir.path()).upgrade().unwrap().finish(next(9, true)).unwrap();
     let mut started = open_changed(dir.path()).start().unwrap();
-    started.retain(crate::Retention { checkpoints: 1, keep_for: std::time::Duration::ZERO });
+    started.retain(crate::Retention {
+        checkpoints: 1,
+        keep_for: std::time::Duration::ZERO,
+        ..crate::Retention::default()
+    });
     let (_, mut parts_of) = started.recover(&on_lane_1(9)).unwrap();
     for tick in 10..14 {
         parts_of.journal.append_ticks(&[entry(tick, 0)]).unwrap();
