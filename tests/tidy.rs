@@ -245,3 +245,19 @@ fn links_between_pages_hold() {
     }
     assert_none("links to pages that are not there", broken);
 }
+
+#[test]
+fn every_promise_names_tests_that_are_there() {
+    let page = fs::read_to_string(root().join("docs/promises.md")).expect("the promises are written down");
+    let named: Vec<(&str, &str)> =
+        page.split('`').skip(1).step_by(2).filter_map(|quoted| quoted.split_once(".rs::")).collect();
+    assert!(named.len() > 20, "the promises name their tests as `path.rs::test`");
+    let mut offenders = Vec::new();
+    for (path, test) in named {
+        let text = fs::read_to_string(root().join(format!("{path}.rs"))).unwrap_or_default();
+        if !text.contains(&format!("fn {test}(")) {
+            offenders.push(format!("{path}.rs has no test `{test}`"));
+        }
+    }
+    assert_none("docs/promises.md", offenders);
+}

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 /// After this a process counts as hung.
-pub const HUNG_AFTER: Duration = Duration::from_secs(60);
+pub const HUNG_AFTER: Duration = Duration::from_secs(300);
 
 /// A command that can be started, again and again.
 pub struct Invocation {
