@@ -145,14 +145,16 @@ fn a_step_that_never_returns_is_named_and_ends_the_job() {
         let watched = Watched { world, graph, workers, gate: None, outside: None };
         let result = watched.run(|seen| {
             let stall = seen.stalls.recv_timeout(NEVER).expect("it is noticed");
-            assert_eq!((stall.cause, stall.complete), (StallCause::Inside, 2));
+            // Steps of two ticks may come in one turn: then what the second tick gave is still held by the worker that is stuck.
+            assert_eq!(stall.cause, StallCause::Inside);
+            assert!(stall.complete <= 2, "{}", stall.complete);
             let text = stall.to_string();
             let want = format!("worker {stuck} has been at this for");
             let line = text.lines().find(|line| line.contains(&want)).unwrap_or_else(|| panic!("{text}"));
             assert!(line.ends_with("step `numbered`"), "{text}");
-            assert!(text.contains("tick 3 is not complete"), "{text}");
-            let step = text.lines().last().and_then(|line| line.split(": ").nth(1)).unwrap();
-            assert!(step.starts_with("step `numbered` ") || step.starts_with("ledger "), "{text}");
+            assert!(text.contains(&format!("tick {} is not complete", stall.complete + 1)), "{text}");
+            // Who is behind that worker has nothing to go on with either, and is listed too.
+            assert!(text.lines().last().is_some_and(|line| line.contains("step `numbered` ")), "{text}");
             drop(opener);
         });
         assert!(matches!(result, Err(EngineError::Stalled(_))), "{result:?}");
