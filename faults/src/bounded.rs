@@ -34,7 +34,7 @@ impl Calm {
         let written = Place::with(&setup.binary, |place| {
             calm.fill(place)?;
             wait_to_end(place, &mut Process::start(place, calm.command(place, 1, &[]), GAVE)?)?;
-            check::balance(&place.read(GAVE)?, &calm.expected)?;
+            check::balance(&place.read(GAVE)?, &calm.expected, 0)?;
             Written::read(place)
         })?;
         written.holds(&calm.expected)?;

@@ -140,7 +140,7 @@ impl<'a> Live<'a> {
         process::signal("TERM", &[self.job()?.id()])?;
         self.job()?.wait_for(place, 0)?;
         report.rows += Written::read(place)?.holds(&expected)?;
-        check::balance(&place.read(GAVE)?, &expected)?;
+        check::balance(&place.read(GAVE)?, &expected, CLOSING)?;
         place.run(&["checkpoints", "verify", NAME, "--state", "state"]).map(|_| ())
     }
 
