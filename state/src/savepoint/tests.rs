@@ -13,6 +13,7 @@ use crate::job::Parts;
 use crate::ledger::Ledger;
 use crate::log::Writer;
 use crate::states::{SharedLedger, States};
+use crate::tests::faulty::Faulty;
 use crate::tests::model::{Model, Rows, SHARDS, entry, inputs, parts, restore, start, store, tokens};
 
 const ONE: Retention = Retention { checkpoints: 1, keep_for: Duration::ZERO, ..DEFAULT };
@@ -155,6 +156,23 @@ fn while_a_savepoint_is_damaged_nothing_is_collected() {
     assert_eq!(files_of(dir, &made), made.checkpoint.files().count());
     assert!(store(dir).list("jobs/j/log").unwrap().len() < 140);
     assert_eq!(inspect::verify(store(dir), "j").unwrap().findings, Vec::<String>::new());
+}
+
+#[test]
+fn a_checkpoint_that_is_collected_while_it_is_named_gets_no_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let mut model = Model::default();
+    let mut job = running(dir, 0);
+    run(&mut job, &mut model, 1..=2);
+    let seq = inspect::list(store(dir), "j").unwrap().checkpoints[0].seq;
+    let reader = Look::at(store(dir), "j").unwrap().reader;
+    let faulty = Faulty::over(store(dir).objects());
+    // The collector marked it just before the savepoint was there, so it did not see one.
+    faulty.echo("savepoints/", &reader.oldest_path(seq + 1));
+    let error = create(Store::over(Arc::new(faulty), None), "j", "a", None).unwrap_err();
+    assert!(matches!(&error, StateError::Storage { reason, .. } if reason.contains("collected faster")), "{error}");
+    assert_eq!(list(store(dir), "j").unwrap(), [], "what is not whole has no name");
 }
 
 #[test]

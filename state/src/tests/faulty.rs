@@ -47,6 +47,8 @@ pub struct Faulty {
     /// How many operations are still to succeed, and how the one after them fails.
     countdown: Mutex<Option<(usize, When)>>,
     no_deletes: AtomicBool,
+    /// A part of a path, and what appears in the store as soon as such an object was written.
+    echo: Mutex<Option<(&'static str, Path)>>,
 }
 
 impl Faulty {
@@ -58,6 +60,7 @@ impl Faulty {
             overwrites: false,
             countdown: Mutex::default(),
             no_deletes: AtomicBool::new(false),
+            echo: Mutex::default(),
         }
     }
 
@@ -84,6 +87,11 @@ impl Faulty {
     /// From now on deletions fail, or succeed again.
     pub fn fail_deletes(&self, fail: bool) {
         self.no_deletes.store(fail, Ordering::Relaxed);
+    }
+
+    /// As soon as an object with `part` in its path is written, `path` is there, too: another process wrote it.
+    pub fn echo(&self, part: &'static str, path: &str) {
+        *self.echo.lock().unwrap() = Some((part, Path::from(path)));
     }
 
     /// Counts an operation; returns how it fails, if it does.
@@ -131,7 +139,14 @@ impl ObjectStore for Faulty {
                 self.inner.put_opts(location, payload.clone(), opts.clone()).await?;
                 self.inner.put_opts(location, payload, opts).await
             }
-            Fault::None => self.inner.put_opts(location, payload, opts).await,
+            Fault::None => {
+                let result = self.inner.put_opts(location, payload, opts).await?;
+                let echo = self.echo.lock().unwrap().clone().filter(|(part, _)| location.as_ref().contains(part));
+                if let Some((_, path)) = echo {
+                    self.inner.put_opts(&path, PutPayload::default(), PutOptions::default()).await?;
+                }
+                Ok(result)
+            }
         }
     }
 
