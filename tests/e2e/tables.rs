@@ -169,10 +169,9 @@ fn rows_that_left_by_rule_are_not_shown() {
 
 #[test]
 fn without_duckdb_the_script_is_printed() {
-    let place = Place::new();
-    Shop { seed: 601, rows: 600, ..Shop::default() }.open().write(&place);
-    place.write("job.yaml", jobs::minutes(Over::Files));
-    place.run("job.yaml").args(BUSY).succeed();
+    // Not a bounded job: its last checkpoint keeps no window, and whether an earlier one did is a matter of time.
+    let (place, shopped) = stopped(&jobs::minutes(Over::Topics), &["clicks"]);
+    assert!(!shopped.groups.is_empty());
     let ask = |arguments: &[&str]| place.riverrun(&["checkpoints", "query", "job.yaml"]).args(arguments);
     let printed = ask(&["--print-script", "select 1"]).succeed();
     let text = String::from_utf8(printed.stdout).unwrap();
