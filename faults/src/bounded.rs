@@ -1,7 +1,7 @@
 //! A bounded job: the same input again and again, faults meanwhile, and at the end the bytes of the calm run.
 
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::check::{self, Written, lines};
 use crate::job::{self, Input, Pace, TOPICS};
@@ -10,7 +10,7 @@ use crate::oracle::{self, Expected};
 use crate::place::Place;
 use crate::process::{self, Process, Struck, now};
 use crate::report::Report;
-use crate::traffic::{Files, Mix};
+use crate::traffic::{Files, Mix, USUAL};
 use crate::{Setup, Tried};
 
 /// Input, and what the calm run made of it.
@@ -18,30 +18,49 @@ pub struct Calm {
     input: Input,
     pace: Pace,
     files: Files,
+    took: Duration,
     /// What it wrote.
     pub written: Written,
     /// What the oracle says.
     pub expected: Expected,
 }
 
+/// A job that is to be hit at random times runs for so long, undisturbed.
+const RUNS_FOR: Duration = Duration::from_secs(3);
+
 impl Calm {
+    /// Like [`Calm::run`], with the usual traffic, and as many rows as keep the job busy for a while: on a fast machine a few
+    /// are done with before a fault can meet the job.
+    pub fn long(setup: &Setup, input: Input, pace: Pace, seed: u64) -> Tried<Calm> {
+        let mut rows = setup.bounded_rows();
+        loop {
+            let calm = Calm::run(setup, input, pace, seed, USUAL, rows)?;
+            if calm.took >= RUNS_FOR || rows >= 8 * setup.bounded_rows() {
+                return Ok(calm);
+            }
+            rows *= 2;
+        }
+    }
+
     /// Runs the job once, undisturbed, with one worker, and holds what it wrote against the oracle.
     pub fn run(setup: &Setup, input: Input, pace: Pace, seed: u64, mix: Mix, rows: usize) -> Tried<Calm> {
         let files = Files::of(seed, mix, rows);
         let clicks = files.clicks.iter().flat_map(|file| lines(file));
         let expected = oracle::expected(clicks, files.orders.iter().flat_map(|file| lines(file)), i64::MAX);
-        let mut calm = Calm { input, pace, files, written: Written::default(), expected };
-        let written = Place::with(&setup.binary, |place| {
+        let mut calm = Calm { input, pace, files, took: Duration::ZERO, written: Written::default(), expected };
+        let (written, took) = Place::with(&setup.binary, |place| {
             calm.fill(place)?;
+            let from = now();
             wait_to_end(place, &mut Process::start(place, calm.command(place, 1, &[]), GAVE)?)?;
+            let took = from.elapsed();
             check::balance(&place.read(GAVE)?, &calm.expected, 0)?;
-            Written::read(place)
+            Ok((Written::read(place)?, took))
         })?;
         written.holds(&calm.expected)?;
         if written.rows() == 0 {
             return Err("the calm run wrote nothing".to_owned());
         }
-        calm.written = written;
+        (calm.written, calm.took) = (written, took);
         Ok(calm)
     }
 

@@ -31,7 +31,7 @@ pub fn at_random(setup: &Setup, kills: u64) -> Tried<Report> {
     let left = kills - live;
     // Half of these commit ten times as often: what lies between two acts of a commit is hit more often then.
     for (input, pace, share) in [(Input::Files, STEADY, left.div_ceil(2)), (Input::Ended, BUSY, left / 2)] {
-        let calm = Calm::run(setup, input, pace, dice.roll(), USUAL, setup.bounded_rows())?;
+        let calm = Calm::long(setup, input, pace, dice.roll())?;
         bounded(setup, &calm, &mut report, &mut dice, share, &[1, 2, 3])?;
     }
     Ok(report)
@@ -94,7 +94,7 @@ pub fn with_other_workers(setup: &Setup, kills: u64) -> Tried<Report> {
     let mut report = Report::of("P7");
     let mut dice = Dice::new(setup.seed ^ 7);
     for (input, share) in [(Input::Files, kills.div_ceil(2)), (Input::Ended, kills / 2)] {
-        let calm = Calm::run(setup, input, STEADY, dice.roll(), USUAL, setup.bounded_rows())?;
+        let calm = Calm::long(setup, input, STEADY, dice.roll())?;
         bounded(setup, &calm, &mut report, &mut dice, share, &[1, 2, 3, 4, 5, 6, 7, 8])?;
     }
     Ok(report)

@@ -12,7 +12,6 @@ use crate::live::GAVE;
 use crate::place::Place;
 use crate::process::{Process, nap};
 use crate::report::Report;
-use crate::traffic::USUAL;
 use crate::{Setup, Tried};
 
 /// D5: a job is killed in the middle; a copy of it for each checkpoint loses the state files of all newer ones, and must
@@ -20,7 +19,7 @@ use crate::{Setup, Tried};
 pub fn restored(setup: &Setup, runs: u64) -> Tried<Report> {
     let mut report = Report::of("D5");
     let mut dice = Dice::new(setup.seed ^ 0xD5);
-    let calm = Calm::run(setup, Input::Files, BUSY, dice.roll(), USUAL, setup.bounded_rows())?;
+    let calm = Calm::long(setup, Input::Files, BUSY, dice.roll())?;
     let mut rounds = 0;
     while report.runs < runs {
         rounds += 1;

@@ -13,7 +13,6 @@ use crate::live::GAVE;
 use crate::place::Place;
 use crate::process::{self, Process, nap};
 use crate::report::Report;
-use crate::traffic::USUAL;
 use crate::{Setup, Tried};
 
 /// The exit code of a job whose storage fails.
@@ -74,11 +73,17 @@ pub fn full(setup: &Setup, runs: u64) -> Tried<Report> {
         return Ok(report);
     }
     let mut dice = Dice::new(setup.seed ^ 0xD1);
-    let calm = Calm::run(setup, Input::Files, STEADY, dice.roll(), USUAL, setup.bounded_rows())?;
+    let calm = Calm::long(setup, Input::Files, STEADY, dice.roll())?;
     while report.runs < runs {
         for full in ["state", TOPICS, FILES] {
             // A job that was done before its disk was full met no fault: once more.
-            while !one(setup, &calm, full, &mut report, &mut dice)? {}
+            let mut tries = 1;
+            while !one(setup, &calm, full, &mut report, &mut dice)? {
+                tries += 1;
+                if tries > 20 {
+                    return Err(format!("no job met a full {full} before it was done: the input is too short"));
+                }
+            }
         }
         report.runs += 1;
     }

@@ -178,8 +178,9 @@ impl Stage {
                 0 => 1 + inner.dice.roll(6) as usize,
                 fixed => fixed,
             };
-            // Starts have some twenty acts; half of the crashes are to be early.
-            let span = if inner.dice.once_in(2) { 60 } else { 600 };
+            // A start has some twenty acts, a whole calm run one to some hundreds: a fuse that is too long meets the end of the
+            // job, not a crash.
+            let span = [25, 60, 120, 400][inner.dice.roll(4) as usize];
             let fuse = Fuse { acts: 1 + inner.dice.roll(span), after: inner.dice.once_in(2) };
             inner.skew = inner.dice.roll(7_200_000_000) as i64 - 3_600_000_000;
             inner.skew = if self.options.calm { 0 } else { inner.skew.min(0) };
