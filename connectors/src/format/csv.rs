@@ -31,9 +31,16 @@ fn name_of(column: &Column) -> String {
     column.path.join(".")
 }
 
-/// Returns the names that a file without a header stands for: the columns in declared order.
+/// Returns the names that a file without a header stands for: the columns in declared order. Columns that are found at one
+/// path are one field, which stands where the first of them does.
 pub(crate) fn declared_names(schema: &RowSchema) -> Vec<String> {
-    schema.columns.iter().map(name_of).collect()
+    let mut names: Vec<String> = Vec::with_capacity(schema.columns.len());
+    for name in schema.columns.iter().map(name_of) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
 }
 
 /// Returns the names in a header's record.
