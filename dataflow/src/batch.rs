@@ -8,19 +8,24 @@ use std::io::Write;
 use std::sync::RwLock;
 
 use arrow::array::RecordBatch;
-use arrow::buffer::Buffer;
 use arrow::datatypes::SchemaRef;
-use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteOptions};
 use timely::Accountable;
 use timely::bytes::arc::Bytes;
 use timely::dataflow::channels::ContainerBytes;
 
+use crate::wire::{WireError, push_rows, read_rows, word};
+
 /// Rows on an edge of the dataflow.
-#[derive(Default)]
 pub struct Batch {
-    rows: Option<RecordBatch>,
+    rows: Result<Option<RecordBatch>, WireError>,
     schema: SchemaId,
     encoded: OnceCell<Vec<u8>>,
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Batch { rows: Ok(None), schema: 0, encoded: OnceCell::new() }
+    }
 }
 
 /// The number of a registered schema.
@@ -43,13 +48,13 @@ pub fn register_schema(schema: &SchemaRef) -> SchemaId {
 impl Batch {
     /// Returns a batch that stays on its worker or names its schema for the wire.
     pub fn new(rows: RecordBatch, schema: SchemaId) -> Batch {
-        Batch { rows: Some(rows), schema, encoded: OnceCell::new() }
+        Batch { rows: Ok(Some(rows)), schema, encoded: OnceCell::new() }
     }
 
-    /// Takes the rows out.
-    pub fn take(&mut self) -> Option<RecordBatch> {
+    /// Takes the rows out; an error if they came from another process in a form that is none.
+    pub fn take(&mut self) -> Result<Option<RecordBatch>, WireError> {
         self.encoded = OnceCell::new();
-        self.rows.take()
+        std::mem::replace(&mut self.rows, Ok(None))
     }
 
     /// Returns the number under which the schema travels.
@@ -59,8 +64,9 @@ impl Batch {
 
     fn encoded(&self) -> &Vec<u8> {
         self.encoded.get_or_init(|| match &self.rows {
-            None => Vec::new(),
-            Some(rows) => encode(rows, self.schema),
+            // What could not be read is not passed on.
+            Ok(None) | Err(_) => Vec::new(),
+            Ok(Some(rows)) => encode(rows, self.schema),
         })
     }
 }
@@ -73,56 +79,42 @@ impl Clone for Batch {
 
 impl Accountable for Batch {
     fn record_count(&self) -> i64 {
-        self.rows.as_ref().map_or(0, |rows| i64::try_from(rows.num_rows()).expect("a batch fits memory"))
+        match &self.rows {
+            Ok(Some(rows)) => i64::try_from(rows.num_rows()).expect("a batch fits memory"),
+            Ok(None) => 0,
+            // Timely does not deliver what is empty.
+            Err(_) => 1,
+        }
     }
 }
 
-/// Length of the header: schema number and message length, both `u64`.
-const HEADER: usize = 16;
-/// Arrow buffers start at a multiple of this.
-const ALIGN: usize = 64;
-
-fn padded(length: usize) -> usize {
-    length.next_multiple_of(ALIGN)
-}
-
-/// `[schema u64][message length u64][message][padding][body]`
+/// `[schema u64][rows]`, as [`crate::wire`] has it, and zeros up to what timely wants.
 fn encode(rows: &RecordBatch, schema: SchemaId) -> Vec<u8> {
-    let mut dictionaries = DictionaryTracker::new(false);
-    let (_, data) = IpcDataGenerator::default()
-        .encode(rows, &mut dictionaries, &IpcWriteOptions::default(), &mut Default::default())
-        .expect("a batch without dictionaries is always encodable");
-    let body_at = padded(HEADER + data.ipc_message.len());
-    let mut out = Vec::with_capacity(body_at + data.arrow_data.len());
-    out.extend_from_slice(&u64::from(schema).to_le_bytes());
-    out.extend_from_slice(&(data.ipc_message.len() as u64).to_le_bytes());
-    out.extend_from_slice(&data.ipc_message);
-    out.resize(body_at, 0);
-    out.extend_from_slice(&data.arrow_data);
+    let mut out = u64::from(schema).to_le_bytes().to_vec();
+    push_rows(rows, &mut out);
     out.resize(out.len().next_multiple_of(8), 0);
     out
 }
 
-fn decode(bytes: &[u8]) -> Batch {
-    // One aligned copy: a slice of timely's receive buffer is not aligned and would keep the whole buffer alive.
-    let buffer = Buffer::from(bytes);
-    let word = |at: usize| u64::from_le_bytes(buffer[at..at + 8].try_into().expect("8 bytes"));
-    let schema = SchemaId::try_from(word(0)).expect("peers of one plan agree on schemas");
-    let length = usize::try_from(word(8)).expect("a message fits memory");
-    let message =
-        arrow::ipc::root_as_message(&buffer[HEADER..HEADER + length]).expect("peers of one build agree on the wire");
-    let body = buffer.slice(padded(HEADER + length));
-    let registered = SCHEMAS.read().expect("the registry is never left half-written")[schema as usize].clone();
-    let header = message.header_as_record_batch().expect("only record batches travel");
-    let rows =
-        arrow::ipc::reader::read_record_batch(&body, header, registered, &Default::default(), None, &message.version())
-            .expect("peers of one plan agree on schemas");
-    Batch::new(rows, schema)
+fn decode(mut bytes: &[u8]) -> Result<Batch, WireError> {
+    let (schema, registered) = registered(word(&mut bytes)?)?;
+    Ok(Batch::new(read_rows(bytes, registered)?, schema))
+}
+
+/// Returns the schema that travels under a number.
+fn registered(number: u64) -> Result<(SchemaId, SchemaRef), WireError> {
+    let schemas = SCHEMAS.read().expect("the registry is never left half-written");
+    let id = SchemaId::try_from(number).ok();
+    let known = id.and_then(|id| Some((id, schemas.get(id as usize)?.clone())));
+    known.ok_or_else(|| WireError(format!("it names schema {number}, there are {}", schemas.len())))
 }
 
 impl ContainerBytes for Batch {
     fn from_bytes(bytes: Bytes) -> Self {
-        if bytes.is_empty() { Batch::default() } else { decode(&bytes) }
+        if bytes.is_empty() {
+            return Batch::default();
+        }
+        decode(&bytes).unwrap_or_else(|error| Batch { rows: Err(error), ..Batch::default() })
     }
 
     // Timely asks for the length first: the encoding is made here and kept for `into_bytes`.
@@ -161,6 +153,6 @@ mod tests {
         batch.into_bytes(&mut bytes);
         assert_eq!(bytes.len(), batch.length_in_bytes());
         let wire = BytesMut::from(bytes).freeze();
-        assert_eq!(Batch::from_bytes(wire).take().unwrap(), rows);
+        assert_eq!(Batch::from_bytes(wire).take().unwrap().unwrap(), rows);
     }
 }

@@ -18,7 +18,7 @@ mod control;
 mod decode;
 mod events;
 mod ledger;
-mod message;
+pub(crate) mod message;
 mod meter;
 mod observer;
 mod pace;
@@ -53,6 +53,7 @@ use crate::operator::StepError;
 use crate::sink::SinkError;
 use crate::source::SourceError;
 use crate::tick::{Floor, Tick, TickRecord, Timeline};
+use crate::wire::WireError;
 
 /// Where a job goes on.
 #[derive(Clone, Debug, Default)]
@@ -235,6 +236,9 @@ pub enum EngineError {
     /// The watchdog found that the job stands still.
     #[error("{0}")]
     Stalled(Box<Stall>),
+    /// Another process sent what is no message of this job.
+    #[error(transparent)]
+    Wire(#[from] WireError),
     /// A thread panicked.
     #[error("a thread panicked: {0}")]
     Panic(String),

@@ -2,7 +2,7 @@
 //!
 //! Read in this order: [`tick`] is the model, [`source`], [`operator`] and [`sink`] are the contracts, [`graph`] is what
 //! runs, and [`engine`] runs it on timely. [`journal`] is what the engine asks of the floor above, [`disk`] how anyone writes
-//! files that must outlive a crash.
+//! files that must outlive a crash, and [`ipc`] whether an Arrow schema from outside is one.
 
 pub mod balance;
 pub mod batch;
@@ -10,6 +10,7 @@ pub mod disk;
 pub mod engine;
 pub mod fail_point;
 pub mod graph;
+pub mod ipc;
 pub mod journal;
 pub mod key;
 pub mod operator;
@@ -20,6 +21,7 @@ pub mod source;
 pub mod testing;
 pub mod tick;
 pub mod time;
+pub mod wire;
 
 pub use batch::Batch;
 pub use graph::Graph;

@@ -8,12 +8,13 @@ use arrow::compute::filter_record_batch;
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use parquet::basic::{Compression, ZstdLevel};
-use parquet::file::metadata::{KeyValue, ParquetMetaData};
+use parquet::file::metadata::{ColumnChunkMetaData, KeyValue, ParquetMetaData, ParquetMetaDataReader};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::statistics::Statistics;
 use parquet::schema::types::ColumnPath;
+use riverrun_dataflow::ipc::{PARQUET_NOTE, check_schema_note};
 use riverrun_dataflow::journal::{FileKind, StateFile};
 use riverrun_dataflow::operator::STATE_COLUMNS;
 use xxhash_rust::xxh3::xxh3_64;
@@ -92,7 +93,7 @@ pub fn load(folder: &Folder, file: &StateFile) -> Result<Bytes, StateError> {
 
 /// Returns the rows in `bytes` of the shards for which `wanted` holds; row groups without any are not decoded.
 pub fn decode(bytes: Bytes, wanted: &dyn Fn(u16) -> bool) -> Result<Vec<RecordBatch>, String> {
-    let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(|e| e.to_string())?;
+    let builder = open(bytes)?;
     if !is_state_schema(builder.schema()) {
         return Err("its first columns are not `shard` and `op`".into());
     }
@@ -112,6 +113,33 @@ pub fn decode(bytes: Bytes, wanted: &dyn Fn(u16) -> bool) -> Result<Vec<RecordBa
     Ok(found)
 }
 
+/// Opens the file with these bytes. Its Arrow schema is looked at before it is converted, which panics on what is none.
+fn open(bytes: Bytes) -> Result<ParquetRecordBatchReaderBuilder<Bytes>, String> {
+    let metadata = ParquetMetaDataReader::new().parse_and_finish(&bytes).map_err(|e| e.to_string())?;
+    check_places(&metadata)?;
+    for note in metadata.file_metadata().key_value_metadata().into_iter().flatten() {
+        if let (PARQUET_NOTE, Some(schema)) = (note.key.as_str(), &note.value) {
+            check_schema_note(schema)?;
+        }
+    }
+    let metadata = ArrowReaderMetadata::try_new(Arc::new(metadata), ArrowReaderOptions::new());
+    Ok(ParquetRecordBatchReaderBuilder::new_with_metadata(bytes, metadata.map_err(|e| e.to_string())?))
+}
+
+/// Checks what is counted on to be there when pages are looked for, and panics where it is not.
+fn check_places(metadata: &ParquetMetaData) -> Result<(), String> {
+    for group in metadata.row_groups() {
+        let column = |column: &ColumnChunkMetaData| {
+            let begins = column.dictionary_page_offset().unwrap_or(0).min(column.data_page_offset());
+            begins < 0 || column.compressed_size() < 0 || column.uncompressed_size() < 0 || column.num_values() < 0
+        };
+        if group.num_rows() < 0 || group.columns().iter().any(column) {
+            return Err("its footer names places and numbers below zero".into());
+        }
+    }
+    Ok(())
+}
+
 /// What a file says of itself.
 pub struct About {
     /// Its columns.
@@ -123,7 +151,7 @@ pub struct About {
 impl About {
     /// Returns what the file with these bytes says of itself.
     pub fn of(bytes: Bytes) -> Result<About, String> {
-        let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(|e| e.to_string())?;
+        let builder = open(bytes)?;
         let notes = builder.metadata().file_metadata().key_value_metadata().cloned().unwrap_or_default();
         let ours = |note: KeyValue| Some((note.key.strip_prefix("riverrun.")?.to_string(), note.value?));
         Ok(About { schema: builder.schema().clone(), notes: notes.into_iter().filter_map(ours).collect() })

@@ -222,7 +222,8 @@ pub struct FileEntry {
     pub kind: FileKind,
     /// The tick of the checkpoint it was written for.
     pub tick: Tick,
-    /// The shards it is about, as closed ranges.
+    /// The shards it is about, as closed ranges, ascending.
+    #[serde(deserialize_with = "ascending")]
     pub shards: Vec<[u16; 2]>,
     /// Rows.
     pub rows: u64,
@@ -299,6 +300,19 @@ impl FileEntry {
             bytes: self.bytes,
             xxh3: self.xxh3.0,
         }
+    }
+}
+
+/// No job has more shards.
+const SHARDS_MAX: u16 = 4096;
+
+/// Reads ranges that name every shard once: what is written in a few bytes must not become a list without end.
+fn ascending<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<[u16; 2]>, D::Error> {
+    let ranges = Vec::<[u16; 2]>::deserialize(deserializer)?;
+    let whole = ranges.iter().all(|[first, last]| first <= last && *last < SHARDS_MAX);
+    match whole && ranges.windows(2).all(|pair| pair[0][1] < pair[1][0]) {
+        true => Ok(ranges),
+        false => Err(D::Error::custom(format!("shards are ascending ranges below {SHARDS_MAX}"))),
     }
 }
 

@@ -1,10 +1,15 @@
 //! Rows of a Parquet file. A position is a row's number; only the top-level columns that are needed are read.
 
 use std::fs::File;
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
+};
+use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, ParquetMetaDataReader};
+use riverrun_dataflow::ipc::{PARQUET_NOTE, check_schema_note};
 use riverrun_dataflow::source::{COLUMNAR_ROW_BYTES, Chunk, Payload, ReadLimits, SourceError, SplitReader};
 
 use crate::format::RowSchema;
@@ -29,10 +34,34 @@ pub(super) fn count_rows(what: &str, file: File) -> Result<u64, SourceError> {
 }
 
 fn open(what: &str, file: File) -> Result<(ParquetRecordBatchReaderBuilder<File>, u64), SourceError> {
-    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| damaged(what, &error))?;
+    let metadata = ParquetMetaDataReader::new().parse_and_finish(&file).map_err(|error| damaged(what, &error))?;
+    check_places(&metadata).map_err(|reason| damaged(what, &reason))?;
+    // Its Arrow schema is looked at before it is converted, which panics on what is none.
+    for note in metadata.file_metadata().key_value_metadata().into_iter().flatten() {
+        if let (PARQUET_NOTE, Some(schema)) = (note.key.as_str(), &note.value) {
+            check_schema_note(schema).map_err(|reason| damaged(what, &reason))?;
+        }
+    }
+    let metadata = ArrowReaderMetadata::try_new(Arc::new(metadata), ArrowReaderOptions::new());
+    let metadata = metadata.map_err(|error| damaged(what, &error))?;
+    let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata);
     let rows = builder.metadata().file_metadata().num_rows();
     let rows = u64::try_from(rows).map_err(|_| damaged(what, &"it says that it has less than no rows"))?;
     Ok((builder, rows))
+}
+
+/// Checks what is counted on to be there when pages are looked for, and panics where it is not.
+fn check_places(metadata: &ParquetMetaData) -> Result<(), String> {
+    for group in metadata.row_groups() {
+        let column = |column: &ColumnChunkMetaData| {
+            let begins = column.dictionary_page_offset().unwrap_or(0).min(column.data_page_offset());
+            begins < 0 || column.compressed_size() < 0 || column.uncompressed_size() < 0 || column.num_values() < 0
+        };
+        if group.num_rows() < 0 || group.columns().iter().any(column) {
+            return Err("its footer names places and numbers below zero".into());
+        }
+    }
+    Ok(())
 }
 
 fn damaged(what: &str, reason: &dyn std::fmt::Display) -> SourceError {

@@ -9,6 +9,7 @@ use timely::scheduling::SyncActivator;
 use super::EngineError;
 use super::pace::{Machine, Pace};
 use crate::tick::Tick;
+use crate::wire::WireError;
 
 /// Steers a running job from outside and ends it from inside. Cheap to ask, so it is asked at every turn of every worker.
 pub struct Control {
@@ -80,6 +81,14 @@ impl Control {
         drop(first);
         self.failed.store(true, Ordering::SeqCst);
         self.wake();
+    }
+
+    /// Returns what came, if it is something; what cannot be read ends the job.
+    pub(crate) fn received<T>(&self, came: Result<Option<T>, WireError>) -> Option<T> {
+        came.unwrap_or_else(|error| {
+            self.fail(error.into());
+            None
+        })
     }
 
     pub(crate) fn failed(&self) -> bool {

@@ -20,6 +20,7 @@ use crate::batch::{Batch, register_schema};
 use crate::graph::{Graph, OnBadRow};
 use crate::source::{BadRow, DecodeContext, Decoded};
 use crate::tick::Tick;
+use crate::wire::WireError;
 
 /// The two streams of a source.
 pub struct SourceStreams<'s> {
@@ -60,9 +61,12 @@ pub fn decode<'s>(build: &Build<'s>, chunks: RawStream<'s>) -> DecodedStreams<'s
         let mut decoded = Decoded::default();
         move |_| {
             input.for_each(|time, raw| {
-                let Some(raw) = raw.0.take() else { return };
+                let Some(raw) = control.received(raw.take()) else { return };
+                let Some((rows, bad, decoder, schema, sampler, meter)) = outputs.get_mut(raw.source) else {
+                    control.fail(WireError(format!("it is of source {}, which there is not", raw.source)).into());
+                    return;
+                };
                 let node = &graph.sources[raw.source];
-                let (rows, bad, decoder, schema, sampler, meter) = &mut outputs[raw.source];
                 let _decoding = meter.enter();
                 let context = DecodeContext { split: raw.split, accept: raw.accept };
                 decoder.decode(&raw.chunk, &context, &mut decoded);

@@ -15,6 +15,7 @@ use crate::sink::{EncodedRows, TickRows};
 use crate::source::{Chunk, Numbering, Payload, Records, SplitId};
 use crate::tick::{SplitMark, Tick};
 use crate::time::EventTime;
+use crate::wire::{WireError, push_rows, push_schema, read_rows, take, take_schema, without_dictionaries, word};
 
 /// What a reader or a decoder tells the clock of a split in a tick.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -84,8 +85,8 @@ pub struct Covered {
 }
 
 /// Raw records on their way to a decoder. A timely container of one chunk.
-#[derive(Clone, Debug, Default)]
-pub struct Raw(pub Option<RawChunk>);
+#[derive(Clone, Debug)]
+pub struct Raw(Result<Option<RawChunk>, WireError>);
 
 /// A chunk with all that its decoder must know.
 #[derive(Clone, Debug)]
@@ -100,9 +101,16 @@ pub struct RawChunk {
     pub chunk: Chunk,
 }
 
+impl Default for Raw {
+    fn default() -> Self {
+        Raw(Ok(None))
+    }
+}
+
 impl Accountable for Raw {
     fn record_count(&self) -> i64 {
-        i64::from(self.0.is_some())
+        // What could not be read counts too: timely does not deliver what is empty.
+        i64::from(!matches!(self.0, Ok(None)))
     }
 }
 
@@ -120,9 +128,20 @@ struct RawHeader {
 }
 
 impl Raw {
-    /// `[header length u64][header][start and end of each record, u32][bytes]`, or columns as an Arrow IPC stream.
+    /// Returns the container of `chunk`.
+    pub fn of(chunk: RawChunk) -> Raw {
+        Raw(Ok(Some(chunk)))
+    }
+
+    /// Takes the chunk out; an error if it came from another process in a form that is none.
+    pub fn take(&mut self) -> Result<Option<RawChunk>, WireError> {
+        std::mem::replace(&mut self.0, Ok(None))
+    }
+
+    /// `[header length u64][header][start and end of each record, u32][bytes]`, or
+    /// `[header length u64][header][schema][rows]`, as [`crate::wire`] has them.
     fn encode(&self) -> Vec<u8> {
-        let Some(raw) = &self.0 else { return Vec::new() };
+        let Ok(Some(raw)) = &self.0 else { return Vec::new() };
         let numbering = match &raw.chunk.payload {
             Payload::Records(records) => Some(records.numbering),
             Payload::Columns(_) => None,
@@ -148,35 +167,44 @@ impl Raw {
                 out.extend_from_slice(&records.bytes);
             }
             Payload::Columns(batch) => {
-                let mut writer = arrow::ipc::writer::StreamWriter::try_new(&mut out, &batch.schema())
-                    .expect("columns of a source are encodable");
-                writer.write(batch).and_then(|()| writer.finish()).expect("writing to memory does not fail");
+                let batch = without_dictionaries(batch).expect("a dictionary gives its values");
+                push_schema(&batch.schema(), &mut out);
+                push_rows(&batch, &mut out);
             }
         }
         out
     }
 
-    fn decode(bytes: &[u8]) -> Raw {
-        let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("4 bytes"));
-        let length = usize::try_from(u64::from_le_bytes(bytes[..8].try_into().expect("8 bytes"))).expect("fits memory");
-        let header: RawHeader =
-            serde_json::from_slice(&bytes[8..8 + length]).expect("peers of one build agree on the wire");
-        let body = 8 + length;
+    fn decode(mut bytes: &[u8]) -> Result<RawChunk, WireError> {
+        let length = word(&mut bytes)?;
+        let header = take(&mut bytes, length)?;
+        let header: RawHeader = serde_json::from_slice(header).map_err(|error| WireError(error.to_string()))?;
         let payload = match header.numbering {
-            Some(numbering) => {
-                let ranges = (0..header.records).map(|i| (word(body + 8 * i), word(body + 8 * i + 4))).collect();
-                let bytes = Arc::new(bytes[body + 8 * header.records..].to_vec());
-                Payload::Records(Records { bytes, ranges, numbering })
+            Some(numbering) => Payload::Records(records(bytes, &header, numbering)?),
+            None => {
+                let schema = take_schema(&mut bytes)?;
+                Payload::Columns(read_rows(bytes, schema)?)
             }
-            None => Payload::Columns(
-                arrow::ipc::reader::StreamReader::try_new(&bytes[body..], None)
-                    .and_then(|mut reader| reader.next().expect("one batch was written"))
-                    .expect("peers of one build agree on the wire"),
-            ),
         };
         let chunk = Chunk { from: header.from, to: header.to, payload };
+        // Whatever numbers its records, the last one has a position.
+        let last = header.from.checked_add(chunk.bytes().max(chunk.rows()) as u64);
+        if header.from > header.to || last.is_none() || chunk.rows() != header.records {
+            return Err(WireError(format!("it has {} records from {} to {}", chunk.rows(), header.from, header.to)));
+        }
         let accept = header.accept.0..=header.accept.1;
-        Raw(Some(RawChunk { source: header.source, split: header.split, accept, chunk }))
+        Ok(RawChunk { source: header.source, split: header.split, accept, chunk })
+    }
+}
+
+/// Reads records that lie one after the other behind their places.
+fn records(mut bytes: &[u8], header: &RawHeader, numbering: Numbering) -> Result<Records, WireError> {
+    let places = take(&mut bytes, (header.records as u64).saturating_mul(8))?;
+    let word = |four: &[u8]| u32::from_le_bytes(four.try_into().expect("four bytes"));
+    let ranges: Vec<(u32, u32)> = places.chunks_exact(8).map(|place| (word(&place[..4]), word(&place[4..]))).collect();
+    match ranges.iter().find(|(from, to)| from > to || *to as usize > bytes.len()) {
+        Some((from, to)) => Err(WireError(format!("a record lies at {from} to {to} of {} bytes", bytes.len()))),
+        None => Ok(Records { bytes: Arc::new(bytes.to_vec()), ranges, numbering }),
     }
 }
 
@@ -186,16 +214,17 @@ impl ContainerBytes for Raw {
             return Raw::default();
         }
         // The true length stands in front: timely wants multiples of eight.
-        let length = usize::try_from(u64::from_le_bytes(bytes[..8].try_into().expect("8 bytes"))).expect("fits memory");
-        Raw::decode(&bytes[8..8 + length])
+        let mut rest = &bytes[..];
+        let whole = word(&mut rest).and_then(|length| take(&mut rest, length));
+        Raw(whole.and_then(Raw::decode).map(Some))
     }
 
     fn length_in_bytes(&self) -> usize {
-        if self.0.is_none() { 0 } else { (8 + self.encode().len()).next_multiple_of(8) }
+        if !matches!(self.0, Ok(Some(_))) { 0 } else { (8 + self.encode().len()).next_multiple_of(8) }
     }
 
     fn into_bytes<W: Write>(&self, writer: &mut W) {
-        if self.0.is_none() {
+        if !matches!(self.0, Ok(Some(_))) {
             return;
         }
         let body = self.encode();
@@ -210,7 +239,8 @@ impl ContainerBytes for Raw {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{Int64Array, RecordBatch};
+    use arrow::array::{DictionaryArray, Int64Array, RecordBatch};
+    use arrow::datatypes::Int32Type;
     use timely::bytes::arc::BytesMut;
 
     use super::*;
@@ -219,12 +249,12 @@ mod tests {
         let mut bytes = Vec::new();
         raw.into_bytes(&mut bytes);
         assert_eq!(bytes.len(), raw.length_in_bytes());
-        Raw::from_bytes(BytesMut::from(bytes).freeze()).0.unwrap()
+        Raw::from_bytes(BytesMut::from(bytes).freeze()).take().unwrap().unwrap()
     }
 
     fn raw(payload: Payload) -> Raw {
         let chunk = Chunk { from: 5, to: 12, payload };
-        Raw(Some(RawChunk { source: 1, split: 7, accept: EventTime(0)..=EventTime(9), chunk }))
+        Raw::of(RawChunk { source: 1, split: 7, accept: EventTime(0)..=EventTime(9), chunk })
     }
 
     #[test]
@@ -247,5 +277,24 @@ mod tests {
         let back = over_the_wire(&raw(Payload::Columns(batch.clone())));
         let Payload::Columns(columns) = back.chunk.payload else { panic!("columns stay columns") };
         assert_eq!(columns, batch);
+    }
+
+    #[test]
+    fn a_column_with_a_dictionary_arrives_as_its_values() {
+        let values: DictionaryArray<Int32Type> = [Some("x"), None, Some("y"), Some("x")].into_iter().collect();
+        let batch = RecordBatch::try_from_iter_with_nullable([("a", Arc::new(values) as _, true)]).unwrap();
+        let back = over_the_wire(&raw(Payload::Columns(batch)));
+        let Payload::Columns(columns) = back.chunk.payload else { panic!("columns stay columns") };
+        let plain = arrow::array::StringArray::from(vec![Some("x"), None, Some("y"), Some("x")]);
+        assert_eq!(columns.column(0).as_ref(), &plain as &dyn arrow::array::Array);
+    }
+
+    #[test]
+    fn what_is_no_message_is_an_error_that_is_delivered() {
+        for bytes in [&b"x"[..], &[0xff; 8], &[3, 0, 0, 0, 0, 0, 0, 0, b'{', b'}', b' ', 0, 0, 0, 0, 0]] {
+            let mut raw = Raw::from_bytes(BytesMut::from(bytes.to_vec()).freeze());
+            assert_eq!(raw.record_count(), 1);
+            assert!(raw.take().unwrap_err().to_string().contains("another process"));
+        }
     }
 }

@@ -44,7 +44,7 @@ pub fn route<'s>(
     let hashed = rows.unary::<NoopBuilder<Batch>, _, _, _>(Pipeline, &format!("key {name}"), move |_, _| {
         move |input, output| {
             input.for_each(|time, batch| {
-                let Some(rows) = batch.take() else { return };
+                let Some(rows) = control.received(batch.take()) else { return };
                 match with_hash(&rows, &key, &mut keys, &target) {
                     Ok(rows) => output.session_with_builder(&time).give_container(&mut Batch::new(rows, id)),
                     Err(error) => control.fail(super::EngineError::Internal(format!("cannot encode keys: {error}"))),
@@ -120,7 +120,8 @@ impl ByShard {
 
 impl Distributor<Batch> for ByShard {
     fn partition<T: Clone, P: Push<Message<T, Batch>>>(&mut self, batch: &mut Batch, time: &T, to: &mut [P]) {
-        let Some(rows) = batch.take() else { return };
+        let rows = batch.take().expect("rows on their way out were never on a wire");
+        let Some(rows) = rows else { return };
         let hashes = rows.column(rows.num_columns() - 1).as_primitive::<UInt64Type>();
         for (row, hash) in hashes.values().iter().enumerate() {
             let worker = self.owner[usize::from(shard_of(*hash, self.shards))];

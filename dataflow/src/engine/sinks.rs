@@ -49,7 +49,7 @@ pub fn encode<'s>(build: &Build<'s>, index: usize, rows: BatchStream<'s>) -> Enc
     rows.unary::<Encodeds, _, _, _>(Pipeline, &format!("encode {name}"), move |_, _| {
         move |input, output| {
             input.for_each(|time, batch| {
-                let Some(rows) = batch.take() else { return };
+                let Some(rows) = control.received(batch.take()) else { return };
                 let _encoding = meter.enter();
                 match placing.place(&rows).and_then(|lanes| encode_lanes(encoder.as_mut(), &rows, lanes)) {
                     Ok(encoded) => output.session(&time).give_iterator(encoded.into_iter()),

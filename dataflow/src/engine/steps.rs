@@ -130,7 +130,7 @@ pub fn transform<'s>(
         move |_| {
             for (number, input) in inputs.iter_mut().enumerate() {
                 input.for_each(|time, batch| {
-                    let Some(rows) = batch.take() else { return };
+                    let Some(rows) = ports.control.received(batch.take()) else { return };
                     let _transforming = meter.enter();
                     let mut outputs = Outputs::default();
                     match transform.apply(number, rows, &mut outputs) {
@@ -261,7 +261,10 @@ pub fn operator<'s>(
         drop(capabilities);
         move |frontiers| {
             for (number, input) in inputs.iter_mut().enumerate() {
-                input.for_each(|time, batch| stepping.take(*time.time(), number, batch.take()));
+                input.for_each(|time, batch| {
+                    let rows = stepping.control.received(batch.take());
+                    stepping.take(*time.time(), number, rows);
+                });
             }
             records.for_each(|_, records| stepping.due.extend(records.drain(..).map(|record| (record.tick, record))));
             let complete = |tick: Tick| !frontiers.iter().any(|frontier| frontier.less_equal(&tick));

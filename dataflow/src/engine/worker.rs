@@ -135,7 +135,7 @@ impl Running {
         let turn = self.reader.turn(now, |chunk| {
             meter.read(tick);
             laps.begun(tick);
-            raw.send_batch(&mut Raw(Some(chunk)));
+            raw.send_batch(&mut Raw::of(chunk));
         })?;
         let close = match turn {
             Turn::Full => true,

@@ -96,6 +96,7 @@ fn engine_exit_code(error: &EngineError) -> u8 {
         EngineError::Step { .. }
         | EngineError::NotDeterministic { .. }
         | EngineError::Panic(_)
+        | EngineError::Wire(_)
         | EngineError::Internal(_) => 70,
     }
 }
