@@ -17,6 +17,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("benches", &["dataflow", "state", "operators", "connectors", "jobs"]),
     // Drives the binary from outside: what it proves, it proves with code of its own.
     ("faults", &[]),
+    ("fuzz", &["dataflow", "state", "connectors", "jobs"]),
     ("simulation", &["dataflow", "state", "jobs"]),
 ];
 

@@ -1,0 +1,27 @@
+//! State files.
+
+use bytes::Bytes;
+use riverrun_fuzz::hold::Target;
+use riverrun_state::file::{About, decode};
+
+use crate::{as_it_is, files_below, hold, kept_jobs};
+
+#[test]
+fn state_file() {
+    let samples = kept_jobs().iter().flat_map(|job| files_below(&job.join("state/jobs"), ".parquet")).collect();
+    hold(&Target {
+        name: "state-file",
+        samples,
+        mend: as_it_is(),
+        spare: 1 << 20,
+        cases: 3000,
+        read: Box::new(|bytes| {
+            let bytes = Bytes::copy_from_slice(bytes);
+            if let Ok(about) = About::of(bytes.clone()) {
+                drop(about.key_columns());
+            }
+            drop(decode(bytes.clone(), &|_| true));
+            drop(decode(bytes, &|shard| shard % 2 == 0));
+        }),
+    });
+}
