@@ -132,6 +132,9 @@ pub struct RunArgs {
     /// Begin anew from this savepoint of the job: its state and its positions, outputs of its own.
     #[arg(long, value_name = "NAME", env = "RIVERRUN_FROM_SAVEPOINT", requires = "fresh")]
     pub from_savepoint: Option<String>,
+    /// When the run is stopped by a signal: leave its state as a savepoint of this name, which nobody has yet.
+    #[arg(long, value_name = "NAME", env = "RIVERRUN_SAVEPOINT_ON_STOP")]
+    pub savepoint_on_stop: Option<String>,
     /// What an upgrade may lose.
     #[command(flatten)]
     pub allow: AllowArgs,

@@ -91,7 +91,8 @@ fn no_checkpoint(job: &str, tick: Option<u64>) -> Failure {
     Failure::new(Exit::NotFound, format!("job `{job}` has {which}\n  hint: {hint}"))
 }
 
-fn failed(error: StateError) -> Failure {
+/// Gives what came in the way in the state of a job its exit code.
+pub fn failed(error: StateError) -> Failure {
     let exit = match &error {
         StateError::OtherJob { .. } | StateError::NoSavepoint { .. } => Exit::NotFound,
         StateError::SavepointExists { .. } => Exit::Conflict,

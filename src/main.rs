@@ -15,6 +15,7 @@ mod preview;
 mod progress;
 mod replay;
 mod run;
+mod savepoint;
 mod signals;
 mod topic;
 mod upgrade;

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use riverrun_dataflow::engine::{Control, EngineError, Observer, Stall, StallCause, Watchdog, WatchdogLimits};
 use riverrun_jobs::run::{self, Ended, Outcome, RunError, RunOptions};
 use riverrun_state::Store;
+use riverrun_state::inspect::Named;
+use serde::Serialize;
 
 use crate::admin::{Admin, Board};
 use crate::args::{Global, RunArgs};
@@ -12,6 +14,7 @@ use crate::exit::{Done, Exit, Failure, OrExit};
 use crate::job;
 use crate::output::{self, Format, Stdout};
 use crate::progress::Progress;
+use crate::savepoint::OnStop;
 use crate::{signals, upgrade};
 
 /// Where state is kept if nobody says.
@@ -31,17 +34,18 @@ pub fn run(args: &RunArgs, global: &Global) -> Done {
     })?;
     let plan = job::plan(&args.job.job, &args.job.set, global)?;
     let environment = job::environment(&args.job, args.until_end);
+    let state = state_folder(args.state.state.as_deref())?;
+    let on_stop = OnStop::of(args, &state, plan.name())?;
+    let begun = upgrade::before_run(&plan, &environment, args, &state, global)?;
     let options = RunOptions {
-        state: state_folder(args.state.state.as_deref())?,
+        state: state.clone(),
         workers: job::workers(args.workers),
-        fresh: args.fresh,
+        fresh: args.fresh && !begun,
         append: args.append,
     };
-    let begun = upgrade::before_run(&plan, &environment, args, &options.state, global)?;
-    let options = RunOptions { fresh: options.fresh && !begun, ..options };
     let observer = Arc::new(Observer::default());
     let admin = args.admin.map(|address| {
-        let folder = options.state.join("jobs").join(plan.name());
+        let folder = state.join("jobs").join(plan.name());
         let every = plan.settings().checkpoint_every;
         let board = Board::new(plan.name(), every, Some(folder), control.clone(), observer.clone());
         Admin::start(address, Arc::new(board))
@@ -59,7 +63,28 @@ pub fn run(args: &RunArgs, global: &Global) -> Done {
     drop(watchdog);
     drop(admin);
     let outcome = result.map_err(|error| failed(error, global))?;
-    say(plan.name(), &outcome, global)
+    say(plan.name(), &outcome, global);
+    let savepoint = match &on_stop {
+        Some(on_stop) => {
+            let made = on_stop.make(&outcome)?;
+            if !quiet {
+                on_stop.say(made.as_ref());
+            }
+            made
+        }
+        None => None,
+    };
+    show(&Report { outcome: &outcome, savepoint }, global)
+}
+
+/// What a run tells to programs.
+#[derive(Serialize)]
+struct Report<'a> {
+    #[serde(flatten)]
+    outcome: &'a Outcome,
+    /// What it was asked to leave and left.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    savepoint: Option<Named>,
 }
 
 /// Starts the watchdog, unless it is switched off. When it finds that the job stands still it ends the process: threads that are
@@ -139,22 +164,27 @@ pub fn failed(error: RunError, global: &Global) -> Failure {
     Failure { exit, error: error.into() }
 }
 
-/// Says how the run ended, and shows the balance.
-fn say(job: &str, outcome: &Outcome, global: &Global) -> Done {
-    if !global.quiet {
-        match outcome.ended {
-            Ended::Finished => eprintln!("job `{job}` is finished"),
-            Ended::AlreadyFinished => {
-                eprintln!("job `{job}` was finished before; nothing was done\n  hint: --fresh begins anew");
-            }
-            Ended::Stopped => eprintln!("job `{job}` stopped; the next run goes on from here"),
-        }
+/// Says how the run ended.
+fn say(job: &str, outcome: &Outcome, global: &Global) {
+    if global.quiet {
+        return;
     }
+    match outcome.ended {
+        Ended::Finished => eprintln!("job `{job}` is finished"),
+        Ended::AlreadyFinished => {
+            eprintln!("job `{job}` was finished before; nothing was done\n  hint: --fresh begins anew");
+        }
+        Ended::Stopped => eprintln!("job `{job}` stopped; the next run goes on from here"),
+    }
+}
+
+/// Shows the balance.
+fn show(report: &Report, global: &Global) -> Done {
     let mut stdout = Stdout::lock();
     match global.output {
-        Format::Json => stdout.document(outcome)?,
+        Format::Json => stdout.document(report)?,
         // The balance is said to people, on stderr: a console sink may have written data to stdout.
-        Format::Table if !global.quiet => eprintln!("\n{}", output::balance(&outcome.snapshot.balance)),
+        Format::Table if !global.quiet => eprintln!("\n{}", output::balance(&report.outcome.snapshot.balance)),
         Format::Table => {}
     }
     stdout.flush()

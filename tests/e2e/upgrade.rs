@@ -388,6 +388,52 @@ fn a_new_incarnation_from_a_savepoint_gives_what_came_after_it() {
     assert_eq!(verified.document()["findings"], Value::Array(Vec::new()), "{verified}");
 }
 
+#[test]
+fn a_stopped_run_leaves_the_savepoint_that_it_was_asked_for() {
+    let trial = Trial::new(531);
+    let leave = ["--savepoint-on-stop", "evening"];
+    let stopped = |job: &str, more: &[&str]| {
+        let mut running = trial.run(job).args(&leave).args(more).start();
+        until_written(&mut running, &trial.place, "out.jsonl");
+        running.signal(Stop::Terminate);
+        let stopped = running.finish();
+        assert_eq!((stopped.code, stopped.ended().as_str()), (Some(0), "stopped"), "{stopped}");
+        stopped
+    };
+    trial.run("first.yaml").args(&["--savepoint-on-stop", "../evening"]).fail(2, &["name of a savepoint"]);
+    let first = stopped("first.yaml", &[]);
+    let document = first.document();
+    let (savepoint, tick) = (&document["savepoint"], &document["snapshot"]["tick"]);
+    assert_eq!((&savepoint["name"], &savepoint["tick"]), (&Value::from("evening"), tick), "{first}");
+    assert!(first.stderr.contains("--from-savepoint evening"), "{first}");
+    let (out, minutes) = (trial.place.rows("out.jsonl"), trial.place.rows("minutes.jsonl"));
+
+    // The name is taken: nothing is started, nothing written.
+    let log = || trial.place.files_below(".riverrun/state/jobs/shop/log").len();
+    let before = log();
+    trial.run("first.yaml").args(&leave).fail(5, &["savepoint `evening` already", "not started", "unpin shop evening"]);
+    assert_eq!(log(), before, "a generation was begun");
+
+    // A run that ends by itself leaves none, and says so.
+    let whole = trial.run("first.yaml").args(&["--savepoint-on-stop", "night"]).succeed();
+    assert!(whole.stderr.contains("no savepoint `night`"), "{whole}");
+    assert_eq!((whole.ended().as_str(), &whole.document()["savepoint"]), ("finished", &Value::Null));
+    trial.as_expected();
+    let (all, all_minutes) = (trial.place.rows("out.jsonl"), trial.place.rows("minutes.jsonl"));
+
+    // What begins from it has read what was read before the stop, and gives what was not given yet.
+    let from = ["--fresh", "--from-savepoint", "evening"];
+    let again = trial.run("first.yaml").args(&from).succeed();
+    assert_same(&trial.place.rows("out.jsonl"), &without(&all, &out), &[]);
+    assert_same(&trial.place.rows("minutes.jsonl"), &without(&all_minutes, &minutes), &[]);
+    let (before, after) = (first.counts("clicks").taken, again.counts("clicks").taken);
+    assert_eq!(before + after, whole.counts("clicks").taken);
+    // It is the savepoint of the new incarnation too; one that begins without it has none.
+    trial.run("first.yaml").args(&from).args(&leave).fail(5, &["already"]);
+    let anew = stopped("first.yaml", &["--fresh"]);
+    assert_eq!(anew.document()["savepoint"]["name"], "evening", "{anew}");
+}
+
 /// Killed between any two acts that the upgrade does outside, it is not done, but for the last; and it can be done again.
 #[test]
 fn an_upgrade_ends_well_whichever_act_it_is_killed_before() {
