@@ -91,9 +91,12 @@ pub struct JobArgs {
 /// Where a job keeps its state.
 #[derive(Clone, Debug, Args)]
 pub struct StateArgs {
-    /// Where state lives; each job has a folder in it [default: .riverrun/state].
+    /// Where state lives, each job in a folder of its own: a folder, or s3://BUCKET/PREFIX [default: .riverrun/state].
     #[arg(long, value_name = "DIR|URL", env = "RIVERRUN_STATE")]
     pub state: Option<String>,
+    /// How long a bucket that fails or does not answer is asked again, before the command ends.
+    #[arg(long, value_name = "SPAN", default_value = "2m", env = "RIVERRUN_STATE_PATIENCE", value_parser = patience)]
+    pub state_patience: std::time::Duration,
 }
 
 /// `run`.
@@ -562,6 +565,12 @@ fn span(text: &str) -> Result<std::time::Duration, String> {
     };
     let millis = number.checked_mul(millis).ok_or("is too long")?;
     Ok(std::time::Duration::from_millis(millis))
+}
+
+/// Reads for how long a store is asked again. Its requests are signed once, and a signature is good for a quarter of an hour.
+fn patience(text: &str) -> Result<std::time::Duration, String> {
+    let limit = std::time::Duration::from_secs(600);
+    span(text).and_then(|span| if span <= limit { Ok(span) } else { Err("is at most 10m".to_owned()) })
 }
 
 /// Reads a span of time, or `0`.

@@ -35,7 +35,7 @@ pub fn checkpoints(command: &CheckpointsCommand, global: &Global) -> Done {
 
 /// Opens the state folder, and returns it with the job's name: as given, or as the given job file says.
 fn open(args: &CheckpointsArgs, global: &Global) -> Result<(Store, String), Failure> {
-    let store = existing_state(args.state.state.as_deref())?;
+    let store = existing_state(&args.state)?;
     let is_file = std::path::Path::new(&args.job).is_file();
     let name = if is_file { job::plan(&args.job, &[], global)?.name().to_owned() } else { args.job.clone() };
     Ok((store, name))

@@ -160,7 +160,7 @@ fn run_jobs(args: &DemoArgs, global: &Global, asked: &Asked) -> Done {
 fn start(job: &str, folder: &Path, workers: usize, global: &Global) -> Result<Running, Failure> {
     let plan = job::plan(job, &[], global)?;
     let environment = Environment { topics: Topics::Embedded(folder.join("topics")), until_end: false };
-    let options = RunOptions { state: folder.join("state"), workers, fresh: false, append: false };
+    let options = RunOptions { state: folder.join("state").into(), workers, fresh: false, append: false };
     let control = Control::new();
     let (own, stop) = (plan.clone(), control.clone());
     let thread = spawn(job, move || run::run(&own, &environment, &options, stop, Arc::new(Observer::default())))?;

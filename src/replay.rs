@@ -33,7 +33,7 @@ pub fn replay(args: &ReplayArgs, global: &Global) -> Done {
     }
     let plan = job::plan(&args.job.job, &args.job.set, global)?;
     let options = ReplayOptions {
-        state: existing_state(args.state.state.as_deref())?,
+        state: existing_state(&args.state)?,
         out: args.out.clone(),
         workers: job::workers(args.workers),
         from: args.from_tick,

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use riverrun_dataflow::engine::{Control, EngineError, Observer, Stall, StallCause, Watchdog, WatchdogLimits};
 use riverrun_jobs::run::{self, Ended, Outcome, RunError, RunOptions};
-use riverrun_state::Store;
 use riverrun_state::inspect::Named;
+use riverrun_state::{Location, Store};
 use serde::Serialize;
 
 use crate::admin::{Admin, Board};
-use crate::args::{Global, RunArgs};
+use crate::args::{Global, RunArgs, StateArgs};
 use crate::exit::{Done, Exit, Failure, OrExit};
 use crate::job;
 use crate::output::{self, Format, Stdout};
@@ -34,7 +34,7 @@ pub fn run(args: &RunArgs, global: &Global) -> Done {
     })?;
     let plan = job::plan(&args.job.job, &args.job.set, global)?;
     let environment = job::environment(&args.job, args.until_end);
-    let state = state_folder(args.state.state.as_deref())?;
+    let state = location(&args.state)?;
     let on_stop = OnStop::of(args, &state, plan.name())?;
     let begun = upgrade::before_run(&plan, &environment, args, &state, global)?;
     let options = RunOptions {
@@ -45,9 +45,9 @@ pub fn run(args: &RunArgs, global: &Global) -> Done {
     };
     let observer = Arc::new(Observer::default());
     let admin = args.admin.map(|address| {
-        let folder = state.join("jobs").join(plan.name());
+        let folder = state.folder().map(|folder| folder.join("jobs").join(plan.name()));
         let every = plan.settings().checkpoint_every;
-        let board = Board::new(plan.name(), every, Some(folder), control.clone(), observer.clone());
+        let board = Board::new(plan.name(), every, folder, control.clone(), observer.clone());
         Admin::start(address, Arc::new(board))
     });
     let admin = admin.transpose()?;
@@ -124,27 +124,22 @@ fn stalled(job: &str, stall: &Stall) -> Failure {
     Failure::new(exit, format!("job `{job}`: {error}\n  hint: {hint}"))
 }
 
-/// Returns the folder that `--state` names.
-pub fn state_folder(state: Option<&str>) -> Result<std::path::PathBuf, Failure> {
-    let named = state.unwrap_or(STATE);
-    match named.split_once("://") {
-        Some(("file", path)) => Ok(path.into()),
-        Some((scheme, _)) => Err(Failure::new(
-            Exit::Usage,
-            format!("cannot keep state at `{named}`: `{scheme}` is not known to this version\n  hint: name a folder"),
-        )),
-        None => Ok(named.into()),
-    }
+/// Returns where `--state` says that state is kept.
+pub fn location(args: &StateArgs) -> Result<Location, Failure> {
+    let location = Location::parse(args.state.as_deref().unwrap_or(STATE));
+    // What was written is not repeated: it may hold what should be in no log.
+    let location = location.map_err(|reason| Failure::new(Exit::Usage, format!("cannot use --state: {reason}")))?;
+    Ok(location.patient(args.state_patience))
 }
 
 /// Opens the state that `--state` names, which must be there.
-pub fn existing_state(state: Option<&str>) -> Result<Store, Failure> {
-    let folder = state_folder(state)?;
-    if !folder.is_dir() {
-        let message = format!("there is no state folder `{}`\n  hint: name it with --state", folder.display());
-        return Err(Failure::new(Exit::NotFound, message));
-    }
-    Store::existing_folder(&folder).or_exit(Exit::Storage, || "cannot open the state folder".to_owned())
+pub fn existing_state(args: &StateArgs) -> Result<Store, Failure> {
+    let location = location(args)?;
+    let store = location.open_existing().or_exit(Exit::Storage, || format!("cannot open the state in {location}"))?;
+    store.ok_or_else(|| {
+        let message = format!("there is no state folder `{location}`\n  hint: name it with --state");
+        Failure::new(Exit::NotFound, message)
+    })
 }
 
 /// Gives a failed run its exit code.

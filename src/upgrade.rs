@@ -1,21 +1,20 @@
 //! `riverrun upgrade`: a drained job goes on as the job file says now. Shown first, then done.
 
-use std::path::Path;
-
 use riverrun_jobs::upgrade::{self, Fate, Kind, Part, Status, UpgradeOptions, UpgradeReport};
 use riverrun_jobs::{Environment, Plan};
+use riverrun_state::Location;
 
 use crate::args::{Global, RunArgs, UpgradeArgs};
 use crate::exit::{Done, Exit, Failure};
 use crate::job;
 use crate::output::{self, Format, Stdout, grouped};
-use crate::run::{failed, state_folder};
+use crate::run::{failed, location};
 
 /// Upgrades a job, or shows what that would do.
 pub fn upgrade(args: &UpgradeArgs, global: &Global) -> Done {
     let plan = job::plan(&args.job.job, &args.job.set, global)?;
     let environment = job::environment(&args.job, args.until_end);
-    let state = state_folder(args.state.state.as_deref())?;
+    let state = location(&args.state)?;
     let options = UpgradeOptions { state, allow: args.allow.allow_reset.clone(), dry_run: args.dry_run };
     let mut shown = Ok(());
     let result = upgrade::upgrade(&plan, &environment, &options, |report| shown = show(report, global));
@@ -41,10 +40,10 @@ pub fn before_run(
     plan: &Plan,
     environment: &Environment,
     args: &RunArgs,
-    state: &Path,
+    state: &Location,
     global: &Global,
 ) -> Result<bool, Failure> {
-    let options = UpgradeOptions { state: state.to_owned(), allow: args.allow.allow_reset.clone(), dry_run: false };
+    let options = UpgradeOptions { state: state.clone(), allow: args.allow.allow_reset.clone(), dry_run: false };
     let show = |report: &UpgradeReport| {
         if !global.quiet && report.status == Status::Planned {
             eprintln!("{}", table(report));

@@ -9,7 +9,6 @@
 mod error;
 mod preview;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use riverrun_dataflow::engine::{self, Control, EngineError, Identity, Lanes, Observer, Snapshot};
@@ -18,7 +17,8 @@ use riverrun_dataflow::journal::LaneToken;
 use riverrun_dataflow::sink::{Claim, Promise, Token};
 use riverrun_dataflow::tick::Timeline;
 use riverrun_state::{
-    Begin, Holder, InputSplit, Inputs, JobSpec, JobState, KeepLog, Retention, SinkLanes, Started, Store, Succession,
+    Begin, Holder, InputSplit, Inputs, JobSpec, JobState, KeepLog, Location, Retention, SinkLanes, Started, Store,
+    Succession,
 };
 use serde::Serialize;
 
@@ -34,7 +34,7 @@ use crate::upgrade::same_state;
 #[derive(Clone, Debug)]
 pub struct RunOptions {
     /// Where state is kept.
-    pub state: PathBuf,
+    pub state: Location,
     /// Worker threads; at least 1.
     pub workers: usize,
     /// Start over, as a new incarnation.
@@ -90,7 +90,7 @@ pub fn run(
     observer: Arc<Observer>,
 ) -> Result<Outcome, RunError> {
     let connected = plan.connect(environment)?;
-    let ground = Ground { connected, store: Store::folder(&options.state)?, retention: Retention::default() };
+    let ground = Ground { connected, store: options.state.open()?, retention: Retention::default() };
     run_on(plan, ground, options, control, observer)
 }
 

@@ -9,7 +9,6 @@
 mod fate;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use riverrun_dataflow::graph::{ShardRange, StepWork};
@@ -22,7 +21,7 @@ use riverrun_state::record::Checkpoint;
 use riverrun_state::seed::Seeding;
 use riverrun_state::shape::{Shape, StepShape};
 use riverrun_state::upgrade::{Move, Next, Standing};
-use riverrun_state::{Begin, Holder, InputSplit, Inputs, JobSpec, JobState, SinkLanes, Store};
+use riverrun_state::{Begin, Holder, InputSplit, Inputs, JobSpec, JobState, Location, SinkLanes};
 use serde::Serialize;
 
 pub use fate::{Fate, Fates, Kind, Part, fates};
@@ -35,7 +34,7 @@ use crate::run::{RunError, committed};
 #[derive(Clone, Debug)]
 pub struct UpgradeOptions {
     /// Where state is kept.
-    pub state: PathBuf,
+    pub state: Location,
     /// Names of the parts that may lose something; `all` for every one.
     pub allow: Vec<String>,
     /// Nothing is written.
@@ -91,9 +90,9 @@ pub fn upgrade(
     options: &UpgradeOptions,
     show: impl FnOnce(&UpgradeReport),
 ) -> Result<UpgradeReport, RunError> {
-    let standing = match options.state.is_dir() {
-        true => Standing::look(Arc::new(Store::existing_folder(&options.state)?), plan.name())?,
-        false => None,
+    let standing = match options.state.open_existing()? {
+        Some(store) => Standing::look(Arc::new(store), plan.name())?,
+        None => None,
     };
     let mut report = report(plan, standing.as_ref(), &options.allow)?;
     show(&report);
@@ -104,7 +103,7 @@ pub fn upgrade(
     report.allowed()?;
     let connected = plan.connect(environment)?;
     let spec = spec(plan, Begin::Continue);
-    let upgrading = JobState::open(Store::folder(&options.state)?, spec)?.upgrade()?;
+    let upgrading = JobState::open(options.state.open()?, spec)?.upgrade()?;
     let sinks = Sinks::GoOn(upgrading.generation());
     let next = Transition::of(plan, &connected, upgrading.standing(), sinks)?.next()?;
     upgrading.finish(next)?;
@@ -121,9 +120,12 @@ pub fn begin_from(
     name: &str,
     show: impl FnOnce(&UpgradeReport),
 ) -> Result<UpgradeReport, RunError> {
-    let store = Store::existing_folder(&options.state)?;
-    let seeding = Seeding::open(store, spec(plan, Begin::Fresh), name)?.ok_or_else(|| {
-        RunError::Upgrade(format!("job `{}` has no savepoint `{name}` with this state folder", plan.name()))
+    let seeding = match options.state.open_existing()? {
+        Some(store) => Seeding::open(store, spec(plan, Begin::Fresh), name)?,
+        None => None,
+    };
+    let seeding = seeding.ok_or_else(|| {
+        RunError::Upgrade(format!("job `{}` has no savepoint `{name}` in {}", plan.name(), options.state))
     })?;
     let standing = seeding.standing();
     let checkpoint = check(plan, standing)?;

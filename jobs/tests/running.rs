@@ -101,7 +101,7 @@ fn outputs(folder: &Path, workers: usize) -> Vec<String> {
     }
     let (plan, _) = check("job.yaml", JOB, &overrides).unwrap_or_else(|report| panic!("{report}"));
     let environment = Environment { topics: Topics::parse("topics"), until_end: true };
-    let options = RunOptions { state: out.path().join("state"), workers, fresh: false, append: false };
+    let options = RunOptions { state: out.path().join("state").into(), workers, fresh: false, append: false };
     let outcome = run(&plan, &environment, &options, Control::new(), Arc::new(Observer::default())).unwrap();
     assert_eq!(outcome.ended, Ended::Finished);
     OUTPUTS.iter().map(|file| fs::read_to_string(out.path().join(file)).unwrap_or_default()).collect()

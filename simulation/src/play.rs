@@ -192,7 +192,7 @@ impl Stage {
         let control = Control::at(Arc::new(conductor));
         self.world.revive(control.clone(), may_crash.then_some(fuse));
         let observer = Arc::new(Observer::default());
-        let run = RunOptions { state: PathBuf::new(), workers, fresh: false, append: false };
+        let run = RunOptions { state: PathBuf::new().into(), workers, fresh: false, append: false };
         let ran = run_on(&self.scene.plan, self.ground(number), &run, control, observer.clone());
         let snapshot = observer.snapshot();
         let mut inner = self.world.lock();

@@ -1,9 +1,11 @@
 //! `riverrun checkpoints query`: SQL over a job's state, by DuckDB where it is at hand, as a script where it is not.
 
 use riverrun_dataflow::operator::STATE_COLUMNS;
+use riverrun_state::StateError;
 use riverrun_state::inspect::script::{script, view};
 use riverrun_state::inspect::tables::{Kept, Tables};
 use serde::Serialize;
+use tempfile::TempDir;
 
 use super::duckdb::{Duck, Results};
 use super::{Looked, failed};
@@ -52,6 +54,14 @@ fn print(tables: &Tables, kept: &Kept, sql: Option<&str>, stdout: &mut Stdout) -
 fn ask(looked: &Looked, first: (Tables, Kept), sql: &str, at: At, duck: &Duck) -> Result<Vec<Results>, Failure> {
     let (mut tables, mut kept) = first;
     for attempt in 1.. {
+        let _copies = match copied(&mut tables) {
+            Ok(copies) => copies,
+            Err(StateError::Damaged { .. }) if attempt < ATTEMPTS => {
+                (tables, kept) = looked.tables(at)?;
+                continue;
+            }
+            Err(error) => return Err(failed(error)),
+        };
         let views = script(&tables, &kept).map_err(failed)?;
         let failure = match duck.ask(&views, sql) {
             Ok(results) => return Ok(results),
@@ -65,6 +75,16 @@ fn ask(looked: &Looked, first: (Tables, Kept), sql: &str, at: At, duck: &Duck) -
         (tables, kept) = looked.tables(at)?;
     }
     unreachable!("the last attempt returns")
+}
+
+/// Copies what lies in a bucket to a folder that goes with what is returned: DuckDB may know no buckets, and has no credentials.
+fn copied(tables: &mut Tables) -> Result<Option<TempDir>, StateError> {
+    if tables.is_local() {
+        return Ok(None);
+    }
+    let folder = TempDir::new().map_err(|error| StateError::storage("write", "a temporary folder", &error))?;
+    tables.copy_to(folder.path())?;
+    Ok(Some(folder))
 }
 
 /// A view that can be asked.

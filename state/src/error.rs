@@ -4,6 +4,8 @@ use std::io;
 
 use riverrun_dataflow::journal::JournalError;
 
+use crate::store::Trouble;
+
 /// Durable state cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
@@ -194,7 +196,12 @@ impl From<StateError> for JournalError {
 /// Returns the deepest cause of `error`, in words that say what to do where that is known.
 fn reason_of(error: &(dyn std::error::Error + 'static)) -> String {
     let mut cause = error;
-    while let Some(deeper) = cause.source() {
+    loop {
+        // It has said all there is to say.
+        if let Some(trouble) = cause.downcast_ref::<Trouble>() {
+            return trouble.to_string();
+        }
+        let Some(deeper) = cause.source() else { break };
         cause = deeper;
     }
     match cause.downcast_ref::<io::Error>().map(io::Error::kind) {

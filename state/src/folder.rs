@@ -282,6 +282,11 @@ impl Folder {
 
     /// Deletes files and makes that durable, folder by folder.
     fn delete(&self, paths: &[String]) -> Result<(), StateError> {
+        if self.store.local().is_none() {
+            reach("fresh.delete");
+            let inside: Vec<String> = paths.iter().map(|path| self.inside(path)).collect();
+            return self.store.delete_all(&inside);
+        }
         let mut folders: Vec<&str> = Vec::new();
         for path in paths {
             reach("fresh.delete");

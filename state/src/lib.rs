@@ -47,4 +47,4 @@ pub use job::{JobState, Parts, Started, Succession};
 pub use past::{Past, Wanted};
 pub use record::{InputSplit, Inputs};
 pub use recovery::{Recovery, Restored};
-pub use store::Store;
+pub use store::{Location, Store};

@@ -57,14 +57,15 @@ impl States {
         States { folder, shards, writer, ledger, _lock: lock }
     }
 
-    fn write_file(
+    /// Makes the bytes of a file, and the entry that it will have in the books.
+    fn make_file(
         &self,
         part: &FrozenPart,
         table: &TableSpec,
         kind: FileKind,
         rows: &[RecordBatch],
         rebased: &[u16],
-    ) -> Result<StateFile, JournalError> {
+    ) -> Result<(Written, Vec<u8>), JournalError> {
         let broken = |reason: String| JournalError::Damaged {
             what: format!("frozen state of {}.{}", part.step, table.name),
             reason,
@@ -103,12 +104,8 @@ impl States {
             file.shards = rebased.to_vec();
             file.shards.sort_unstable();
         }
-        reach("state.write");
-        self.folder.store().put(&self.folder.inside(&file.path), bytes)?;
-        reach("state.written");
         let columns = table.schema.fields().iter().map(|f| format!("{}: {}", f.name(), f.data_type())).collect();
-        self.ledger.lock().enter(Written { file: file.clone(), columns, rows: sorted.shards });
-        Ok(file)
+        Ok((Written { file, columns, rows: sorted.shards }, bytes))
     }
 }
 
@@ -120,18 +117,44 @@ impl StateStore for States {
     }
 
     fn write(&self, part: FrozenPart) -> Result<Vec<StateFile>, JournalError> {
-        let mut files = Vec::new();
+        let store = self.folder.store();
+        let (mut files, mut waiting) = (Vec::new(), Vec::new());
+        let mut keep = |(written, bytes): (Written, Vec<u8>)| -> Result<(), JournalError> {
+            let path = self.folder.inside(&written.file.path);
+            match store.local() {
+                // One after the other: a disk gains nothing, and the bytes of one file are in memory at a time.
+                Some(_) => {
+                    reach("state.write");
+                    store.put(&path, bytes)?;
+                    reach("state.written");
+                }
+                None => waiting.push((path, bytes)),
+            }
+            files.push(written);
+            Ok(())
+        };
         for (at, table) in part.tables.iter().enumerate() {
             let (frozen, rebased) = (&part.frozen[at], &part.rebased[at]);
             if frozen.delta.iter().any(|batch| batch.num_rows() > 0) {
-                files.push(self.write_file(&part, table, FileKind::Delta, &frozen.delta, rebased)?);
+                keep(self.make_file(&part, table, FileKind::Delta, &frozen.delta, rebased)?)?;
             }
             // A base of shards that have no row left is written too: it supersedes what was there.
             if !rebased.is_empty() || frozen.base.iter().any(|batch| batch.num_rows() > 0) {
-                files.push(self.write_file(&part, table, FileKind::Base, &frozen.base, rebased)?);
+                keep(self.make_file(&part, table, FileKind::Base, &frozen.base, rebased)?)?;
             }
         }
-        Ok(files)
+        if !waiting.is_empty() {
+            reach("state.write");
+            store.put_all(waiting)?;
+            reach("state.written");
+        }
+        let mut ledger = self.ledger.lock();
+        let enter = |written: Written| {
+            let file = written.file.clone();
+            ledger.enter(written);
+            file
+        };
+        Ok(files.into_iter().map(enter).collect())
     }
 
     fn read(&self, step: &str, table: &str, worker: usize, workers: usize) -> Result<Vec<RecordBatch>, JournalError> {

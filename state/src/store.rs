@@ -3,6 +3,14 @@
 //! Everything rests on one ability: to create an object only if it is absent, durably. It is tried out before a job uses a
 //! store, since file systems without hard links and some object stores lack it.
 
+mod location;
+mod network;
+mod patient;
+mod s3;
+mod trouble;
+
+use std::fmt;
+use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -16,13 +24,42 @@ use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 
 use riverrun_dataflow::disk::{FileSystem, folder as durable_folder};
 
+pub use location::{Bucket, Location, PATIENCE};
+pub use trouble::{Refusal, Trouble};
+
 use crate::error::StateError;
+use network::Network;
+
+/// Objects written at once, each with a connection of its own.
+const WRITES_AT_ONCE: usize = 8;
+/// How often a create is tried that is told both that the object exists and that it does not.
+const LOOKS_MAX: u32 = 20;
+/// Between such looks.
+const LOOK_PAUSE: std::time::Duration = std::time::Duration::from_millis(250);
 
 /// A store of objects.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Store {
     objects: Arc<dyn ObjectStore>,
-    folder: Option<PathBuf>,
+    place: Place,
+}
+
+/// Where a store is.
+#[derive(Clone)]
+enum Place {
+    /// In memory, or somewhere that only a test knows.
+    Unknown,
+    /// In a local folder.
+    Folder(PathBuf),
+    /// Behind a network.
+    Remote { url: String, network: Arc<Network> },
+}
+
+impl fmt::Debug for Store {
+    /// Shows the place only: what else there is may be secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Store").field(&self.name("")).finish()
+    }
 }
 
 /// What became of a create-if-absent.
@@ -64,12 +101,24 @@ impl Store {
             return Err(StateError::Storage { act: "read", what: what(), reason });
         }
         let local = LocalFileSystem::new_with_prefix(&full).map_err(|e| StateError::storage("read", what(), &e))?;
-        Ok(Store { objects: Arc::new(local.with_fsync(true).with_automatic_cleanup(true)), folder: Some(full) })
+        Ok(Store::over(Arc::new(local.with_fsync(true).with_automatic_cleanup(true)), Some(full)))
     }
 
     /// Returns a store over `objects`; `folder` is the local folder in which they lie, if they do.
     pub fn over(objects: Arc<dyn ObjectStore>, folder: Option<PathBuf>) -> Store {
-        Store { objects, folder }
+        Store { objects, place: folder.map_or(Place::Unknown, Place::Folder) }
+    }
+
+    /// Returns a store over `objects`, which people know as `url` and which `network` waits for.
+    fn remote(objects: Arc<dyn ObjectStore>, url: String, network: Network) -> Store {
+        Store { objects, place: Place::Remote { url, network: Arc::new(network) } }
+    }
+
+    fn wait<T>(&self, act: impl Future<Output = T>) -> T {
+        match &self.place {
+            Place::Remote { network, .. } => network.wait(act),
+            Place::Unknown | Place::Folder(_) => block_on(act),
+        }
     }
 
     /// Returns the objects themselves.
@@ -79,48 +128,73 @@ impl Store {
 
     /// Returns the local folder, if the store is one.
     pub fn local(&self) -> Option<&Path> {
-        self.folder.as_deref()
+        match &self.place {
+            Place::Folder(folder) => Some(folder),
+            Place::Unknown | Place::Remote { .. } => None,
+        }
+    }
+
+    /// Returns the address of the object `path`, if the store is behind a network.
+    pub fn address(&self, path: &str) -> Option<String> {
+        self.is_remote().then(|| self.name(path))
     }
 
     /// Returns how a person finds the object `path`.
     pub fn name(&self, path: &str) -> String {
-        match &self.folder {
-            Some(folder) => folder.join(path).display().to_string(),
-            None => path.to_string(),
+        match &self.place {
+            Place::Folder(folder) => folder.join(path).display().to_string(),
+            Place::Remote { url, .. } if path.is_empty() => url.clone(),
+            Place::Remote { url, .. } => format!("{url}/{path}"),
+            Place::Unknown => path.to_string(),
         }
     }
 
     /// Creates `path` unless it exists. That an earlier, unanswered attempt already succeeded is success.
     pub fn create(&self, path: &str, bytes: Vec<u8>) -> Result<Created, StateError> {
         let bytes = Bytes::from(bytes);
-        let payload = PutPayload::from_bytes(bytes.clone());
-        match block_on(self.objects.put_opts(&ObjectPath::from(path), payload, PutMode::Create.into())) {
-            Ok(_) => Ok(Created::Ours),
-            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
-                match self.get(path)? {
-                    Some(found) if found == bytes => Ok(Created::Ours),
-                    Some(found) => Ok(Created::Taken(found)),
-                    None => Err(StateError::Storage {
-                        act: "write",
-                        what: self.name(path),
-                        reason: "it exists and cannot be read".into(),
-                    }),
-                }
+        for look in 1.. {
+            let payload = PutPayload::from_bytes(bytes.clone());
+            match self.wait(self.objects.put_opts(&ObjectPath::from(path), payload, PutMode::Create.into())) {
+                Ok(_) => return Ok(Created::Ours),
+                Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {}
+                Err(error) => return Err(StateError::storage("write", self.name(path), &error)),
             }
-            Err(error) => Err(StateError::storage("write", self.name(path), &error)),
+            match self.get(path)? {
+                Some(found) if found == bytes => return Ok(Created::Ours),
+                Some(found) => return Ok(Created::Taken(found)),
+                // Some stores answer so while another create of the same object is under way.
+                None if look < LOOKS_MAX && self.is_remote() => std::thread::park_timeout(LOOK_PAUSE),
+                None => break,
+            }
         }
+        Err(StateError::Storage { act: "write", what: self.name(path), reason: "it exists and cannot be read".into() })
+    }
+
+    fn is_remote(&self) -> bool {
+        matches!(self.place, Place::Remote { .. })
     }
 
     /// Writes `path`, replacing what is there.
     pub fn put(&self, path: &str, bytes: Vec<u8>) -> Result<(), StateError> {
-        block_on(self.objects.put(&ObjectPath::from(path), bytes.into()))
+        self.wait(self.objects.put(&ObjectPath::from(path), bytes.into()))
             .map_err(|e| StateError::storage("write", self.name(path), &e))?;
         Ok(())
     }
 
+    /// Writes all of `files`, each a path and its bytes, replacing what is there: several at a time, since a store behind a network
+    /// takes its time for each.
+    pub fn put_all(&self, files: Vec<(String, Vec<u8>)>) -> Result<(), StateError> {
+        let put = |(path, bytes): (String, Vec<u8>)| async move {
+            let put = self.objects.put(&ObjectPath::from(path.as_str()), bytes.into()).await;
+            put.map_err(|e| StateError::storage("write", self.name(&path), &e))
+        };
+        let puts = futures::stream::iter(files).map(put).buffer_unordered(WRITES_AT_ONCE);
+        self.wait(puts.try_for_each(|_| std::future::ready(Ok(()))))
+    }
+
     /// Reads `path`; `None` if there is no such object.
     pub fn get(&self, path: &str) -> Result<Option<Bytes>, StateError> {
-        let read = block_on(async { self.objects.get(&ObjectPath::from(path)).await?.bytes().await });
+        let read = self.wait(async { self.objects.get(&ObjectPath::from(path)).await?.bytes().await });
         match read {
             Ok(bytes) => Ok(Some(bytes)),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
@@ -130,8 +204,9 @@ impl Store {
 
     /// Returns all objects below the folder `prefix`, by path.
     pub fn list(&self, prefix: &str) -> Result<Vec<Listed>, StateError> {
-        let found: Vec<_> = block_on(self.objects.list(Some(&ObjectPath::from(prefix))).try_collect())
-            .map_err(|e| StateError::storage("list", self.name(prefix), &e))?;
+        let listing = self.objects.list(Some(&ObjectPath::from(prefix)));
+        let found: Vec<_> =
+            self.wait(listing.try_collect()).map_err(|e| StateError::storage("list", self.name(prefix), &e))?;
         let mut listed: Vec<Listed> = found
             .into_iter()
             .map(|meta| Listed {
@@ -147,7 +222,7 @@ impl Store {
 
     /// Deletes `path`; that it is gone already is success.
     pub fn delete(&self, path: &str) -> Result<(), StateError> {
-        match block_on(self.objects.delete(&ObjectPath::from(path))) {
+        match self.wait(self.objects.delete(&ObjectPath::from(path))) {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(StateError::storage("delete", self.name(path), &error)),
         }
@@ -158,7 +233,7 @@ impl Store {
         let Some(first) = paths.first() else { return Ok(()) };
         let locations: Vec<_> = paths.iter().map(|path| Ok(ObjectPath::from(path.as_str()))).collect();
         let mut outcomes = self.objects.delete_stream(futures::stream::iter(locations).boxed());
-        block_on(async {
+        self.wait(async {
             while let Some(outcome) = outcomes.next().await {
                 match outcome {
                     Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
@@ -172,7 +247,7 @@ impl Store {
     /// Removes from the local folder `prefix` what writes of killed processes left unfinished, and folders that are empty. Only
     /// below paths for which `ours` holds: no one may be writing there.
     pub fn discard_unfinished(&self, prefix: &str, ours: &dyn Fn(&str) -> bool) -> Result<(), StateError> {
-        let Some(root) = &self.folder else { return Ok(()) };
+        let Some(root) = self.local() else { return Ok(()) };
         let entries = match std::fs::read_dir(root.join(prefix)) {
             Ok(entries) => entries,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
@@ -197,7 +272,7 @@ impl Store {
 
     /// Makes deletions in the folder `path` durable, where deleting alone does not.
     pub fn settle(&self, path: &str) -> Result<(), StateError> {
-        let Some(folder) = &self.folder else { return Ok(()) };
+        let Some(folder) = self.local() else { return Ok(()) };
         match std::fs::File::open(folder.join(path)).and_then(|dir| dir.sync_all()) {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
@@ -205,13 +280,16 @@ impl Store {
         }
     }
 
-    /// Tries out create-if-absent by creating the object `path` twice; `id` makes the attempt unlike any other.
+    /// Tries out create-if-absent by creating the object `path` twice; `id` makes the attempt unlike any other. That another attempt's
+    /// object is in the way, left over or just being tried, proves the same: a store that overwrites would not have said so. Such
+    /// an object is left alone, for its owner may be between its two creates.
     pub fn try_out(&self, path: &str, id: &str) -> Result<(), StateError> {
-        self.delete(path)?;
-        let first = self.create(path, id.into())?;
+        if let Created::Taken(_) = self.create(path, id.into())? {
+            return Ok(());
+        }
         let second = self.create(path, format!("{id} again").into())?;
         self.delete(path)?;
-        if first == Created::Ours && matches!(second, Created::Taken(_)) {
+        if matches!(second, Created::Taken(_)) {
             return Ok(());
         }
         Err(StateError::Storage {

@@ -15,19 +15,27 @@ pub fn view(table: &Table) -> String {
     format!("{}_{}", table.step, table.table)
 }
 
-/// Returns the script that makes a view of every table, with the rows that are kept. The files must lie in a local folder.
+/// Says what DuckDB needs before it can read from a bucket.
+const BUCKET: &str = "-- The files lie in a bucket. DuckDB reads them after: install httpfs; load httpfs; and\n-- create secret (type s3, \
+     provider credential_chain); for a store of your own with its endpoint, url_style 'path' and use_ssl.\n";
+
+/// Returns the script that makes a view of every table, with the rows that are kept.
 pub fn script(tables: &Tables, kept: &Kept) -> Result<String, StateError> {
     let Tables { job, tick, .. } = tables;
     let mut script =
         format!("-- The state of job {job} after tick {tick}: a view for every table. For DuckDB 1.0 or later.\n");
+    if !tables.is_local() {
+        script.push_str(BUCKET);
+    }
     for table in &tables.tables {
         let mut parts = Vec::new();
         for (age, live) in table.files.iter().enumerate().filter(|(_, live)| !live.needed.is_empty()) {
-            let Some(path) = tables.local(&live.file) else {
-                let reason = "DuckDB reads state from a local folder only".to_string();
+            let path = tables.local(&live.file).map(|path| path.display().to_string());
+            let Some(path) = path.or_else(|| tables.address(&live.file)) else {
+                let reason = "DuckDB cannot reach where it lies".to_string();
                 return Err(StateError::Storage { act: "query", what: tables.place(&live.file), reason });
             };
-            parts.push(part(table, live, age, &path.display().to_string()));
+            parts.push(part(table, live, age, &path));
         }
         let from = kept.get(&(table.step.clone(), table.table.clone())).copied();
         script.push_str(&made(table, &parts, from));

@@ -5,6 +5,7 @@
 //! and may be in the files for a while after they left; who knows the rule hands it in as [`Kept`].
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
@@ -50,6 +51,8 @@ pub struct Tables {
     /// Those with a file, by step and table.
     pub tables: Vec<Table>,
     folder: Folder,
+    /// Where copies of the files lie, if there are any.
+    copies: Option<PathBuf>,
     shards: u16,
 }
 
@@ -123,6 +126,7 @@ impl Look {
             watermarks: sources.into_iter().zip(after.watermarks).collect(),
             tables,
             folder: self.folder.clone(),
+            copies: None,
             shards: self.file.shards,
         })
     }
@@ -137,9 +141,35 @@ impl Tables {
         self.folder.inside(&file.path)
     }
 
-    /// Returns the store's own name for a path in it.
-    pub fn local(&self, file: &StateFile) -> Option<std::path::PathBuf> {
-        Some(self.folder.store().local()?.join(self.place(file)))
+    /// Returns where the file lies on this machine, itself or a copy of it.
+    pub fn local(&self, file: &StateFile) -> Option<PathBuf> {
+        let root = self.copies.as_deref().or_else(|| self.folder.store().local())?;
+        Some(root.join(self.place(file)))
+    }
+
+    /// Returns the file's address, if its store has addresses.
+    pub fn address(&self, file: &StateFile) -> Option<String> {
+        self.folder.store().address(&self.place(file))
+    }
+
+    /// Returns whether the files lie on this machine.
+    pub fn is_local(&self) -> bool {
+        self.copies.is_some() || self.folder.store().local().is_some()
+    }
+
+    /// Copies the files whose rows are needed to the local folder `to`, and takes them from there from now on.
+    pub fn copy_to(&mut self, to: &Path) -> Result<(), StateError> {
+        let needed = self.tables.iter().flat_map(|table| &table.files).filter(|live| !live.needed.is_empty());
+        for Live { file, .. } in needed {
+            let bytes = load(&self.folder, file)?;
+            let path = to.join(self.place(file));
+            let folder = path.parent().expect("a state file lies in a folder");
+            std::fs::create_dir_all(folder)
+                .and_then(|()| std::fs::write(&path, &bytes))
+                .map_err(|error| StateError::storage("write", path.display().to_string(), &error))?;
+        }
+        self.copies = Some(to.to_owned());
+        Ok(())
     }
 
     /// Counts the rows of `table`, those that have left by rule not among them.
