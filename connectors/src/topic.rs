@@ -116,6 +116,12 @@ impl Topic {
         let file = path.join(DESCRIPTION);
         let bytes = match fs::read(&file) {
             Ok(bytes) => bytes,
+            Err(e) if e.kind() == io::ErrorKind::NotFound && path.is_dir() => {
+                return Err(TopicError::Damaged {
+                    what: format!("`{}`", path.display()),
+                    reason: format!("it is no topic: there is no `{DESCRIPTION}` in it"),
+                });
+            }
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(missing(dir, name)),
             Err(e) => return Err(TopicError::io("read", &file, &e)),
         };
@@ -213,13 +219,7 @@ impl Topic {
             let entry = entry.map_err(|e| failed(&e))?;
             let Ok(name) = entry.file_name().into_string() else { continue };
             if check_name(&name).is_ok() && entry.path().is_dir() {
-                let topic = match Topic::open(dir, &name) {
-                    Err(TopicError::Missing { .. }) => Err(TopicError::Damaged {
-                        what: format!("`{}`", entry.path().display()),
-                        reason: format!("it is no topic: there is no `{DESCRIPTION}` in it"),
-                    }),
-                    opened => opened,
-                };
+                let topic = Topic::open(dir, &name);
                 topics.push(Listed { name, topic });
             }
         }

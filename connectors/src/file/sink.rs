@@ -146,7 +146,11 @@ impl Sink for FileSink {
                 return Err(self.refused(&why, claim));
             }
             None if empty || claim.append => self.begin(file, claim, true)?,
-            None => return Err(self.refused("exists and was not written by a job", claim)),
+            None => {
+                let sidecar = Sidecar::path(path);
+                let why = format!("exists and was not written by a job: there is no `{}`", sidecar.display());
+                return Err(self.refused(&why, claim));
+            }
         };
         let token = lane.sidecar.token();
         Ok((Box::new(lane), token))

@@ -112,7 +112,7 @@ pub(crate) fn bases(dir: &Path) -> Result<Vec<u64>, TopicError> {
         }),
         None => Err(TopicError::Damaged {
             what: format!("`{}`", dir.display()),
-            reason: "its files are missing: there is no `.log` in it".into(),
+            reason: format!("its records are missing: there is no file `{:020}.log`, nor any after it", 0),
         }),
     }
 }
