@@ -75,32 +75,45 @@ impl<'b, N: Iterator<Item = &'b FieldNode>, B: Iterator<Item = &'b Buffer>> Colu
         let node = self.nodes.next()?;
         match data_type {
             DataType::Null => return Some(()),
-            // Neither is anything that we write.
-            DataType::Union(..) | DataType::Dictionary(..) | DataType::RunEndEncoded(..) => return None,
+            // None is anything that we write.
+            DataType::Union(..)
+            | DataType::Dictionary(..)
+            | DataType::RunEndEncoded(..)
+            | DataType::ListView(_)
+            | DataType::LargeListView(_) => return None,
             _ => {}
         }
         let bits = |buffer: &Buffer| buffer.length().saturating_mul(8) >= node.length();
         self.buffers.next().filter(|valid| node.null_count() == 0 || bits(valid))?;
+        // Arrow takes buffers for whole numbers.
+        let whole =
+            |width: usize| move |buffer: &&Buffer| usize::try_from(buffer.length()).is_ok_and(|it| it % width == 0);
         match data_type {
             DataType::Struct(fields) => fields.iter().try_for_each(|field| self.pass(field.data_type())),
             DataType::FixedSizeList(field, _) => self.pass(field.data_type()),
-            DataType::List(field) | DataType::LargeList(field) | DataType::Map(field, _) => {
-                self.buffers.next()?;
+            DataType::List(field) | DataType::Map(field, _) => {
+                self.buffers.next().filter(whole(4))?;
                 self.pass(field.data_type())
             }
-            DataType::ListView(field) | DataType::LargeListView(field) => {
-                self.buffers.nth(1)?;
+            DataType::LargeList(field) => {
+                self.buffers.next().filter(whole(8))?;
                 self.pass(field.data_type())
             }
             DataType::Boolean => self.buffers.next().filter(|values| bits(values)).map(|_| ()),
-            DataType::Utf8 | DataType::Binary | DataType::LargeUtf8 | DataType::LargeBinary => {
-                self.buffers.nth(1).map(|_| ())
+            DataType::Utf8 | DataType::Binary => {
+                self.buffers.next().filter(whole(4))?;
+                self.buffers.next().map(|_| ())
+            }
+            DataType::LargeUtf8 | DataType::LargeBinary => {
+                self.buffers.next().filter(whole(8))?;
+                self.buffers.next().map(|_| ())
             }
             DataType::Utf8View | DataType::BinaryView => {
+                self.buffers.next().filter(whole(16))?;
                 let more = usize::try_from(self.views.next()?).ok()?;
-                self.buffers.nth(more).map(|_| ())
+                (0..more).try_for_each(|_| self.buffers.next().map(|_| ()))
             }
-            _ => self.buffers.next().map(|_| ()),
+            _ => self.buffers.next().filter(whole(data_type.primitive_width().unwrap_or(1))).map(|_| ()),
         }
     }
 }

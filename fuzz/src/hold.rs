@@ -27,6 +27,11 @@ const FAILURES_MAX: usize = 12;
 /// Attempts at making a failing input shorter.
 const SHRINKS_MAX: usize = 400;
 
+/// Changes bytes so that they are believed.
+pub type Mend<'a> = Box<dyn Fn(&mut Vec<u8>) + 'a>;
+/// Reads bytes.
+pub type Read<'a> = Box<dyn Fn(&[u8]) + 'a>;
+
 /// A decoder and the inputs it knows.
 pub struct Target<'a> {
     /// Its name, and that of its folder in the corpus.
@@ -34,13 +39,13 @@ pub struct Target<'a> {
     /// Valid inputs; the corpus is added to them.
     pub samples: Vec<Vec<u8>>,
     /// Puts checksums right, so that what lies behind them is reached. Half the inputs go without.
-    pub mend: Box<dyn Fn(&mut Vec<u8>) + 'a>,
+    pub mend: Mend<'a>,
     /// Bytes that it may take beyond [`FACTOR`] times its input: buffers of a fixed size.
     pub spare: usize,
     /// Mutations in a short run.
     pub cases: u64,
     /// Decodes, and uses what came out. Whatever the bytes are, it returns.
-    pub read: Box<dyn Fn(&[u8]) + 'a>,
+    pub read: Read<'a>,
 }
 
 /// Peaks are of the whole process: one target at a time.
