@@ -63,6 +63,10 @@ python_with() {
   echo "$folder/bin/python3"
 }
 
+# Prints the path of a Python that has moto, a server that speaks S3, which the tests start on a free port. It is one that reads
+# `If-None-Match`, and small; without it the tests of state in buckets are left out, and say so.
+prepare_s3() { python_with moto flask flask_cors; }
+
 # Puts promtool, by which the tests check what `--admin` serves, beside what is built: the tool alone, out of Debian's package
 # `prometheus`, which itself would start a server. Where that cannot be done, the tests that need it say that they are left out.
 prepare_promtool() {

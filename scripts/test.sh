@@ -21,6 +21,9 @@ fi
 # Tests that ask DuckDB find it by this; without it they are left out, and say so.
 RIVERRUN_TEST_PYTHON=${RIVERRUN_TEST_PYTHON:-$(python_with duckdb || true)}
 export RIVERRUN_TEST_PYTHON
+# Tests that keep state in a bucket start this server.
+RIVERRUN_TEST_S3=${RIVERRUN_TEST_S3:-$(prepare_s3 || true)}
+export RIVERRUN_TEST_S3
 
 fmt()   { cargo fmt --all --check; }
 lint()  { cargo clippy --workspace --all-targets --locked -- -D warnings; }
@@ -40,7 +43,7 @@ faults() {
   [ ! -x "$target/debug/riverrun" ] || debug=(--debug-binary "$target/debug/riverrun")
   prepare_faults
   [ -z "$RIVERRUN_TEST_PYTHON" ] || export RIVERRUN_FAULTS_PYTHON=$RIVERRUN_TEST_PYTHON
-  "$target/release/riverrun-faults" P1 P4 P5 P6 P7 Z1 Z2 D1 D5 I2 T1 Y1 Y2 --counts gate --jobs 3 --binary "$target/release/riverrun" "${debug[@]}"
+  "$target/release/riverrun-faults" P1 P4 P5 P6 P7 Z1 Z2 S3 D1 D5 I2 T1 Y1 Y2 --counts gate --jobs 3 --binary "$target/release/riverrun" "${debug[@]}"
 }
 docs()  { RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked; }
 bench() {

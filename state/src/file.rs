@@ -79,9 +79,23 @@ pub fn encode(sorted: &Sorted, schema: SchemaRef, kind: FileKind, notes: &Notes)
 
 /// Reads the bytes of `file`, after checking that they are those that were written.
 pub fn load(folder: &Folder, file: &StateFile) -> Result<Bytes, StateError> {
-    let path = folder.inside(&file.path);
-    let what = || format!("state file {}", folder.store().name(&path));
-    let Some(bytes) = folder.store().get(&path)? else { return Err(StateError::damaged(what(), "it is missing")) };
+    checked(folder, file, folder.store().get(&folder.inside(&file.path))?)
+}
+
+/// Reads the bytes of `files` as [`load`] does, and hands each to `take` with its place among them. `take` may not come back to the
+/// store.
+pub fn load_each(
+    folder: &Folder,
+    files: &[StateFile],
+    take: &mut dyn FnMut(usize, Bytes) -> Result<(), StateError>,
+) -> Result<(), StateError> {
+    let paths: Vec<String> = files.iter().map(|file| folder.inside(&file.path)).collect();
+    folder.store().get_each(&paths, |at, bytes| take(at, checked(folder, &files[at], bytes)?))
+}
+
+fn checked(folder: &Folder, file: &StateFile, bytes: Option<Bytes>) -> Result<Bytes, StateError> {
+    let what = || format!("state file {}", folder.store().name(&folder.inside(&file.path)));
+    let Some(bytes) = bytes else { return Err(StateError::damaged(what(), "it is missing")) };
     if bytes.len() as u64 != file.bytes {
         return Err(StateError::damaged(what(), format!("it has {} bytes instead of {}", bytes.len(), file.bytes)));
     }

@@ -9,23 +9,26 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use riverrun_dataflow::journal::{Journal, LaneToken, StateStore};
+use riverrun_dataflow::journal::{Journal, LaneToken, StateFile, StateStore};
 use riverrun_dataflow::tick::Floor;
 
 use crate::collect::{Collector, Retention};
 use crate::error::StateError;
-use crate::file::load;
+use crate::file::load_each;
 use crate::folder::{Folder, Holder, JobFile, JobSpec, Lock, Opened, SinkLanes, random_id};
 use crate::journal::{JobJournal, Tail};
 use crate::ledger::Ledger;
-use crate::log::{Bounds, Log, LogReader, Writer};
+use crate::log::{Appended, Bounds, Log, LogReader, Writer};
 use crate::record::{Body, Foundation, Generation, Inputs, Record};
 use crate::recovery::{Asked, Recovery, decide};
 use crate::states::{SharedLedger, States};
 use crate::store::Store;
 
-/// How often a start may lose the race for its generation record.
+/// How often a start that lost the race for its generation record looks at the log anew.
 pub(crate) const ATTEMPTS: usize = 5;
+/// How many records a start may see appended before its own since it looked. Who runs the job appends as it commits, and looks at
+/// the floor after each record; a start that only follows is faster, but may need a while to overtake.
+const OVERTAKEN_MAX: usize = 1000;
 
 /// A job's folder, open and locked.
 #[derive(Debug)]
@@ -110,27 +113,52 @@ impl JobState {
                 self.sow(&reader, &attempt, &seen)?;
                 continue;
             }
+            if let Some((log, before, seen)) = self.overtake(&reader, &attempt, before, seen)? {
+                return Ok(self.started(log, before, seen));
+            }
+        }
+        let job = self.opened.folder.job();
+        Err(StateError::Fenced(format!("other processes keep taking over job `{job}`; this one gives way")))
+    }
+
+    /// Appends our generation record, after whatever another process appends meanwhile: each record that is met in its place is
+    /// taken in, without looking at the whole log again. `None` if the log must be looked at again.
+    fn overtake(
+        &self,
+        reader: &LogReader,
+        attempt: &str,
+        mut before: Bounds,
+        mut seen: Seen,
+    ) -> Result<Option<(Log, Bounds, Seen)>, StateError> {
+        for _ in 0..OVERTAKEN_MAX {
             let stored = seen.foundation.as_ref().map_or(&self.opened.file.plan, |it| &it.plan);
             if *stored != self.plan {
                 let (job, stored) = (self.opened.folder.job().to_string(), stored.clone());
-                return Err(StateError::PlanChanged { job, stored, given: self.plan });
+                return Err(StateError::PlanChanged { job, stored, given: self.plan.clone() });
             }
             let writer = Writer {
                 generation: seen.generation + 1,
-                attempt: attempt.clone(),
+                attempt: attempt.to_string(),
                 build: self.build.clone(),
                 plan: self.plan.clone(),
             };
             let mut log = Log::after(reader.clone(), writer, seen.last.as_ref());
             let Holder { host, pid, workers } = self.holder.clone();
-            match log.append(&Body::Generation(Generation { host, pid, workers, base: seen.base })) {
-                Ok(_) => return Ok(self.started(log, before, seen)),
-                Err(StateError::Fenced(_)) => continue,
+            match log.try_append(&Body::Generation(Generation { host, pid, workers, base: seen.base })) {
+                Ok(Appended::Ours(_)) => return Ok(Some((log, before, seen))),
+                Ok(Appended::Taken(theirs)) => {
+                    let record = reader.met(before.last + 1, &theirs)?;
+                    if seen.last.as_ref().is_some_and(|last| last.xxh3 != record.header.prev_xxh3) {
+                        return Ok(None);
+                    }
+                    before.last += 1;
+                    seen.follow(reader, record)?;
+                }
+                Err(StateError::Fenced(_)) => return Ok(None),
                 Err(error) => return Err(error),
             }
         }
-        let job = self.opened.folder.job();
-        Err(StateError::Fenced(format!("other processes keep taking over job `{job}`; this one gives way")))
+        Ok(None)
     }
 
     /// Makes what lies ready the first record of the log.
@@ -190,6 +218,24 @@ impl Seen {
             }
         }
         Ok(seen)
+    }
+
+    /// Takes in the record that was appended next.
+    fn follow(&mut self, reader: &LogReader, record: Record) -> Result<(), StateError> {
+        self.generation = self.generation.max(record.header.generation);
+        if let Some(foundation) = record.foundation() {
+            self.foundation = Some(foundation);
+        }
+        if let Some(checkpoint) = record.body.checkpoint() {
+            self.ticks |= record.header.seq > 1;
+            self.base = Some(record.header.seq);
+            if let (None, Some(at)) = (&self.foundation, checkpoint.inputs) {
+                self.foundation = reader.read_at(at)?.foundation();
+            }
+        }
+        self.ticks |= matches!(record.body, Body::Ticks(_));
+        self.last = Some(record);
+        Ok(())
     }
 }
 
@@ -267,9 +313,24 @@ impl Started {
             Ok(Record { header, body: Body::Checkpoint(_), .. }) => header.seq >= oldest,
             _ => true,
         });
+        let mut failing = None;
         let decision = decide(records, &asked, |checkpoint| {
-            checkpoint.files().try_for_each(|file| load(&self.folder, &file).map(|_| ()).map_err(|e| e.to_string()))
-        })?;
+            if failing.is_some() {
+                return Err("the store fails".into());
+            }
+            let files: Vec<StateFile> = checkpoint.files().collect();
+            load_each(&self.folder, &files, &mut |_, _| Ok(())).map_err(|error| {
+                let reason = error.to_string();
+                // A disk that cannot read a file may be broken there. A network that fails is: the file is as good as ever.
+                let is_passing = matches!(error, StateError::Storage { .. }) && self.folder.store().is_remote();
+                failing = is_passing.then_some(error);
+                reason
+            })
+        });
+        if let Some(error) = failing {
+            return Err(error);
+        }
+        let decision = decision?;
         let mut tail = Tail::default();
         for (seq, entries) in &decision.tail {
             tail.enter(*seq, entries);

@@ -82,6 +82,11 @@ impl LogReader {
         format!("{}/floor/{seq:020}{OLDEST}", self.folder)
     }
 
+    /// Returns the record `seq` in these bytes, which were met where ours was to be.
+    pub fn met(&self, seq: u64, bytes: &[u8]) -> Result<Record, StateError> {
+        unseal(bytes, seq, &self.name(seq))
+    }
+
     /// Returns the bytes of record `seq` as they are stored; `None` if it is not there.
     pub fn bytes(&self, seq: u64) -> Result<Option<Bytes>, StateError> {
         self.store.get(&self.path(seq))
@@ -226,6 +231,15 @@ pub struct Log {
     failed: bool,
 }
 
+/// What became of an attempt to append.
+#[derive(Debug)]
+pub enum Appended {
+    /// The record is in the log.
+    Ours(InputsAt),
+    /// Another process's record is there instead: its bytes.
+    Taken(Bytes),
+}
+
 impl Log {
     /// Returns a log to be continued after record `last`, `None` if there is no record yet.
     pub fn after(reader: LogReader, writer: Writer, last: Option<&Record>) -> Log {
@@ -255,6 +269,14 @@ impl Log {
 
     /// Makes `body` the next record. Returns its number and hash.
     pub fn append(&mut self, body: &Body) -> Result<InputsAt, StateError> {
+        match self.try_append(body)? {
+            Appended::Ours(at) => Ok(at),
+            Appended::Taken(theirs) => Err(self.lost(self.last + 1, &theirs)),
+        }
+    }
+
+    /// Makes `body` the next record, unless another process was faster.
+    pub fn try_append(&mut self, body: &Body) -> Result<Appended, StateError> {
         if self.failed {
             return Err(StateError::Fenced("the log failed before; nothing more is written to it".into()));
         }
@@ -275,7 +297,7 @@ impl Log {
         let [before, after] = points(body);
         reach(before);
         if let Created::Taken(theirs) = self.reader.store.create(&self.reader.path(seq), bytes)? {
-            return Err(self.lost(seq, &theirs));
+            return Ok(Appended::Taken(theirs));
         }
         reach(after);
         let floor = self.reader.floor()?;
@@ -287,7 +309,7 @@ impl Log {
         self.failed = false;
         self.last = seq;
         self.prev = xxh3;
-        Ok(InputsAt { seq, xxh3 })
+        Ok(Appended::Ours(InputsAt { seq, xxh3 }))
     }
 
     fn lost(&self, seq: u64, theirs: &[u8]) -> StateError {

@@ -12,7 +12,7 @@ use riverrun_dataflow::journal::{FrozenPart, JournalEntry, JournalError, StateFi
 use riverrun_dataflow::tick::{Floor, Tick};
 
 use crate::error::StateError;
-use crate::file::load;
+use crate::file::load_each;
 use crate::folder::JobFile;
 use crate::inspect::Look;
 use crate::ledger::Ledger;
@@ -115,9 +115,11 @@ impl Look {
         let Some(checkpoint) = record.body.checkpoint() else {
             return Err(StateError::damaged(self.reader.name(seq), "it is no checkpoint any more"));
         };
-        for file in checkpoint.files() {
-            states.files.insert(file.path.clone(), load(&self.folder, &file)?);
-        }
+        let files: Vec<StateFile> = checkpoint.files().collect();
+        load_each(&self.folder, &files, &mut |at, bytes| {
+            states.files.insert(files[at].path.clone(), bytes);
+            Ok(())
+        })?;
         states.ledger = Ledger::of(checkpoint);
         Ok((Some(record), states))
     }
@@ -332,8 +334,10 @@ impl StateStore for Restorable {
     }
 
     fn read(&self, step: &str, table: &str, worker: usize, workers: usize) -> Result<Vec<RecordBatch>, JournalError> {
-        let bytes = |file: &StateFile| Ok(self.files[&file.path].clone());
-        read_table(self.ledger.needed(step, table), &bytes, self.shards, (worker, workers))
+        let each = |files: &[StateFile], take: &mut dyn FnMut(usize, Bytes) -> Result<(), StateError>| {
+            files.iter().enumerate().try_for_each(|(at, file)| take(at, self.files[&file.path].clone()))
+        };
+        read_table(self.ledger.needed(step, table), &each, self.shards, (worker, workers))
     }
 }
 

@@ -12,7 +12,7 @@ use riverrun_dataflow::operator::TableSpec;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::StateError;
-use crate::file::{Notes, decode, encode, load};
+use crate::file::{Notes, decode, encode, load_each};
 use crate::folder::Folder;
 use crate::ledger::{Ledger, Written};
 use crate::log::Writer;
@@ -159,28 +159,36 @@ impl StateStore for States {
 
     fn read(&self, step: &str, table: &str, worker: usize, workers: usize) -> Result<Vec<RecordBatch>, JournalError> {
         let needed = self.ledger.lock().needed(step, table);
-        read_table(needed, &|file| load(&self.folder, file), self.shards, (worker, workers))
+        read_table(needed, &|files, take| load_each(&self.folder, files, take), self.shards, (worker, workers))
     }
 }
 
+/// Reads files and hands each to the other function, with its place among them.
+pub type LoadEach<'a> =
+    dyn Fn(&[StateFile], &mut dyn FnMut(usize, Bytes) -> Result<(), StateError>) -> Result<(), StateError> + 'a;
+
 /// Reads the rows of a table for one of the workers of a job with `shards` shards. `needed` are the table's files, oldest
-/// first, each with the shards for which it is needed; `load` returns the bytes of one.
+/// first, each with the shards for which it is needed.
 pub fn read_table(
     needed: Vec<(StateFile, BTreeSet<u16>)>,
-    load: &dyn Fn(&StateFile) -> Result<Bytes, StateError>,
+    load_each: &LoadEach,
     shards: u16,
     (worker, workers): (usize, usize),
 ) -> Result<Vec<RecordBatch>, JournalError> {
-    let mut found = Vec::new();
-    for (file, mut wanted) in needed {
-        wanted.retain(|shard| worker_of(*shard, shards, workers) == worker);
-        if wanted.is_empty() {
-            continue;
+    let (mut files, mut wanted) = (Vec::new(), Vec::new());
+    for (file, mut shards_of_file) in needed {
+        shards_of_file.retain(|shard| worker_of(*shard, shards, workers) == worker);
+        if !shards_of_file.is_empty() {
+            files.push(file);
+            wanted.push(shards_of_file);
         }
-        let bytes = load(&file)?;
-        let rows = decode(bytes, &|shard| wanted.contains(&shard))
-            .map_err(|reason| StateError::damaged(format!("state file {}", file.path), reason))?;
-        found.extend(rows);
     }
+    let mut found = Vec::new();
+    load_each(&files, &mut |at, bytes| {
+        let rows = decode(bytes, &|shard| wanted[at].contains(&shard))
+            .map_err(|reason| StateError::damaged(format!("state file {}", files[at].path), reason))?;
+        found.extend(rows);
+        Ok(())
+    })?;
     Ok(found)
 }

@@ -32,6 +32,8 @@ use network::Network;
 
 /// Objects written at once, each with a connection of its own.
 const WRITES_AT_ONCE: usize = 8;
+/// Objects read at once.
+const READS_AT_ONCE: usize = 8;
 /// How often a create is tried that is told both that the object exists and that it does not.
 const LOOKS_MAX: u32 = 20;
 /// Between such looks.
@@ -170,7 +172,8 @@ impl Store {
         Err(StateError::Storage { act: "write", what: self.name(path), reason: "it exists and cannot be read".into() })
     }
 
-    fn is_remote(&self) -> bool {
+    /// Returns whether the store is behind a network, where a failure says nothing of what is stored.
+    pub fn is_remote(&self) -> bool {
         matches!(self.place, Place::Remote { .. })
     }
 
@@ -200,6 +203,33 @@ impl Store {
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(StateError::storage("read", self.name(path), &error)),
         }
+    }
+
+    /// Reads all of `paths` and hands each to `take`, in their order; several are under way at once where the store is behind a
+    /// network. `take` may not come back to a store.
+    pub fn get_each(
+        &self,
+        paths: &[String],
+        mut take: impl FnMut(usize, Option<Bytes>) -> Result<(), StateError>,
+    ) -> Result<(), StateError> {
+        let get = |path: &String| {
+            let location = ObjectPath::from(path.as_str());
+            async move {
+                match async { self.objects.get(&location).await?.bytes().await }.await {
+                    Ok(bytes) => Ok(Some(bytes)),
+                    Err(object_store::Error::NotFound { .. }) => Ok(None),
+                    Err(error) => Err(StateError::storage("read", self.name(location.as_ref()), &error)),
+                }
+            }
+        };
+        let at_once = if self.is_remote() { READS_AT_ONCE } else { 1 };
+        let mut gets = futures::stream::iter(paths).map(get).buffered(at_once).enumerate();
+        self.wait(async {
+            while let Some((at, bytes)) = gets.next().await {
+                take(at, bytes?)?;
+            }
+            Ok(())
+        })
     }
 
     /// Returns all objects below the folder `prefix`, by path.
@@ -307,39 +337,4 @@ fn is_unfinished(name: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_first_create_wins_and_its_repetition_too() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::folder(dir.path()).unwrap();
-        assert_eq!(store.create("a/b", b"one".to_vec()).unwrap(), Created::Ours);
-        assert_eq!(store.create("a/b", b"one".to_vec()).unwrap(), Created::Ours);
-        assert_eq!(store.create("a/b", b"two".to_vec()).unwrap(), Created::Taken(Bytes::from_static(b"one")));
-        assert_eq!(store.get("a/b").unwrap().unwrap(), "one");
-        assert_eq!(store.get("a/c").unwrap(), None);
-        store.try_out("a/probe", "x").unwrap();
-        assert_eq!(store.list("a").unwrap().len(), 1);
-        store.delete("a/b").unwrap();
-        store.delete("a/b").unwrap();
-        store.settle("a").unwrap();
-        store.settle("none").unwrap();
-        assert!(store.list("a").unwrap().is_empty());
-    }
-
-    #[test]
-    fn a_folder_that_cannot_be_written_says_so() {
-        // Not even root may create files in /proc.
-        let error = Store::folder(Path::new("/proc/riverrun/state")).unwrap_err();
-        assert!(matches!(error, StateError::Storage { act: "write", .. }), "{error}");
-        assert!(error.to_string().contains("/proc/riverrun/state"), "{error}");
-    }
-
-    #[test]
-    fn a_store_that_overwrites_is_refused() {
-        let store = Store::over(Arc::new(crate::tests::faulty::Faulty::forgetful()), None);
-        let error = store.try_out("probe", "x").unwrap_err();
-        assert!(error.to_string().contains("only if it is absent"), "{error}");
-    }
-}
+mod tests;

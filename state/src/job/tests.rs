@@ -274,3 +274,30 @@ proptest! {
         }
     }
 }
+
+/// Without locks a start must overtake a process that appends while the start looks at the log.
+#[test]
+fn a_start_overtakes_a_process_that_commits_all_the_time() {
+    let objects: Arc<dyn object_store::ObjectStore> = Arc::new(object_store::memory::InMemory::new());
+    let open = || JobState::open(Store::over(objects.clone(), None), spec()).unwrap();
+    let mut first = open().start().unwrap();
+    first.append_inputs(inputs()).unwrap();
+    let (_, mut parts) = first.recover(&[]).unwrap();
+    // Enough for a second look at the whole log to take much longer than an append.
+    for tick in 1..=300 {
+        parts.journal.append_ticks(&[entry(tick, 0)]).unwrap();
+    }
+    let running = std::thread::spawn(move || {
+        (301..).find_map(|tick| {
+            // The pace of its commits, many times faster than reading the log.
+            std::thread::park_timeout(std::time::Duration::from_millis(2));
+            parts.journal.append_ticks(&[entry(tick, 0)]).err().map(|error| (tick, error))
+        })
+    });
+    let second = open().start().unwrap();
+    let (tick, error) = running.join().unwrap().unwrap();
+    assert!(error.to_string().contains("generation 2"), "{error}");
+    assert_eq!((second.generation(), second.is_new(), second.inputs()), (2, false, Some(&inputs())));
+    let (recovery, _) = second.recover(&[]).unwrap();
+    assert_eq!(ticks_of(&recovery), (1..tick).collect::<Vec<_>>(), "everything that was appended before counts");
+}

@@ -195,3 +195,67 @@ fn uneven(pause: Duration) -> Duration {
     let dice = RandomState::new().hash_one(pause) % 512;
     pause.mul_f64(0.5 + dice as f64 / 1024.0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns what becomes of an answer: `taken` as it is, `again`, or `refused` with what is said.
+    fn judge(status: u16, body: &'static str) -> String {
+        let body = Bytes::from_static(body.as_bytes());
+        match (Said { status, region: None, body: &body, conditional: true }).judged() {
+            None => "taken".to_owned(),
+            Some(Attempt::Failed(last)) => format!("again: {last}"),
+            Some(Attempt::Refused(refusal)) => format!("refused: {}", Trouble::Refused(refusal)),
+            Some(Attempt::Answer(_)) => unreachable!("an answer is not judged to be one"),
+        }
+    }
+
+    #[test]
+    fn what_the_library_understands_is_taken_as_it_is() {
+        for status in [200, 204, 206, 304, 404, 409, 412, 416] {
+            assert_eq!(judge(status, "<Error><Code>Whatever</Code></Error>"), "taken", "{status}");
+        }
+    }
+
+    #[test]
+    fn what_may_pass_is_asked_again() {
+        for status in [408, 429, 500, 502, 503, 504] {
+            assert!(judge(status, "").starts_with("again: it answered"), "{status}");
+        }
+        assert!(judge(409, "<Error><Code>ConditionalRequestConflict</Code></Error>").starts_with("again"));
+        assert!(judge(400, "<Error><Code>IncompleteBody</Code></Error>").starts_with("again"));
+        let busy = judge(503, "<Error><Code>SlowDown</Code><Message>Reduce your\nrate</Message></Error>");
+        assert_eq!(busy, "again: it answered 503 SlowDown Reduce yourrate");
+    }
+
+    #[test]
+    fn what_will_not_pass_says_what_to_do() {
+        let cases = [
+            (404, "<Error><Code>NoSuchBucket</Code></Error>", "create the bucket"),
+            (403, "<Error><Code>AccessDenied</Code></Error>", "s3:PutObject"),
+            (403, "<Error><Code>SignatureDoesNotMatch</Code></Error>", "AWS_SECRET_ACCESS_KEY"),
+            (403, "<Error><Code>RequestTimeTooSkewed</Code></Error>", "clock"),
+            (400, "<Error><Code>ExpiredToken</Code></Error>", "AWS_SESSION_TOKEN"),
+            (
+                400,
+                "<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-north-1</Region></Error>",
+                "AWS_REGION=eu-north-1",
+            ),
+            (301, "<Error><Code>PermanentRedirect</Code></Error>", "AWS_REGION"),
+            (501, "<Error><Code>NotImplemented</Code></Error>", "only if it is absent"),
+        ];
+        for (status, body, hint) in cases {
+            let said = judge(status, body);
+            assert!(said.starts_with("refused") && said.contains(hint), "{status} {body}: {said}");
+        }
+    }
+
+    #[test]
+    fn pauses_are_uneven_and_never_longer() {
+        let pause = Duration::from_millis(800);
+        let pauses: Vec<Duration> = (0..50).map(|_| uneven(pause)).collect();
+        assert!(pauses.iter().all(|one| *one >= pause / 2 && *one <= pause));
+        assert!(pauses.iter().any(|one| *one != pauses[0]));
+    }
+}
