@@ -12,6 +12,8 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use crate::fail_act::attempt;
+
 /// What is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opening {
@@ -55,6 +57,7 @@ pub struct FileSystem;
 
 impl Disk for FileSystem {
     fn open(&self, path: &Path, how: Opening) -> io::Result<File> {
+        attempt("open", path)?;
         let mut options = OpenOptions::new();
         options.read(true).write(true);
         match how {
@@ -66,40 +69,49 @@ impl Disk for FileSystem {
         options.open(path)
     }
 
-    fn write(&self, file: &File, _: &Path, bytes: &[u8], at: u64) -> io::Result<()> {
+    fn write(&self, file: &File, path: &Path, bytes: &[u8], at: u64) -> io::Result<()> {
+        attempt("write", path)?;
         file.write_all_at(bytes, at)
     }
 
-    fn cut(&self, file: &File, _: &Path, length: u64) -> io::Result<()> {
+    fn cut(&self, file: &File, path: &Path, length: u64) -> io::Result<()> {
+        attempt("cut", path)?;
         file.set_len(length)
     }
 
-    fn sync(&self, file: &File, _: &Path) -> io::Result<()> {
+    fn sync(&self, file: &File, path: &Path) -> io::Result<()> {
+        attempt("sync", path)?;
         // Of the metadata only the length matters, and it comes along.
         file.sync_data()
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        attempt("rename", to)?;
         fs::rename(from, to)
     }
 
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        attempt("link", to)?;
         fs::hard_link(from, to)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
+        attempt("remove", path)?;
         fs::remove_file(path)
     }
 
     fn make_folder(&self, path: &Path) -> io::Result<()> {
+        attempt("make_folder", path)?;
         fs::create_dir(path)
     }
 
     fn remove_folder(&self, path: &Path) -> io::Result<()> {
+        attempt("remove_folder", path)?;
         fs::remove_dir(path)
     }
 
     fn sync_folder(&self, path: &Path) -> io::Result<()> {
+        attempt("sync_folder", path)?;
         File::open(path)?.sync_all()
     }
 }

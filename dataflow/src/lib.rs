@@ -8,6 +8,7 @@ pub mod balance;
 pub mod batch;
 pub mod disk;
 pub mod engine;
+pub mod fail_act;
 pub mod fail_point;
 pub mod graph;
 pub mod ipc;

@@ -23,6 +23,7 @@ use object_store::path::Path as ObjectPath;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 
 use riverrun_dataflow::disk::{FileSystem, folder as durable_folder};
+use riverrun_dataflow::fail_act::attempt;
 
 pub use location::{Bucket, Location, PATIENCE};
 pub use trouble::{Refusal, Trouble};
@@ -153,11 +154,12 @@ impl Store {
 
     /// Creates `path` unless it exists. That an earlier, unanswered attempt already succeeded is success.
     pub fn create(&self, path: &str, bytes: Vec<u8>) -> Result<Created, StateError> {
+        self.attempt("create", path)?;
         let bytes = Bytes::from(bytes);
         for look in 1.. {
             let payload = PutPayload::from_bytes(bytes.clone());
             match self.wait(self.objects.put_opts(&ObjectPath::from(path), payload, PutMode::Create.into())) {
-                Ok(_) => return Ok(Created::Ours),
+                Ok(_) => return self.attempt("created", path).map(|()| Created::Ours),
                 Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {}
                 Err(error) => return Err(StateError::storage("write", self.name(path), &error)),
             }
@@ -179,17 +181,25 @@ impl Store {
 
     /// Writes `path`, replacing what is there.
     pub fn put(&self, path: &str, bytes: Vec<u8>) -> Result<(), StateError> {
+        self.attempt("put", path)?;
         self.wait(self.objects.put(&ObjectPath::from(path), bytes.into()))
             .map_err(|e| StateError::storage("write", self.name(path), &e))?;
-        Ok(())
+        self.attempt("stored", path)
+    }
+
+    /// Fails if the act is to fail, which a test says: before it was done, or (`created`, `stored`) though it was.
+    fn attempt(&self, act: &'static str, path: &str) -> Result<(), StateError> {
+        attempt(act, Path::new(path)).map_err(|e| StateError::storage("write", self.name(path), &e))
     }
 
     /// Writes all of `files`, each a path and its bytes, replacing what is there: several at a time, since a store behind a network
     /// takes its time for each.
     pub fn put_all(&self, files: Vec<(String, Vec<u8>)>) -> Result<(), StateError> {
         let put = |(path, bytes): (String, Vec<u8>)| async move {
+            self.attempt("put", &path)?;
             let put = self.objects.put(&ObjectPath::from(path.as_str()), bytes.into()).await;
-            put.map_err(|e| StateError::storage("write", self.name(&path), &e))
+            put.map_err(|e| StateError::storage("write", self.name(&path), &e))?;
+            self.attempt("stored", &path)
         };
         let puts = futures::stream::iter(files).map(put).buffer_unordered(WRITES_AT_ONCE);
         self.wait(puts.try_for_each(|_| std::future::ready(Ok(()))))

@@ -7,6 +7,7 @@ mod admin;
 mod bad_input;
 mod bounded_memory;
 mod damage;
+mod disk_errors;
 mod fixtures;
 mod life_cycle;
 mod live;
