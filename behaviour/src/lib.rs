@@ -6,5 +6,10 @@
 //! told the time more or less often.
 
 pub mod deduplicate;
+pub mod event;
+pub mod fingerprint;
 pub mod identity;
+pub mod privacy;
+pub mod signals;
+pub mod target;
 pub mod time;
