@@ -161,6 +161,11 @@ impl Draft {
         self.add(event, time);
     }
 
+    /// Returns the first event of the pattern.
+    pub fn anchor(&self) -> &EventRef {
+        &self.evidence[0]
+    }
+
     /// Returns whether it was told, or would have been but for a cap.
     pub fn is_told(&self) -> bool {
         self.told != Told::Never
