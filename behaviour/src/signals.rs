@@ -1,6 +1,6 @@
 //! Frustration signals: what the events of one browser tab say about a person who does not get on.
 //!
-//! `Tab` runs all rules over one stream of events. Each rule is a machine of its own file, and says there what makes a signal,
+//! `Tab` runs all rules over one stream of events; `Visit` holds the tabs of a session and what they share. Each rule is a machine of its own file, and says there what makes a signal,
 //! what does not, and what it keeps. Soft signals only add points; hard ones may open an incident. Sessions of machines
 //! (`Envelope::is_bot`) are not fed.
 //!
@@ -45,12 +45,14 @@ pub mod settings;
 pub mod submit_failures;
 pub mod tab;
 pub mod thrashed_cursor;
+pub mod visit;
 
 pub use kind::SignalKind;
 pub use presets::Preset;
 pub use row::{Flags, Ledger, Signal};
 pub use settings::Settings;
 pub use tab::{Desk, Tab};
+pub use visit::Visit;
 
 #[cfg(test)]
 mod samples;

@@ -73,6 +73,10 @@ impl AppCrash {
 }
 
 impl Machine for AppCrash {
+    fn kinds(&self) -> &'static [SignalKind] {
+        &[SignalKind::AppCrash]
+    }
+
     fn see(&mut self, seen: &Seen<'_>, scene: &Scene<'_>, emit: &mut Emit<'_>) {
         match &seen.event.payload {
             Payload::DomDrop { removed_pct } if *removed_pct >= scene.settings.crash.removed_pct => {

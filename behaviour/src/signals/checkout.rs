@@ -146,6 +146,10 @@ impl Step {
 }
 
 impl Machine for Checkout {
+    fn kinds(&self) -> &'static [SignalKind] {
+        &[SignalKind::CheckoutStuck, SignalKind::FunnelDrop]
+    }
+
     fn see(&mut self, seen: &Seen<'_>, scene: &Scene<'_>, emit: &mut Emit<'_>) {
         match &seen.event.payload {
             Payload::OrderCompleted => return self.ordered(seen, scene, emit),

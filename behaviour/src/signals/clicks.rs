@@ -456,14 +456,13 @@ fn tell_alone(pending: &mut Pending, scene: &Scene<'_>, emit: &mut Emit<'_>) {
     if let Some(verdict) = pending.watch.verdict().filter(|_| !pending.is_judged) {
         pending.is_judged = true;
         let signal = dead_click::signal(verdict, &scene.settings.dead);
-        if let Some((kind, points)) = signal.filter(|(kind, _)| !pending.ignore.has(*kind)) {
-            if pending.is_candidate && !pending.is_repeat {
-                let mut draft = new(kind, points);
-                if let Verdict::Slow(us) = verdict {
-                    draft.end = draft.end.saturating_add(us / 1000);
-                }
-                told.push(draft);
+        let is_judgeable = pending.is_candidate && !pending.is_repeat;
+        if let Some((kind, points)) = signal.filter(|(kind, _)| is_judgeable && !pending.ignore.has(*kind)) {
+            let mut draft = new(kind, points);
+            if let Verdict::Slow(us) = verdict {
+                draft.end = draft.end.saturating_add(us / 1000);
             }
+            told.push(draft);
         }
     }
     for mut draft in told {
@@ -475,6 +474,10 @@ fn tell_alone(pending: &mut Pending, scene: &Scene<'_>, emit: &mut Emit<'_>) {
 }
 
 impl Machine for Clicks {
+    fn kinds(&self) -> &'static [SignalKind] {
+        &[SignalKind::RageClick, SignalKind::DeadClick, SignalKind::SlowClick, SignalKind::ErrorClick]
+    }
+
     fn see(&mut self, seen: &Seen<'_>, scene: &Scene<'_>, emit: &mut Emit<'_>) {
         match &seen.event.payload {
             Payload::Click(click) if click.is_by_hand() => self.click(seen, click, scene, emit),
@@ -509,10 +512,9 @@ impl Machine for Clicks {
         for pending in &mut self.pending {
             pending.watch.expire(now_us, &scene.settings.dead);
         }
-        if self.rage.due_us(&scene.settings.rage).is_some_and(|due| due < now_us) {
-            if let Some(chain) = self.rage.close() {
-                self.close_chain(&chain, scene, emit);
-            }
+        let is_over = self.rage.due_us(&scene.settings.rage).is_some_and(|due| due < now_us);
+        if let Some(chain) = self.rage.close_if(is_over) {
+            self.close_chain(&chain, scene, emit);
         }
         self.settle(now_us, scene, emit);
     }

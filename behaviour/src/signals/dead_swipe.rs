@@ -87,6 +87,10 @@ fn direction(swipe: &Swipe) -> Flags {
 }
 
 impl Machine for DeadSwipe {
+    fn kinds(&self) -> &'static [SignalKind] {
+        &[SignalKind::DeadSwipe]
+    }
+
     fn see(&mut self, seen: &Seen<'_>, scene: &Scene<'_>, emit: &mut Emit<'_>) {
         if let Payload::Swipe(swipe) = &seen.event.payload {
             self.swipe(seen, swipe, scene);

@@ -116,11 +116,14 @@ fn is_unusual(count: u64, scene: &Scene<'_>) -> bool {
 }
 
 impl Machine for ExcessiveScroll {
+    fn kinds(&self) -> &'static [SignalKind] {
+        &[SignalKind::ExcessiveScroll]
+    }
+
     fn see(&mut self, seen: &Seen<'_>, scene: &Scene<'_>, _emit: &mut Emit<'_>) {
-        if let Payload::Scroll(scroll) = &seen.event.payload {
-            if !scene.page.tags.scrolls_freely {
-                self.scrolled(seen, scroll, scene);
-            }
+        match &seen.event.payload {
+            Payload::Scroll(scroll) if !scene.page.tags.scrolls_freely => self.scrolled(seen, scroll, scene),
+            _ => {}
         }
     }
 

@@ -8,6 +8,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::SignalKind;
 use super::form_abandon::FormAbandon;
 use super::scene::{Emit, Machine, Moment, Scene, Seen, Step};
 use super::settings::Settings;
@@ -34,10 +35,10 @@ struct Submit {
 }
 
 impl Forms {
-    fn submit(&mut self, seen: &Seen<'_>, form: &Form, scene: &Scene<'_>, emit: &mut Emit<'_>) {
+    fn submit(&mut self, seen: &Seen<'_>, form: &Form, emit: &mut Emit<'_>) {
         if self.submits.len() == SUBMITS_MAX {
             let oldest = self.submits.remove(0);
-            self.succeeded(&oldest.form, scene, emit);
+            self.succeeded(&oldest.form, emit);
         }
         self.abandon.submit(&form.form_fp);
         self.submits.push(Submit { id: form.submit_id.clone(), form: form.clone(), step: seen.step(0) });
@@ -72,9 +73,15 @@ impl Forms {
         self.failures.failed(&failure, scene, emit);
     }
 
-    fn succeeded(&mut self, form: &Form, _scene: &Scene<'_>, emit: &mut Emit<'_>) {
-        self.abandon.succeeded(&form.form_fp, emit);
-        self.failures.succeeded(&form.form_fp);
+    fn succeeded(&mut self, form: &Form, emit: &mut Emit<'_>) {
+        emit.successes.push(form.form_fp.clone());
+        self.succeeded_elsewhere(&form.form_fp, emit);
+    }
+
+    /// A submit of the form succeeded, here or in another tab.
+    pub fn succeeded_elsewhere(&mut self, form_fp: &str, emit: &mut Emit<'_>) {
+        self.abandon.succeeded(form_fp, emit);
+        self.failures.succeeded(form_fp);
     }
 
     fn due_submit_us(&self, settings: &Settings) -> Option<i64> {
@@ -84,18 +91,29 @@ impl Forms {
 }
 
 impl Machine for Forms {
+    fn kinds(&self) -> &'static [SignalKind] {
+        // Stuck: its failed submits are attempts there.
+        &[
+            SignalKind::FormAbandon,
+            SignalKind::SubmitFailures,
+            SignalKind::FieldStruggle,
+            SignalKind::AuthFailures,
+            SignalKind::CheckoutStuck,
+        ]
+    }
+
     fn see(&mut self, seen: &Seen<'_>, scene: &Scene<'_>, emit: &mut Emit<'_>) {
         match &seen.event.payload {
             Payload::FormChange(form) => {
                 self.abandon.change(seen, form, scene);
                 self.failures.change(form);
             }
-            Payload::FormSubmit(form) => self.submit(seen, form, scene, emit),
+            Payload::FormSubmit(form) => self.submit(seen, form, emit),
             Payload::FormError(form) => self.error(seen, form, scene, emit),
             Payload::Request(request) => self.response(request, scene, emit),
             Payload::PageView(_) if scene.page.tags.success => {
                 for submit in std::mem::take(&mut self.submits) {
-                    self.succeeded(&submit.form, scene, emit);
+                    self.succeeded(&submit.form, emit);
                 }
                 self.abandon.reached_success(seen, scene, emit);
             }
@@ -110,7 +128,7 @@ impl Machine for Forms {
     fn fire(&mut self, now_us: i64, scene: &Scene<'_>, emit: &mut Emit<'_>) {
         while self.due_submit_us(scene.settings).is_some_and(|due| due < now_us) {
             let submit = self.submits.remove(0);
-            self.succeeded(&submit.form, scene, emit);
+            self.succeeded(&submit.form, emit);
         }
         self.failures.fire(now_us, scene.settings);
     }

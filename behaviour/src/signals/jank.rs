@@ -107,6 +107,10 @@ impl Jank {
 }
 
 impl Machine for Jank {
+    fn kinds(&self) -> &'static [SignalKind] {
+        &[SignalKind::Jank]
+    }
+
     fn see(&mut self, seen: &Seen<'_>, scene: &Scene<'_>, emit: &mut Emit<'_>) {
         match &seen.event.payload {
             Payload::Responded { latency_ms } => self.responded(seen, *latency_ms, scene, emit),

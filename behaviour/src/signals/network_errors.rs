@@ -192,6 +192,10 @@ impl Growing {
 }
 
 impl Machine for NetworkErrors {
+    fn kinds(&self) -> &'static [SignalKind] {
+        &[SignalKind::NetworkErrors]
+    }
+
     fn see(&mut self, seen: &Seen<'_>, scene: &Scene<'_>, emit: &mut Emit<'_>) {
         match &seen.event.payload {
             Payload::Click(_) => self.click_us = Some(seen.at_us),

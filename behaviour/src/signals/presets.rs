@@ -96,3 +96,32 @@ fn rage(mode: Mode, clicks: u8, limit: Limit, space: Space) -> Rage {
 fn dead(ok: Limit, timeout: Limit, scroll: Limit) -> Dead {
     Dead { ok, timeout, scroll, require_interactive: false, ..Dead::default() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn presets_go_by_name() {
+        for preset in Preset::ALL {
+            assert_eq!(Preset::parse(preset.name()), Some(preset));
+        }
+        assert_eq!(Preset::parse("hotjar"), None);
+    }
+
+    #[test]
+    fn a_preset_changes_rage_and_dead_clicks_alone() {
+        for preset in Preset::ALL {
+            let Settings { rage, dead, .. } = Settings::default();
+            assert_eq!(Settings { rage, dead, ..preset.settings() }, Settings::default(), "{}", preset.name());
+        }
+    }
+
+    #[test]
+    fn published_numbers_are_the_presets() {
+        let clicks = Preset::ALL.map(|preset| preset.settings().rage.clicks);
+        assert_eq!(clicks, [3, 3, 3, 3, 4, 5]);
+        let timeouts_ms = Preset::ALL.map(|preset| preset.settings().dead.timeout.us / 1000);
+        assert_eq!(timeouts_ms, [7000, 2750, 100, 1234, 3000, 7000]);
+    }
+}

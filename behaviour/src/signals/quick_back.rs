@@ -73,6 +73,10 @@ fn view_passes(scene: &Scene<'_>) -> bool {
 }
 
 impl Machine for QuickBack {
+    fn kinds(&self) -> &'static [SignalKind] {
+        &[SignalKind::QuickBack]
+    }
+
     fn see(&mut self, seen: &Seen<'_>, scene: &Scene<'_>, emit: &mut Emit<'_>) {
         match (&seen.event.payload, &mut self.shown) {
             (Payload::PageView(view), _) => self.view(seen, view, scene, emit),

@@ -173,6 +173,11 @@ impl RageClick {
         Some(since.saturating_add(settings.gap.us))
     }
 
+    /// Closes the chain, if it is over.
+    pub fn close_if(&mut self, is_over: bool) -> Option<Chain> {
+        self.open.take_if(|_| is_over)
+    }
+
     /// Closes the chain.
     pub fn close(&mut self) -> Option<Chain> {
         self.open.take()

@@ -137,6 +137,10 @@ fn is_metronomic(reloads: &Run) -> bool {
 }
 
 impl Machine for ReloadLoop {
+    fn kinds(&self) -> &'static [SignalKind] {
+        &[SignalKind::ReloadLoop, SignalKind::RedirectLoop]
+    }
+
     fn see(&mut self, seen: &Seen<'_>, scene: &Scene<'_>, emit: &mut Emit<'_>) {
         match &seen.event.payload {
             Payload::PageView(view) if !scene.page.tags.localhost => self.view(seen, view, scene, emit),

@@ -81,7 +81,7 @@ impl Script {
     }
 
     pub fn feed(&mut self, event: &Event) -> &mut Script {
-        let mut desk = Desk { settings: &self.settings, ledger: &mut self.ledger, out: &mut self.out };
+        let mut desk = Desk::new(&self.settings, &mut self.ledger, &mut self.out);
         self.tab.push(event, &mut desk);
         self
     }
@@ -95,14 +95,14 @@ impl Script {
     }
 
     pub fn close(&mut self, ms: i64) -> &mut Script {
-        let mut desk = Desk { settings: &self.settings, ledger: &mut self.ledger, out: &mut self.out };
+        let mut desk = Desk::new(&self.settings, &mut self.ledger, &mut self.out);
         self.tab.close(ms, &mut desk);
         self
     }
 
     /// Lets time come to `ms`, and returns the rows since the last look.
     pub fn rows_at(&mut self, ms: i64) -> Vec<Signal> {
-        let mut desk = Desk { settings: &self.settings, ledger: &mut self.ledger, out: &mut self.out };
+        let mut desk = Desk::new(&self.settings, &mut self.ledger, &mut self.out);
         self.tab.advance(ms, &mut desk);
         self.rows()
     }

@@ -123,6 +123,7 @@ pub struct Emit<'a> {
     pub(crate) ledger: &'a mut Ledger,
     pub(crate) out: &'a mut Vec<Signal>,
     pub(crate) notes: Vec<Note>,
+    pub(crate) successes: &'a mut Vec<String>,
 }
 
 impl Emit<'_> {
@@ -150,6 +151,9 @@ impl Emit<'_> {
 
 /// A rule as a machine over the events of one tab.
 pub trait Machine {
+    /// The kinds of signals that it may tell. A machine of which none is wanted is shown nothing.
+    fn kinds(&self) -> &'static [SignalKind];
+
     /// Takes in an event.
     fn see(&mut self, seen: &Seen<'_>, scene: &Scene<'_>, emit: &mut Emit<'_>);
 

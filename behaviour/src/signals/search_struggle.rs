@@ -42,12 +42,14 @@ impl SearchStruggle {
                 growing.draft.grow(seen.this(), seen.time());
                 growing.is_stale = true;
             }
-        } else if self.queries.span_us(count).is_some_and(|span| settings.window.holds(span)) {
-            if let Some(mut draft) = self.queries.draft(SignalKind::SearchStruggle, &scene.page.key, count) {
-                draft.points = settings.points;
-                emit.tell(&mut draft);
-                self.growing = Some(Growing { draft, last_us: seen.at_us, is_stale: false });
-            }
+            return;
+        }
+        let is_inside = self.queries.span_us(count).is_some_and(|span| settings.window.holds(span));
+        let draft = self.queries.draft(SignalKind::SearchStruggle, &scene.page.key, count).filter(|_| is_inside);
+        if let Some(mut draft) = draft {
+            draft.points = settings.points;
+            emit.tell(&mut draft);
+            self.growing = Some(Growing { draft, last_us: seen.at_us, is_stale: false });
         }
     }
 
@@ -60,6 +62,10 @@ impl SearchStruggle {
 }
 
 impl Machine for SearchStruggle {
+    fn kinds(&self) -> &'static [SignalKind] {
+        &[SignalKind::SearchStruggle]
+    }
+
     fn see(&mut self, seen: &Seen<'_>, scene: &Scene<'_>, emit: &mut Emit<'_>) {
         match &seen.event.payload {
             Payload::Search { query_hash } => self.search(seen, query_hash, scene, emit),

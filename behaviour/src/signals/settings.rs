@@ -64,6 +64,11 @@ impl Enabled {
         Enabled(kinds.iter().fold(1 << SignalKind::Capped as u32, |all, kind| all | 1 << *kind as u32))
     }
 
+    /// Returns whether any of `kinds` is in it.
+    pub fn any(self, kinds: &[SignalKind]) -> bool {
+        kinds.iter().any(|kind| self.has(*kind))
+    }
+
     /// Returns whether `kind` is in it.
     pub fn has(self, kind: SignalKind) -> bool {
         self.0 & (1 << kind as u32) != 0

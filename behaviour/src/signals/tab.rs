@@ -94,18 +94,25 @@ impl Rules {
     }
 
     fn each(&mut self, emit: &mut Emit<'_>, scene: &Scene<'_>, mut act: impl FnMut(&mut dyn Machine, &mut Emit<'_>)) {
-        act(&mut self.clicks, emit);
-        act(&mut self.quick_back, emit);
-        act(&mut self.thrash, emit);
-        act(&mut self.scroll, emit);
-        act(&mut self.forms, emit);
-        act(&mut self.network, emit);
-        act(&mut self.reload, emit);
-        act(&mut self.jank, emit);
-        act(&mut self.crash, emit);
-        act(&mut self.swipe, emit);
-        act(&mut self.search, emit);
-        act(&mut self.checkout, emit);
+        let rules: [&mut dyn Machine; 12] = [
+            &mut self.clicks,
+            &mut self.quick_back,
+            &mut self.thrash,
+            &mut self.scroll,
+            &mut self.forms,
+            &mut self.network,
+            &mut self.reload,
+            &mut self.jank,
+            &mut self.crash,
+            &mut self.swipe,
+            &mut self.search,
+            &mut self.checkout,
+        ];
+        for rule in rules {
+            if scene.settings.enabled.any(rule.kinds()) {
+                act(rule, emit);
+            }
+        }
         for note in std::mem::take(&mut emit.notes) {
             self.checkout.note(&note, scene, emit);
         }
@@ -127,11 +134,19 @@ pub struct Desk<'a> {
     pub ledger: &'a mut Ledger,
     /// Where rows go.
     pub out: &'a mut Vec<Signal>,
+    /// The forms of which a submit succeeded since this was made.
+    pub successes: Vec<String>,
 }
 
-impl Desk<'_> {
+impl<'a> Desk<'a> {
+    /// Makes a desk with these settings and books, whose rows go to `out`.
+    pub fn new(settings: &'a Settings, ledger: &'a mut Ledger, out: &'a mut Vec<Signal>) -> Desk<'a> {
+        Desk { settings, ledger, out, successes: Vec::new() }
+    }
+
     fn emit(&mut self) -> Emit<'_> {
-        Emit { settings: self.settings, ledger: self.ledger, out: self.out, notes: Vec::new() }
+        let successes = &mut self.successes;
+        Emit { settings: self.settings, ledger: self.ledger, out: self.out, notes: Vec::new(), successes }
     }
 }
 
@@ -180,10 +195,16 @@ impl Tab {
         self.rules.each(&mut emit, &scene, |rule, emit| rule.close(&scene, emit));
     }
 
+    /// Tells that a submit of a form succeeded in another tab of the session.
+    pub fn form_succeeded(&mut self, form_fp: &str, desk: &mut Desk<'_>) {
+        self.rules.forms.succeeded_elsewhere(form_fp, &mut desk.emit());
+    }
+
     /// Returns until when event time (ms) must come for something to happen without an event, if anything waits.
     pub fn due(&self, settings: &Settings) -> Option<i64> {
         let held_us = self.held.first().map(|held| held.at_us);
-        let due_us = self.rules.due_us(settings).into_iter().chain(held_us).min()?;
+        // What waits for the end of time waits for the close.
+        let due_us = self.rules.due_us(settings).into_iter().chain(held_us).min().filter(|due| *due < i64::MAX)?;
         let skew_ms = if self.waits { settings.clock_skew_ms.max(0) } else { 0 };
         Some(due_us.div_euclid(1000).saturating_add(1).saturating_add(skew_ms))
     }

@@ -143,6 +143,10 @@ impl ThrashedCursor {
 }
 
 impl Machine for ThrashedCursor {
+    fn kinds(&self) -> &'static [SignalKind] {
+        &[SignalKind::ThrashedCursor]
+    }
+
     fn see(&mut self, seen: &Seen<'_>, scene: &Scene<'_>, emit: &mut Emit<'_>) {
         match &seen.event.payload {
             Payload::MouseMove(sample) => self.moved(seen, sample, scene, emit),

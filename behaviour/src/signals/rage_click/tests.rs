@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::super::presets::Preset;
+use super::super::settings::Limit;
 use super::*;
 
 fn tap(ms: i64) -> Tap {
@@ -112,8 +113,6 @@ fn posthogs_other_sequences_come_out_as_theirs() {
     let exact = Rage { radius_px: 5, ..settings };
     assert_eq!(found(&[(0, 0, 0), (6, 0, 50), (6, 0, 80)], &exact), [0; 0]);
 }
-
-use super::super::settings::Limit;
 
 /// The outcomes that Datadog's tests publish for a list of clicks, on times of our own.
 #[test]

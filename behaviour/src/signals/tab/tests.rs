@@ -4,6 +4,7 @@ use super::super::samples::{ALL_CAPS, Script, click, event, last};
 use super::super::{SignalKind, settings::Settings};
 use super::*;
 use crate::event::payload::*;
+use crate::target::Traits;
 
 fn with_mono(mut event: Event, load: &str, mono_ms: i64) -> Event {
     event.page_load = load.to_owned();
@@ -194,8 +195,6 @@ fn payload(kind: u8, what: u8) -> Payload {
     }
 }
 
-use crate::target::Traits;
-
 /// A random visit in the total order; `mono`: with a monotonic clock that strays from event time.
 fn visit(draws: &[Draw], mono: bool) -> Vec<Event> {
     let mut ms = 0;
@@ -230,7 +229,7 @@ fn play(events: &[Event], restart: Option<usize>, tick: Option<i64>) -> Vec<Sign
             let saved = serde_json::to_string(&(&tab, &ledger)).unwrap();
             (tab, ledger) = serde_json::from_str(&saved).unwrap();
         }
-        let mut desk = Desk { settings: &settings, ledger: &mut ledger, out: &mut out };
+        let mut desk = Desk::new(&settings, &mut ledger, &mut out);
         if let Some(tick) = tick {
             while now < event.time {
                 now = (now + tick).min(event.time);
@@ -240,7 +239,7 @@ fn play(events: &[Event], restart: Option<usize>, tick: Option<i64>) -> Vec<Sign
         tab.push(event, &mut desk);
     }
     let end = events.last().map_or(0, |event| event.time) + 100_000;
-    let mut desk = Desk { settings: &settings, ledger: &mut ledger, out: &mut out };
+    let mut desk = Desk::new(&settings, &mut ledger, &mut out);
     tab.advance(end, &mut desk);
     tab.close(end, &mut desk);
     out
