@@ -44,6 +44,8 @@ pub struct Tab {
     held: Vec<Held>,
     /// How far the rules have come, in µs of the tab's time.
     reached_us: Option<i64>,
+    /// The first time that a rule waits for, in µs: kept, as it is asked for with each event.
+    due_us: Option<i64>,
     page: Page,
     /// Page loads before the one that is shown, oldest first.
     loads: Vec<String>,
@@ -75,44 +77,22 @@ struct Rules {
     checkout: Checkout,
 }
 
-impl Rules {
-    fn all(&self) -> [&dyn Machine; 12] {
-        [
-            &self.clicks,
-            &self.quick_back,
-            &self.thrash,
-            &self.scroll,
-            &self.forms,
-            &self.network,
-            &self.reload,
-            &self.jank,
-            &self.crash,
-            &self.swipe,
-            &self.search,
-            &self.checkout,
-        ]
-    }
+/// Does something with each rule, in their order. Written out, as each event passes here and most rules look away at once.
+macro_rules! each {
+    ($rules:expr, $rule:ident => $act:expr) => {
+        each!($rules, $rule => $act, clicks quick_back thrash scroll forms network reload jank crash swipe search checkout)
+    };
+    ($rules:expr, $rule:ident => $act:expr, $($field:ident)*) => {
+        $({
+            let $rule = &mut $rules.$field;
+            $act
+        })*
+    };
+}
 
-    fn each(&mut self, emit: &mut Emit<'_>, scene: &Scene<'_>, mut act: impl FnMut(&mut dyn Machine, &mut Emit<'_>)) {
-        let rules: [&mut dyn Machine; 12] = [
-            &mut self.clicks,
-            &mut self.quick_back,
-            &mut self.thrash,
-            &mut self.scroll,
-            &mut self.forms,
-            &mut self.network,
-            &mut self.reload,
-            &mut self.jank,
-            &mut self.crash,
-            &mut self.swipe,
-            &mut self.search,
-            &mut self.checkout,
-        ];
-        for rule in rules {
-            if scene.settings.enabled.any(rule.kinds()) {
-                act(rule, emit);
-            }
-        }
+impl Rules {
+    /// Tells the checkout what the rules have told.
+    fn listen(&mut self, emit: &mut Emit<'_>, scene: &Scene<'_>) {
         for note in std::mem::take(&mut emit.notes) {
             self.checkout.note(&note, scene, emit);
         }
@@ -120,8 +100,34 @@ impl Rules {
         emit.notes.clear();
     }
 
-    fn due_us(&self, settings: &Settings) -> Option<i64> {
-        self.all().iter().filter_map(|rule| rule.due_us(settings)).min()
+    fn see(&mut self, seen: &Seen<'_>, scene: &Scene<'_>, emit: &mut Emit<'_>) {
+        let enabled = scene.settings.enabled;
+        each!(self, rule => if enabled.any(rule.kinds()) { rule.see(seen, scene, emit) });
+        self.listen(emit, scene);
+    }
+
+    fn fire(&mut self, now_us: i64, scene: &Scene<'_>, emit: &mut Emit<'_>) {
+        each!(self, rule => if rule.due_us(scene.settings).is_some_and(|due| due < now_us) {
+            rule.fire(now_us, scene, emit);
+        });
+        self.listen(emit, scene);
+    }
+
+    fn leave(&mut self, moment: &Moment, scene: &Scene<'_>, emit: &mut Emit<'_>) {
+        each!(self, rule => rule.leave(moment, scene, emit));
+        self.listen(emit, scene);
+    }
+
+    fn close(&mut self, scene: &Scene<'_>, emit: &mut Emit<'_>) {
+        each!(self, rule => rule.close(scene, emit));
+        self.listen(emit, scene);
+    }
+
+    fn due_us(&mut self, settings: &Settings) -> Option<i64> {
+        let mut first = i64::MAX;
+        each!(self, rule => first = first.min(rule.due_us(settings).unwrap_or(i64::MAX)));
+        // What waits for the end of time waits for the close.
+        Some(first).filter(|first| *first < i64::MAX)
     }
 }
 
@@ -192,19 +198,20 @@ impl Tab {
         self.leave(Leave::Close, time.saturating_mul(1000), time, desk);
         let mut emit = desk.emit();
         let scene = Scene { settings: emit.settings, page: &self.page };
-        self.rules.each(&mut emit, &scene, |rule, emit| rule.close(&scene, emit));
+        self.rules.close(&scene, &mut emit);
+        self.due_us = self.rules.due_us(desk.settings);
     }
 
     /// Tells that a submit of a form succeeded in another tab of the session.
     pub fn form_succeeded(&mut self, form_fp: &str, desk: &mut Desk<'_>) {
         self.rules.forms.succeeded_elsewhere(form_fp, &mut desk.emit());
+        self.due_us = self.rules.due_us(desk.settings);
     }
 
     /// Returns until when event time (ms) must come for something to happen without an event, if anything waits.
     pub fn due(&self, settings: &Settings) -> Option<i64> {
         let held_us = self.held.first().map(|held| held.at_us);
-        // What waits for the end of time waits for the close.
-        let due_us = self.rules.due_us(settings).into_iter().chain(held_us).min().filter(|due| *due < i64::MAX)?;
+        let due_us = self.due_us.into_iter().chain(held_us).min().filter(|due| *due < i64::MAX)?;
         let skew_ms = if self.waits { settings.clock_skew_ms.max(0) } else { 0 };
         Some(due_us.div_euclid(1000).saturating_add(1).saturating_add(skew_ms))
     }
@@ -219,7 +226,7 @@ impl Tab {
         let mut last_due = None;
         loop {
             let held_us = self.held.first().map(|held| held.at_us).filter(|at| *at < to_us);
-            let due_us = self.rules.due_us(desk.settings).filter(|due| *due < to_us);
+            let due_us = self.due_us.filter(|due| *due < to_us);
             match (held_us, due_us) {
                 (Some(held_us), due_us) if due_us.is_none_or(|due| held_us <= due) => {
                     let held = self.held.remove(0);
@@ -242,7 +249,8 @@ impl Tab {
     fn fire(&mut self, now_us: i64, desk: &mut Desk<'_>) {
         let mut emit = desk.emit();
         let scene = Scene { settings: emit.settings, page: &self.page };
-        self.rules.each(&mut emit, &scene, |rule, emit| rule.fire(now_us, &scene, emit));
+        self.rules.fire(now_us, &scene, &mut emit);
+        self.due_us = self.rules.due_us(desk.settings);
     }
 
     /// Shows an event to the rules.
@@ -273,7 +281,8 @@ impl Tab {
         let mut emit = desk.emit();
         let scene = Scene { settings: emit.settings, page: &self.page };
         let seen = Seen { event, at_us };
-        self.rules.each(&mut emit, &scene, |rule, emit| rule.see(&seen, &scene, emit));
+        self.rules.see(&seen, &scene, &mut emit);
+        self.due_us = self.rules.due_us(desk.settings);
     }
 
     fn whose(&self, event: &Event) -> Whose {
@@ -319,7 +328,8 @@ impl Tab {
         let scene = Scene { settings: emit.settings, page: &self.page };
         let at_us = self.reached_us.map_or(at_us, |reached| at_us.max(reached));
         let moment = Moment { at_us, time, how };
-        self.rules.each(&mut emit, &scene, |rule, emit| rule.leave(&moment, &scene, emit));
+        self.rules.leave(&moment, &scene, &mut emit);
+        self.due_us = self.rules.due_us(desk.settings);
         self.page.is_left = true;
     }
 }
