@@ -16,6 +16,9 @@ use crate::time::Stamps;
 /// The longest event id, in bytes.
 pub const EVENT_ID_BYTES_MAX: usize = 100;
 
+/// The longest name (of a page, a target, a form, an endpoint, an error) that an event carries on, in bytes.
+pub const NAME_BYTES_MAX: usize = 256;
+
 /// What every event carries, whatever its kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Envelope {
@@ -140,11 +143,27 @@ pub struct Event {
 }
 
 impl Event {
+    /// Cuts what is longer than any honest name, so that state stays small whatever is sent: ids to 100 bytes, names to 256.
+    /// The machines are to be fed events that were cut.
+    pub fn cut(&mut self) {
+        cut(&mut self.this.id, EVENT_ID_BYTES_MAX);
+        cut(&mut self.page_load, EVENT_ID_BYTES_MAX);
+        cut(&mut self.page_key, NAME_BYTES_MAX);
+        self.payload.names_mut().into_iter().for_each(|name| cut(name, NAME_BYTES_MAX));
+    }
+
     /// Orders events of one key: event time, then the rank of the kind (a touch before an order, an order before its
     /// refund), then the bytes of the id.
     pub fn total_order(&self, other: &Event) -> std::cmp::Ordering {
         let key = |event: &Event| (event.time, event.payload.kind().rank());
         key(self).cmp(&key(other)).then_with(|| self.this.id.as_bytes().cmp(other.this.id.as_bytes()))
+    }
+}
+
+/// Cuts a text to at most `bytes_max` bytes of whole characters.
+fn cut(text: &mut String, bytes_max: usize) {
+    if text.len() > bytes_max {
+        text.truncate(text.floor_char_boundary(bytes_max));
     }
 }
 
@@ -187,6 +206,23 @@ mod tests {
         assert_eq!(Envelope { source: String::new(), ..envelope() }.fault(), Some(Fault::Source));
         assert_eq!(Envelope { tenant_id: String::new(), ..envelope() }.fault(), Some(Fault::Tenant));
         assert_eq!(Envelope { anonymous_id: Some(String::new()), ..envelope() }.fault(), Some(Fault::Nobody));
+    }
+
+    #[test]
+    fn long_names_are_cut() {
+        let form = payload::Form { form_fp: "é".repeat(10_000), ..payload::Form::default() };
+        let mut event = Event {
+            this: EventRef { id: "é".repeat(1000), position: Position::default() },
+            time: 0,
+            mono_us: None,
+            page_load: "l".to_owned(),
+            page_key: "/".repeat(1000),
+            payload: Payload::FormChange(form),
+        };
+        event.cut();
+        assert_eq!((event.this.id.len(), event.page_load.len(), event.page_key.len()), (100, 1, 256));
+        let Payload::FormChange(form) = &event.payload else { panic!("it stays what it is") };
+        assert_eq!(form.form_fp, "é".repeat(128));
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub struct Frame {
     pub function: String,
     /// Whether it is the site's own code and not a library's.
     pub in_app: bool,
+    /// Whether a source map gave it its name. If that is so for any frame, the others do not count.
+    pub is_resolved: bool,
 }
 
 impl ErrorReport {
@@ -41,10 +43,11 @@ impl ErrorReport {
     pub fn fingerprint(&self) -> String {
         let message = normalised(&self.message);
         let mut parts = vec![self.kind.clone(), message];
-        let own = self.frames.iter().filter(|frame| frame.in_app).take(FRAMES_MAX);
-        parts.extend(own.map(Frame::name));
+        let any_resolved = self.frames.iter().any(|frame| frame.is_resolved);
+        let frames = || self.frames.iter().filter(|frame| frame.is_resolved || !any_resolved);
+        parts.extend(frames().filter(|frame| frame.in_app).take(FRAMES_MAX).map(Frame::name));
         if parts.len() == 2 {
-            parts.extend(self.frames.first().map(Frame::name));
+            parts.extend(frames().next().map(Frame::name));
         }
         identity(&parts.iter().map(String::as_str).collect::<Vec<_>>()).to_string()
     }
@@ -147,7 +150,7 @@ mod tests {
     use super::*;
 
     fn frame(url: &str, function: &str, in_app: bool) -> Frame {
-        Frame { url: url.to_owned(), function: function.to_owned(), in_app }
+        Frame { url: url.to_owned(), function: function.to_owned(), in_app, is_resolved: false }
     }
 
     fn report(message: &str, frames: Vec<Frame>) -> ErrorReport {
@@ -163,8 +166,23 @@ mod tests {
         assert_eq!(normalised(""), "");
     }
 
-    /// The cases of PostHog's first version of error fingerprints, in our form: only the site's own frames count; where
-    /// there are none, the first frame does; frames are told apart by function and path; without frames, type and message.
+    /// The cases of PostHog's tests of its first error fingerprints, in our form: only the site's own frames count; only
+    /// resolved ones, if any is; all, if none is; the first, if none is the site's own.
+    #[test]
+    fn frames_count_as_in_posthogs_four_cases() {
+        let same = |some: &[&Frame], others: &[&Frame]| {
+            let of = |frames: &[&Frame]| report("m", frames.iter().map(|&frame| frame.clone()).collect()).fingerprint();
+            of(some) == of(others)
+        };
+        let [a, b] = ["a", "b"].map(|name| Frame { is_resolved: true, ..frame("/app.js", name, true) });
+        let [c, d] = ["c", "d"].map(|name| frame("/app.js", name, true));
+        let [x, y] = ["x", "y"].map(|name| frame("/lib.js", name, false));
+        assert!(same(&[&a, &b, &Frame { is_resolved: true, ..x.clone() }], &[&a, &b]), "own frames alone");
+        assert!(same(&[&a, &b, &c], &[&a, &b]), "resolved frames alone");
+        assert!(!same(&[&c, &d], &[&c]), "all frames, if none is resolved");
+        assert!(same(&[&x, &y], &[&x]), "the first frame, if none is the site's own");
+    }
+
     #[test]
     fn own_frames_make_the_name() {
         let own = frame("https://shop.example/a.js?v=1", "pay", true);

@@ -124,6 +124,26 @@ impl Payload {
     }
 }
 
+impl Payload {
+    /// Returns the names that it carries.
+    pub fn names_mut(&mut self) -> Vec<&mut String> {
+        match self {
+            Payload::PageView(view) => vec![&mut view.referrer_key],
+            Payload::Click(click) => vec![&mut click.target_fp],
+            Payload::Swipe(swipe) => vec![&mut swipe.target_fp],
+            Payload::Request(request) => vec![&mut request.endpoint_fp, &mut request.initiator],
+            Payload::Error(error) => vec![&mut error.error_fp],
+            Payload::FormStart(form)
+            | Payload::FormChange(form)
+            | Payload::FormSubmit(form)
+            | Payload::FormError(form) => vec![&mut form.form_fp, &mut form.field_fp, &mut form.submit_id],
+            Payload::CheckoutStep { step } => vec![step],
+            Payload::Search { query_hash } => vec![query_hash],
+            _ => Vec::new(),
+        }
+    }
+}
+
 /// How a page came to be shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -136,6 +136,37 @@ fn held_events_are_bounded() {
     }
 }
 
+/// However much comes, and with whatever names, the state of a tab stays small.
+#[test]
+fn the_state_of_a_hostile_tab_is_bounded() {
+    for mono in [false, true] {
+        let mut script = Script::observed();
+        let mut random = 1_u64;
+        let mut bytes_max = 0;
+        for n in 0..20_000 {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            let mut payload = payload((random % 33) as u8, (random >> 8) as u8);
+            payload.names_mut().into_iter().for_each(|name| *name = format!("{n}{}", "x".repeat(300)));
+            let mut event = event(n, (n as i64) * 20, "/", payload);
+            event.this.id = format!("{n}{}", "x".repeat(200));
+            if mono {
+                (event.mono_us, event.page_load) = (Some(n as i64 * 20_000), "l".to_owned());
+            }
+            event.cut();
+            script.feed(&event);
+            if n % 500 == 0 {
+                bytes_max = bytes_max.max(serde_json::to_string(&script.tab).unwrap().len());
+            }
+        }
+        assert!((10_000..STATE_BYTES_MAX).contains(&bytes_max), "{bytes_max}");
+    }
+}
+
+/// What a tab of such events takes when written down, at most; 115 KiB were seen.
+const STATE_BYTES_MAX: usize = 256 * 1024;
+
 /// One event of a random visit: how long after the one before, its kind, and a number for what it says.
 type Draw = (u16, u8, u8);
 
