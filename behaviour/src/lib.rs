@@ -5,11 +5,15 @@
 //! bounded structs. Stopping, saving and going on from the saved state between any two events changes nothing, nor does being
 //! told the time more or less often.
 
+pub mod attribution;
 pub mod deduplicate;
 pub mod event;
 pub mod fingerprint;
 pub mod identity;
+pub mod incident;
 pub mod privacy;
+pub mod session;
 pub mod signals;
 pub mod target;
 pub mod time;
+pub mod weight;
