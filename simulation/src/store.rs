@@ -1,7 +1,8 @@
 //! The object store of the simulated world: in memory, every act of it can be the last, and in some worlds it is faulty.
 //!
 //! The faults are those that the contract of an object store allows: an act that fails, one that succeeds and answers with an
-//! error, one that takes long. Objects appear whole or not at all, and listings are up to date.
+//! error, one that takes long. Beyond the contract, an upload of a state file that fails may leave a part of it, and a listing
+//! of the log may lack its last record. All other objects appear whole or not at all, and all other listings are up to date.
 
 use std::fmt;
 use std::sync::Arc;
@@ -108,6 +109,23 @@ impl FakeStore {
         }
     }
 
+    /// Returns what is left of an upload that fails: in every other case all of it.
+    fn torn(&self, mut bytes: Vec<u8>) -> Vec<u8> {
+        let mut inner = self.world.lock();
+        if inner.dice.once_in(2) {
+            let length = inner.dice.roll(bytes.len() as u64 + 1);
+            bytes.truncate(usize::try_from(length).unwrap_or(usize::MAX));
+            inner.event("leaves a part", 0);
+        }
+        bytes
+    }
+
+    /// Returns how many objects at the end of the listing of `prefix` are not in it yet.
+    fn lag(&self, prefix: Option<&Path>) -> usize {
+        let is_log = prefix.is_some_and(|prefix| prefix.filename() == Some("log"));
+        usize::from(is_log && self.faulty > 0 && self.world.lock().dice.once_in(3))
+    }
+
     async fn put_delayed(&self) -> Result<()> {
         let delayed = std::mem::take(&mut self.world.lock().delayed);
         for (path, bytes) in delayed {
@@ -141,6 +159,12 @@ impl ObjectStore for FakeStore {
             self.end(fate)?;
             return Ok(PutResult { e_tag: None, version: None, extensions: Default::default() });
         }
+        let payload = match fate {
+            Fate::FailsAfter if location.parts().any(|part| part.as_ref() == "state") => {
+                self.torn(bytes.clone()).into()
+            }
+            _ => payload,
+        };
         let put = self.objects.put_opts(location, payload, opts).await?;
         if is_record {
             self.note(location, &bytes);
@@ -182,7 +206,16 @@ impl ObjectStore for FakeStore {
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
         match self.begin("list", prefix.unwrap_or(&Path::default())) {
-            Ok(Fate::Done) => self.objects.list(prefix),
+            Ok(Fate::Done) => {
+                let (lag, listing) = (self.lag(prefix), self.objects.list(prefix));
+                let lagging = async move {
+                    let mut listed: Vec<_> = listing.collect().await;
+                    listed.sort_by_key(|object| object.as_ref().map(|it| it.location.to_string()).unwrap_or_default());
+                    listed.truncate(listed.len() - lag.min(listed.len()));
+                    futures::stream::iter(listed)
+                };
+                futures::stream::once(lagging).flatten().boxed()
+            }
             Ok(_) => futures::stream::once(std::future::ready(Err(failed("it was not listed")))).boxed(),
             Err(error) => futures::stream::once(std::future::ready(Err(error))).boxed(),
         }

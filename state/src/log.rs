@@ -229,6 +229,8 @@ pub struct Log {
     last: u64,
     prev: Digest,
     failed: bool,
+    /// To whom the race was lost.
+    lost_to: Option<String>,
 }
 
 /// What became of an attempt to append.
@@ -244,7 +246,7 @@ impl Log {
     /// Returns a log to be continued after record `last`, `None` if there is no record yet.
     pub fn after(reader: LogReader, writer: Writer, last: Option<&Record>) -> Log {
         let (seq, prev) = last.map_or((0, reader.root), |record| (record.header.seq, record.xxh3));
-        Log { reader, writer, last: seq, prev, failed: false }
+        Log { reader, writer, last: seq, prev, failed: false, lost_to: None }
     }
 
     /// Returns the log as it is read.
@@ -271,14 +273,21 @@ impl Log {
     pub fn append(&mut self, body: &Body) -> Result<InputsAt, StateError> {
         match self.try_append(body)? {
             Appended::Ours(at) => Ok(at),
-            Appended::Taken(theirs) => Err(self.lost(self.last + 1, &theirs)),
+            Appended::Taken(theirs) => {
+                let lost = self.lost(self.last + 1, &theirs);
+                // Whoever tries again is told the same, not just that something failed.
+                self.lost_to = Some(lost.to_string());
+                Err(lost)
+            }
         }
     }
 
     /// Makes `body` the next record, unless another process was faster.
     pub fn try_append(&mut self, body: &Body) -> Result<Appended, StateError> {
         if self.failed {
-            return Err(StateError::Fenced("the log failed before; nothing more is written to it".into()));
+            let before = self.lost_to.clone();
+            let before = before.unwrap_or_else(|| "the log failed before; nothing more is written to it".into());
+            return Err(StateError::Fenced(before));
         }
         self.failed = true;
         let seq = self.last + 1;
