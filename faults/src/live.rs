@@ -25,6 +25,8 @@ pub struct Live<'a> {
     pub producer: Option<Producer>,
     /// Who reads.
     pub job: Option<Process>,
+    /// Where the job's state lies.
+    pub state: String,
     /// What a start of the job adds to its command line.
     pub extra: Vec<String>,
     /// What a start of the job adds to its environment.
@@ -44,13 +46,23 @@ impl<'a> Live<'a> {
             place.run(&["topic", "create", topic, "-p", &PARTITIONS.to_string(), "--topics", TOPICS])?;
         }
         let producer = Some(Producer::start(place, Traffic::new(seed, mix), setup.rate)?);
-        let (extra, environment) = (Vec::new(), Vec::new());
-        Ok(Live { place, producer, job: None, extra, environment, first: None, rate: setup.rate, struck: (0, now()) })
+        let (state, extra, environment) = ("state".to_owned(), Vec::new(), Vec::new());
+        Ok(Live {
+            place,
+            producer,
+            job: None,
+            state,
+            extra,
+            environment,
+            first: None,
+            rate: setup.rate,
+            struck: (0, now()),
+        })
     }
 
     /// Starts the job.
     pub fn start(&mut self, report: &mut Report, workers: u64) -> Tried<()> {
-        self.job = Some(self.another("state", workers)?);
+        self.job = Some(self.another(&self.state, workers)?);
         report.restarts += 1;
         Ok(())
     }
@@ -141,7 +153,9 @@ impl<'a> Live<'a> {
         self.job()?.wait_for(place, 0)?;
         report.rows += Written::read(place)?.holds(&expected)?;
         check::balance(&place.read(GAVE)?, &expected, CLOSING)?;
-        place.run(&["checkpoints", "verify", NAME, "--state", "state"]).map(|_| ())
+        let mut verify = place.command(&["checkpoints", "verify", NAME, "--state", &self.state]);
+        verify.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        place.done(verify).map(|_| ())
     }
 
     fn read_input(&self, end: i64, producers: Producers, written: u64) -> Tried<Expected> {

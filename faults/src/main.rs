@@ -7,6 +7,8 @@
 
 mod arguments;
 mod bounded;
+mod bucket;
+mod buckets;
 mod check;
 mod clocks;
 mod dice;
@@ -21,6 +23,7 @@ mod place;
 mod points;
 mod process;
 mod producer;
+mod proxy;
 mod replayed;
 mod report;
 mod traffic;

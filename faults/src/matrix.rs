@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::arguments::Arguments;
 use crate::process::now;
 use crate::report::{self, Report};
-use crate::{Setup, Tried, clocks, kills, memory, older, points, replayed, volumes, wrong_rows, zombies};
+use crate::{Setup, Tried, buckets, clocks, kills, memory, older, points, replayed, volumes, wrong_rows, zombies};
 
 /// A row of the matrix.
 pub struct Row {
@@ -60,6 +60,13 @@ pub const ROWS: &[Row] = &[
     },
     Row { name: "Z1", says: "frozen, others start meanwhile, woken again", gate: 1, nightly: 50, run: zombies::frozen },
     Row { name: "Z2", says: "two deployments of one job", gate: 1, nightly: 10, run: zombies::two_deployments },
+    Row {
+        name: "S3",
+        says: "state in a bucket, behind a network that fails",
+        gate: 3,
+        nightly: 300,
+        run: buckets::failing,
+    },
     Row { name: "D1", says: "disk full under state, topics and files", gate: 1, nightly: 20, run: volumes::full },
     Row { name: "D5", says: "restored from every kept checkpoint", gate: 3, nightly: 60, run: older::restored },
     Row { name: "I2", says: "bad, late and huge rows", gate: 1, nightly: 3, run: wrong_rows::exact },

@@ -113,11 +113,17 @@ impl Place {
 
     /// Runs `riverrun` to its end, which must be a good one, and returns what it gave.
     pub fn run(&self, arguments: &[&str]) -> Tried<Vec<u8>> {
-        let done = self.command(arguments).output();
+        self.done(self.command(arguments))
+    }
+
+    /// Runs a command to its end, which must be a good one, and returns what it gave.
+    pub fn done(&self, mut command: Command) -> Tried<Vec<u8>> {
+        let done = command.output();
         let done = done.map_err(|error| format!("cannot start {}: {error}", self.binary.display()))?;
         match done.status.success() {
             true => Ok(done.stdout),
             false => {
+                let arguments: Vec<_> = command.get_args().map(|argument| argument.to_string_lossy()).collect();
                 let said = String::from_utf8_lossy(&done.stderr);
                 Err(format!("`riverrun {}` ended with {}: {said}", arguments.join(" "), done.status))
             }

@@ -59,6 +59,8 @@ struct Inner {
     /// Requests seen, those that met a fault, and how often each fault happened.
     requests: AtomicU64,
     struck: AtomicU64,
+    /// A torn upload is due.
+    owed: AtomicBool,
     /// Requests that are under way now, and the most that ever were.
     under_way: AtomicU64,
     under_way_max: AtomicU64,
@@ -78,6 +80,7 @@ impl Proxy {
             ends: AtomicBool::new(false),
             requests: AtomicU64::new(0),
             struck: AtomicU64::new(0),
+            owed: AtomicBool::new(false),
             under_way: AtomicU64::new(0),
             under_way_max: AtomicU64::new(0),
             met: Default::default(),
@@ -206,8 +209,13 @@ impl Inner {
         // In turn, so that a short run meets all of them.
         let turn = || self.struck.fetch_add(1, Ordering::Relaxed) as usize % FAULTS.len();
         let mut fault = strikes.then(|| FAULTS[turn()]);
-        if fault == Some(Fault::TornUpload) && request.body.len() < 2 {
+        // Where nothing is uploaded nothing can be torn: the next upload that meets a fault is.
+        let is_upload = request.body.len() > 1;
+        if fault == Some(Fault::TornUpload) && !is_upload {
+            self.owed.store(true, Ordering::Relaxed);
             fault = Some(Fault::CutAfter);
+        } else if fault.is_some() && is_upload && self.owed.swap(false, Ordering::Relaxed) {
+            fault = Some(Fault::TornUpload);
         }
         if let Some(at) = fault.and_then(|fault| FAULTS.iter().position(|known| *known == fault)) {
             self.met[at].fetch_add(1, Ordering::Relaxed);

@@ -6,6 +6,7 @@
 mod admin;
 mod bad_input;
 mod bounded_memory;
+mod buckets;
 mod damage;
 mod disk_errors;
 mod fixtures;

@@ -14,7 +14,7 @@ use crate::support::{Place, Shop, topics};
 const PARTITIONS: u32 = 2;
 
 /// A folder to put first on the PATH, so that DuckDB is found; none where there is no DuckDB.
-fn duckdb() -> Option<String> {
+pub fn duckdb() -> Option<String> {
     let named = std::env::var("RIVERRUN_TEST_PYTHON").ok().filter(|python| !python.is_empty());
     let python = named.unwrap_or_else(|| "python3".to_owned());
     let has_module = std::process::Command::new(&python).args(["-c", "import duckdb"]).output();

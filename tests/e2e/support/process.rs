@@ -16,13 +16,19 @@ pub struct Invocation {
     program: String,
     arguments: Vec<String>,
     folder: std::path::PathBuf,
+    environment: Vec<(String, String)>,
 }
 
 impl Invocation {
     /// Returns `riverrun` with these arguments in this folder.
     pub fn new(folder: &Path, arguments: &[&str]) -> Invocation {
         let arguments = arguments.iter().map(|argument| argument.to_string()).collect();
-        Invocation { program: env!("CARGO_BIN_EXE_riverrun").to_owned(), arguments, folder: folder.to_owned() }
+        Invocation {
+            program: env!("CARGO_BIN_EXE_riverrun").to_owned(),
+            arguments,
+            folder: folder.to_owned(),
+            environment: Vec::new(),
+        }
     }
 
     /// Adds an argument.
@@ -34,6 +40,12 @@ impl Invocation {
     /// Adds arguments.
     pub fn args(self, arguments: &[&str]) -> Invocation {
         arguments.iter().fold(self, |all, argument| all.arg(*argument))
+    }
+
+    /// Sets a variable of its environment.
+    pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Invocation {
+        self.environment.push((name.into(), value.into()));
+        self
     }
 
     /// Overrides a value of the job file.
@@ -51,7 +63,7 @@ impl Invocation {
         let mut arguments: Vec<String> = shell[1..].iter().map(|argument| argument.to_string()).collect();
         arguments.extend(["-c".to_owned(), script.to_owned(), "sh".to_owned(), self.program]);
         arguments.extend(self.arguments);
-        Invocation { program: shell[0].to_owned(), arguments, folder: self.folder }
+        Invocation { program: shell[0].to_owned(), arguments, ..self }
     }
 
     /// Starts it, with what it says collected.
@@ -78,9 +90,12 @@ impl Invocation {
         command.args(&self.arguments).current_dir(&self.folder);
         // What the person at the desk has set must not reach a test.
         let own = std::env::vars_os().map(|(name, _)| name);
-        own.filter(|name| name.to_string_lossy().starts_with("RIVERRUN_")).for_each(|name| {
+        let own =
+            own.filter(|name| ["RIVERRUN_", "AWS_"].iter().any(|start| name.to_string_lossy().starts_with(start)));
+        own.for_each(|name| {
             command.env_remove(name);
         });
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.spawn().unwrap_or_else(|error| panic!("cannot start {}: {error}", self.program))
     }
