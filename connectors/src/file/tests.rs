@@ -1,6 +1,7 @@
 //! Files against a naive reading of the same bytes, real data, and every state a crash can leave.
 
 mod crash;
+mod power;
 mod real;
 mod source;
 mod text;
