@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 pub mod kind;
 pub mod payload;
+pub mod record;
 
 pub use kind::{Class, Kind};
 pub use payload::Payload;

@@ -105,6 +105,27 @@ impl Traits {
     /// The main button of its form or step.
     pub const MAIN_BUTTON: Traits = Traits(1 << 12);
 
+    /// Returns the traits of the names, split at blanks and commas; unknown names are ignored.
+    pub fn parse(names: &str) -> Traits {
+        let one = |name: &str| match name {
+            "text_field" => Traits::TEXT_FIELD,
+            "steps" => Traits::STEPS,
+            "surface" => Traits::SURFACE,
+            "slider" => Traits::SLIDER,
+            "keypad" => Traits::KEYPAD,
+            "double_click" => Traits::DOUBLE_CLICK,
+            "link" => Traits::LINK,
+            "away" => Traits::AWAY,
+            "select" => Traits::SELECT,
+            "document" => Traits::DOCUMENT,
+            "interactive" => Traits::INTERACTIVE,
+            "label" => Traits::LABEL,
+            "main_button" => Traits::MAIN_BUTTON,
+            _ => Traits::default(),
+        };
+        names.split([' ', ',']).map(one).fold(Traits::default(), Traits::and)
+    }
+
     /// Returns whether any trait of `other` is in here.
     pub fn any(self, other: Traits) -> bool {
         self.0 & other.0 != 0

@@ -229,6 +229,26 @@ pub struct Tags {
     pub sign_in: bool,
 }
 
+impl Tags {
+    /// Returns the tags of the names, split at blanks and commas; unknown names are ignored.
+    pub fn parse(names: &str) -> Tags {
+        let mut tags = Tags::default();
+        for name in names.split([' ', ',']) {
+            match name {
+                "scrolls_freely" | "feed" | "document" => tags.scrolls_freely = true,
+                "pointer_surface" | "game" => tags.pointer_surface = true,
+                "map" => (tags.scrolls_freely, tags.pointer_surface) = (true, true),
+                "passes_through" => tags.passes_through = true,
+                "localhost" => tags.localhost = true,
+                "success" => tags.success = true,
+                "sign_in" => tags.sign_in = true,
+                _ => {}
+            }
+        }
+        tags
+    }
+}
+
 /// How often visitors of one page turn round while scrolling, over many page views.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Baseline {

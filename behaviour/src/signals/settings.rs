@@ -204,13 +204,11 @@ pub struct TraitSet(pub Traits);
 impl<'de> Deserialize<'de> for TraitSet {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let names = Vec::<String>::deserialize(deserializer)?;
-        let known = |name: &String| match name.as_str() {
-            "text_field" => Ok(Traits::TEXT_FIELD),
-            "steps" => Ok(Traits::STEPS),
-            "surface" => Ok(Traits::SURFACE),
-            "slider" => Ok(Traits::SLIDER),
-            "keypad" => Ok(Traits::KEYPAD),
-            other => Err(serde::de::Error::custom(format!("no such trait: `{other}`"))),
+        let known = |name: &String| match Traits::parse(name) {
+            unknown if unknown == Traits::default() => {
+                Err(serde::de::Error::custom(format!("no such trait: `{name}`")))
+            }
+            one => Ok(one),
         };
         let sets = names.iter().map(known).collect::<Result<Vec<_>, _>>()?;
         Ok(TraitSet(sets.into_iter().fold(Traits::default(), Traits::and)))
