@@ -96,7 +96,10 @@ pub fn run(arguments: &Arguments) -> ExitCode {
             scope.spawn(|| {
                 while let Some(row) = arguments.rows.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let report = run_row(row, &arguments.setup);
-                    eprintln!("{} {}", report.row, if report.failed.is_some() { "FAILED" } else { "is done" });
+                    match &report.failed {
+                        Some(reason) => eprintln!("{} FAILED: {reason}", report.row),
+                        None => eprintln!("{} is done", report.row),
+                    }
                     done.lock().expect("no one panics with it").push(report);
                 }
             });
