@@ -7,8 +7,8 @@
 //!
 //! Events may be pushed in any order of arrival. [`Ledger::advance`] publishes: the rows of every order that may still change are
 //! worked out anew from the events, and held against those that were published; what differs is retracted and inserted. So the
-//! table is a function of the events alone, whatever their order of arrival inside the lateness. Nothing comes out of
-//! [`Ledger::advance`] but by what was pushed and how far time has come; calling it more often gives more corrections, and the same table.
+//! table is a function of the events alone, whatever their order of arrival inside the lateness. Being told the time more often
+//! gives more corrections, and the same table.
 //!
 //! A key is whatever brings together all that may match: a person's id where that is enough, the tenant where click ids and
 //! devices have to be followed across persons.
