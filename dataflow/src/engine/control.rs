@@ -18,6 +18,8 @@ pub struct Control {
     failed: AtomicBool,
     finished: AtomicBool,
     error: Mutex<Option<EngineError>>,
+    /// So many ticks wait for the log that no more are to be opened.
+    behind: AtomicBool,
     /// The newest tick that any worker has opened.
     ahead: AtomicU64,
     /// The last tick of a stopped job.
@@ -43,6 +45,7 @@ impl Control {
             until: Default::default(),
             failed: AtomicBool::default(),
             finished: AtomicBool::default(),
+            behind: AtomicBool::default(),
             error: Mutex::default(),
             ahead: AtomicU64::default(),
             quiet: AtomicUsize::default(),
@@ -107,6 +110,18 @@ impl Control {
 
     pub(crate) fn ended(&self) -> bool {
         self.failed() || self.finished.load(Ordering::SeqCst)
+    }
+
+    /// Says whether too much waits for the log.
+    pub(crate) fn log_is_behind(&self, behind: bool) {
+        if self.behind.swap(behind, Ordering::SeqCst) && !behind {
+            self.wake();
+        }
+    }
+
+    /// Returns whether a tick may not be opened yet because of the log.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.behind.load(Ordering::SeqCst)
     }
 
     /// Tells the others that a tick is open, so that they close theirs and follow.

@@ -31,8 +31,9 @@ use crate::tick::{Tick, TickRecord, Timeline};
 
 /// Output that waits for its commit is committed early once it takes this much.
 const COMMIT_BYTES: u64 = 4 * 1024 * 1024;
-/// A journal append has at most this many ticks.
-const APPEND_TICKS: usize = 4096;
+/// An append is due once so many ticks wait for it. While one is under way no more than these, and those that are being read, are
+/// taken up: with a log that does not answer, reading stops.
+pub const APPEND_TICKS: usize = if cfg!(test) { 256 } else { 4096 };
 /// A checkpoint starts no sooner than this many times the CPU time of the last one after it.
 const CHECKPOINT_SHARE: u32 = 20;
 
@@ -300,7 +301,9 @@ pub fn ledger<'s>(
                     }
                 }
                 ledger.poll()?;
-                appends.turn(&mut ledger, &mut gathering, &control, &timer)
+                let upto = appends.turn(&mut ledger, &mut gathering, &control, &timer)?;
+                control.log_is_behind(gathering.waiting.len() >= APPEND_TICKS);
+                Ok(upto)
             })();
             match turn {
                 Err(error) => control.fail(error),

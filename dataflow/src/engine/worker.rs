@@ -120,8 +120,9 @@ impl Running {
                 self.go_quiet(setup);
                 return Ok(WAIT);
             }
-            // A tick is opened once the one `in_flight` before it is complete.
-            if self.probe.less_than(&(tick.saturating_sub(self.in_flight) + 1)) {
+            // A tick is opened once the one `in_flight` before it is complete, and the log has not too many before it to write.
+            let behind = control.is_behind() && tick > control.ahead();
+            if behind || self.probe.less_than(&(tick.saturating_sub(self.in_flight) + 1)) {
                 self.withheld = true;
                 return Ok(WAIT);
             }

@@ -3,6 +3,7 @@
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use super::*;
+use crate::engine::ledger::APPEND_TICKS;
 use crate::engine::sinks::PENDING_BYTES_MAX;
 use crate::engine::{Stall, StallCause, Watchdog, WatchdogLimits};
 
@@ -54,12 +55,25 @@ impl Lane for GatedLane {
     }
 }
 
+/// Appends ticks only while the gate is open.
+struct GatedLog(Log, Option<Gate>);
+impl Journal for GatedLog {
+    fn append_ticks(&mut self, entries: &[JournalEntry]) -> Result<(), JournalError> {
+        self.1.iter().for_each(Gate::pass);
+        self.0.append_ticks(entries)
+    }
+    fn append_checkpoint(&mut self, parts: CheckpointParts) -> Result<(), JournalError> {
+        self.0.append_checkpoint(parts)
+    }
+}
+
 /// A job under a watchdog.
 struct Watched {
     world: Arc<World>,
     graph: Graph,
     workers: usize,
     gate: Option<Gate>,
+    log: Option<Gate>,
     outside: Option<Duration>,
 }
 
@@ -84,6 +98,27 @@ impl Seen {
     }
 }
 
+impl Seen {
+    /// Waits until all workers are held back and no tick becomes complete any more; returns the last one that did.
+    fn until_held_back(&self) -> Tick {
+        self.until("the workers", |readings| !readings.workers.is_empty());
+        loop {
+            let tick = self.observer.snapshot().tick;
+            let held = |readings: &Readings| -> Vec<f64> {
+                readings.workers.iter().map(|worker| worker.backpressured_seconds).collect()
+            };
+            let before = self.observer.readings().map(|readings| held(&readings)).unwrap_or_default();
+            self.until("the workers held back for long", |readings| {
+                let now = held(readings);
+                now.len() == before.len() && now.iter().zip(&before).all(|(now, before)| *now > before + 1.0)
+            });
+            if tick > 0 && self.observer.snapshot().tick == tick {
+                return tick;
+            }
+        }
+    }
+}
+
 impl Watched {
     /// Runs the job; `meanwhile` looks at it.
     fn run(self, meanwhile: impl FnOnce(&Seen)) -> Result<(), EngineError> {
@@ -102,7 +137,7 @@ impl Watched {
             workers: self.workers,
             recovery: Recovery { before: Timeline::start(1, 0), ..Recovery::default() },
             lanes: (0..3).map(lane).collect(),
-            journal: Box::new(Log(self.world.clone())),
+            journal: Box::new(GatedLog(Log(self.world.clone()), self.log)),
             state: Arc::new(Files(self.world.clone())),
             commit_every: Duration::from_millis(1),
             checkpoint_every: Duration::from_millis(3),
@@ -142,7 +177,7 @@ fn a_step_that_never_returns_is_named_and_ends_the_job() {
         let world = Arc::new(World::new(1, 600));
         let (opener, gate) = Gate::new();
         let graph = stuck_graph(&world, &gate, stuck);
-        let watched = Watched { world, graph, workers, gate: None, outside: None };
+        let watched = Watched { world, graph, workers, gate: None, log: None, outside: None };
         let result = watched.run(|seen| {
             let stall = seen.stalls.recv_timeout(NEVER).expect("it is noticed");
             // Steps of two ticks may come in one turn: then what the second tick gave is still held by the worker that is stuck.
@@ -166,7 +201,7 @@ fn a_sink_that_hangs_is_no_hang_of_the_job() {
     let world = Arc::new(World::new(2, 600));
     let (opener, gate) = Gate::new();
     let (graph, gate) = (graph(&world), Some(gate));
-    let watched = Watched { world: world.clone(), graph, workers: 2, gate, outside: None };
+    let watched = Watched { world: world.clone(), graph, workers: 2, gate, log: None, outside: None };
     let result = watched.run(|seen| {
         let committing = |act: &ActReading| {
             act.kind == ActKind::Commit && act.under_way_seconds.is_some_and(|age| age > 1.5 * LIMIT.as_secs_f64())
@@ -184,7 +219,7 @@ fn a_sink_that_hangs_for_ever_ends_the_job_if_that_was_asked_for() {
     let world = Arc::new(World::new(2, 600));
     let (opener, gate) = Gate::new();
     let (graph, gate) = (graph(&world), Some(gate));
-    let watched = Watched { world, graph, workers: 1, gate, outside: Some(LIMIT * 2) };
+    let watched = Watched { world, graph, workers: 1, gate, log: None, outside: Some(LIMIT * 2) };
     let result = watched.run(|seen| {
         let stall = seen.stalls.recv_timeout(NEVER).expect("it is noticed");
         assert_eq!(stall.cause, StallCause::Outside);
@@ -199,7 +234,7 @@ fn a_sink_that_hangs_for_ever_ends_the_job_if_that_was_asked_for() {
 fn an_idle_live_job_is_never_ended() {
     let world = Arc::new(World::new(3, 0));
     let graph = live_graph(&world);
-    let watched = Watched { world, graph, workers: 2, gate: None, outside: Some(LIMIT) };
+    let watched = Watched { world, graph, workers: 2, gate: None, log: None, outside: Some(LIMIT) };
     let result = watched.run(|seen| {
         let idle = 1.5 * LIMIT.as_secs_f64();
         seen.until("both workers idle for long", |readings| {
@@ -232,7 +267,7 @@ fn a_job_that_may_not_read_because_its_sink_is_behind_is_never_ended() {
     let mut graph = live_graph(&world);
     graph.sources[0].source = Arc::new(EndlessLines(Lines(world.clone())));
     graph.sinks[0].encoder = Arc::new(|| Box::new(HugeEncoder));
-    let watched = Watched { world: world.clone(), graph, workers: 1, gate: Some(gate), outside: None };
+    let watched = Watched { world: world.clone(), graph, workers: 1, gate: Some(gate), log: None, outside: None };
     let result = watched.run(|seen| {
         let long = 1.5 * LIMIT.as_secs_f64();
         seen.until("the worker held back for long", |readings| {
@@ -249,4 +284,31 @@ fn a_job_that_may_not_read_because_its_sink_is_behind_is_never_ended() {
         seen.control.stop();
     });
     result.unwrap();
+}
+
+/// While the log does not answer, ticks go on only so far: what waits for it has a bound.
+#[test]
+fn a_log_that_hangs_stops_the_reading_and_loses_nothing() {
+    for workers in [1, 2] {
+        let small = |world: &Arc<World>| {
+            let mut graph = graph(world);
+            graph.ticks.max_rows = 3;
+            graph
+        };
+        let [calm, world] = [(); 2].map(|()| Arc::new(World::new(9, 2400)));
+        calm.fuse.store(-1, Ordering::SeqCst);
+        run_on(&calm, small(&calm), 1, Control::new()).unwrap();
+        let graph = small(&world);
+        let (opener, gate) = Gate::new();
+        let bound = 2 * APPEND_TICKS as Tick + graph.ticks.in_flight;
+        let watched = Watched { world: world.clone(), graph, workers, gate: None, log: Some(gate), outside: None };
+        let result = watched.run(|seen| {
+            let tick = seen.until_held_back();
+            assert!(tick >= APPEND_TICKS as Tick && tick <= bound, "{tick} ticks, at most {bound} may wait");
+            assert!(seen.stalls.try_recv().is_err(), "a slow log ended the job");
+            drop(opener);
+        });
+        result.unwrap();
+        assert_eq!(world.output(), calm.output(), "{workers} workers");
+    }
 }
