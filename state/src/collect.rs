@@ -72,6 +72,8 @@ pub struct Collector {
     kept: VecDeque<Kept>,
     /// The older part of the log that was not looked through yet, for checkpoints of earlier runs.
     unseen: Option<Backwards>,
+    /// All files of the oldest checkpoint in `kept`, as long as older ones are looked for.
+    oldest_files: BTreeSet<String>,
     /// An upgrade was seen: no checkpoint before it can be restored by the plan that runs.
     upgraded: bool,
     /// When the oldest record that was seen was written.
@@ -97,6 +99,8 @@ struct Kept {
     at: Option<DateTime<Utc>>,
     after: u64,
     inputs: Option<u64>,
+    /// The files that it names and the next newer one does not; all of them, of the newest. Hundreds of files live for hundreds of
+    /// checkpoints: with all files of each, an hour of checkpoints would take more memory than a small state.
     files: BTreeSet<String>,
 }
 
@@ -145,6 +149,7 @@ impl Collector {
             oldest,
             kept: VecDeque::new(),
             unseen: Some(unseen),
+            oldest_files: BTreeSet::new(),
             upgraded: false,
             oldest_at: written_now(),
             loose: BTreeSet::new(),
@@ -158,7 +163,12 @@ impl Collector {
     /// Notes that `checkpoint` was published just now as record `seq`, and deletes a piece of what is no longer needed. Failure
     /// loses nothing but room: it is logged once, and tried again after the next checkpoint.
     pub fn published(&mut self, seq: u64, checkpoint: &Checkpoint, ledger: &SharedLedger) {
-        self.kept.push_front(Kept::of(seq, checkpoint, &written_now()));
+        let newest = Kept::of(seq, checkpoint, &written_now());
+        match self.kept.front_mut() {
+            Some(before) => before.files.retain(|file| !newest.files.contains(file)),
+            None => self.oldest_files.clone_from(&newest.files),
+        }
+        self.kept.push_front(newest);
         match self.collect(seq, ledger) {
             Ok(()) => self.failed = false,
             Err(error) => {
@@ -211,6 +221,7 @@ impl Collector {
         for _ in 0..PIECE {
             let Some(record) = unseen.next() else {
                 self.unseen = None;
+                self.oldest_files.clear();
                 if self.floor == 0 && self.oldest == 0 {
                     self.kept.push_back(Kept::beginning(&self.oldest_at));
                 }
@@ -222,10 +233,15 @@ impl Collector {
                 let seq = record.header.seq;
                 if seq < self.oldest {
                     self.unseen = None;
+                    self.oldest_files.clear();
                     return Ok(());
                 }
                 let counts = seq <= self.base && !self.upgraded;
-                self.kept.push_back(Kept { counts, ..Kept::of(seq, checkpoint, &record.header.at) });
+                let mut older = Kept { counts, ..Kept::of(seq, checkpoint, &record.header.at) };
+                let all = older.files.clone();
+                older.files.retain(|file| !self.oldest_files.contains(file));
+                self.oldest_files = all;
+                self.kept.push_back(older);
             }
             self.upgraded |= matches!(record.body, Body::Upgrade(_));
         }

@@ -97,6 +97,30 @@ fn every_kept_checkpoint_can_be_restored() {
     }
 }
 
+/// What is remembered of an hour of checkpoints is no more than the names of their files, however many checkpoints share them.
+#[test]
+fn a_file_of_many_checkpoints_is_kept_in_mind_once() {
+    let mut job = Job::new();
+    let mut running = job.running(Retention::default());
+    job.run(&mut running, 100);
+    drop(running);
+    let look = crate::inspect::Look::at(store(job.dir.path()), "j").unwrap();
+    let bounds = look.reader.bounds().unwrap();
+    let mut all: Vec<String> = Vec::new();
+    for record in look.reader.backwards(bounds) {
+        all.extend(record.unwrap().body.checkpoint().into_iter().flat_map(Checkpoint::files).map(|file| file.path));
+    }
+    let distinct: BTreeSet<String> = all.iter().cloned().collect();
+    assert!(all.len() > 3 * distinct.len(), "checkpoints share files: {} names of {}", all.len(), distinct.len());
+    let mut collector = Collector::new(look.folder, look.reader, Retention::default(), 2, bounds, 0, Some(bounds.last));
+    while collector.unseen.is_some() {
+        collector.look_back().unwrap();
+    }
+    let kept: Vec<String> = collector.kept.iter().flat_map(|kept| kept.files.iter().cloned()).collect();
+    assert_eq!(kept.len(), distinct.len(), "one is there twice");
+    assert_eq!(kept.into_iter().collect::<BTreeSet<_>>(), distinct);
+}
+
 #[test]
 fn checkpoints_that_were_passed_over_do_not_count() {
     let mut job = Job::new();
