@@ -72,6 +72,8 @@ pub fn encode(sorted: &Sorted, schema: SchemaRef, kind: FileKind, notes: &Notes)
     let mut writer = ArrowWriter::try_new(&mut bytes, schema, Some(properties)).map_err(|e| e.to_string())?;
     for piece in sorted.pieces() {
         writer.write(&piece?).map_err(|e| e.to_string())?;
+        // A row group of its own, so that it is not decoded for rows of other shards.
+        writer.flush().map_err(|e| e.to_string())?;
     }
     writer.close().map_err(|e| e.to_string())?;
     Ok(bytes)

@@ -2,8 +2,10 @@
 //!
 //! A checkpoint writes what changed. The newest base of a shard and the deltas after it are its rows; everything older is
 //! superseded for that shard, and a file is live while any shard still needs it. A shard is rebased once its deltas weigh
-//! as much as its base, the worst first, until the budget of a checkpoint is used: at most twice the bytes are written and
-//! at most twice the state is read, whatever its size, and no checkpoint pays for all.
+//! as much as its base, the worst first. What has been written as deltas pays for bases, byte for byte: over time at most twice
+//! the bytes of the deltas are written, whatever the size of the state. A checkpoint spends no more than twice its own deltas, so
+//! none pays for all, and what was put by while keys were new or deltas came in bursts is spent soon after. A restart decodes
+//! about twice the state at most. It may have to fetch more: a file is there as a whole until no shard needs it.
 //!
 //! Files of a checkpoint that was frozen but never published stay in order: the next deltas are relative to them.
 
@@ -14,7 +16,7 @@ use riverrun_dataflow::tick::Tick;
 
 use crate::record::{Checkpoint, FileEntry, TableFiles};
 
-/// Bytes that a checkpoint may always spend on bases.
+/// Bytes that a checkpoint with small deltas may spend on bases, if they have been earned.
 const BUDGET_MIN: u64 = 1 << 20;
 
 /// A table of a step.
@@ -31,6 +33,8 @@ pub struct Ledger {
     weights: HashMap<TableKey, BTreeMap<u16, Weight>>,
     /// Shards to be rebased next.
     due: BTreeSet<(TableKey, u16)>,
+    /// Bytes of deltas that no base has been written for.
+    earned: f64,
 }
 
 /// What the store holds of a shard, in bytes.
@@ -38,6 +42,15 @@ pub struct Ledger {
 struct Weight {
     base: f64,
     delta: f64,
+}
+
+impl Weight {
+    /// Returns what a new base will weigh, about. That is known only when it is written: as before if keys are overwritten, up to base
+    /// and delta together if they are new. Half the delta lies between and never lets the work fall behind; what turns out heavier
+    /// has to be earned before the next one.
+    fn renewal(self) -> f64 {
+        if self.base > 0.0 { self.base.max(self.delta / 2.0) } else { self.delta }
+    }
 }
 
 /// A file that was written, and how its rows lie.
@@ -61,6 +74,8 @@ impl Ledger {
         for file in ledger.live.clone() {
             ledger.weigh_evenly(&file);
         }
+        // Bases that are there have been paid for; deltas before the newest base of a shard have paid.
+        ledger.earned = ledger.weights.values().flat_map(BTreeMap::values).map(|weight| weight.delta).sum();
         ledger.plan(checkpoint.tick);
         ledger
     }
@@ -137,6 +152,10 @@ impl Ledger {
     fn weigh(&mut self, file: &StateFile, rows: &BTreeMap<u16, u64>) {
         let weights = self.weights.entry(key_of(file)).or_default();
         let all = rows.values().sum::<u64>().max(1) as f64;
+        match file.kind {
+            FileKind::Delta => self.earned += file.bytes as f64,
+            FileKind::Base => self.earned -= file.bytes as f64,
+        }
         for shard in &file.shards {
             let share = rows.get(shard).map_or(0.0, |rows| file.bytes as f64 * *rows as f64 / all);
             let weight = weights.entry(*shard).or_default();
@@ -150,19 +169,20 @@ impl Ledger {
     /// Chooses the shards that the checkpoint after the one at `tick` rebases.
     fn plan(&mut self, tick: Tick) {
         let last = self.live.iter().filter(|file| file.tick == tick && file.kind == FileKind::Delta);
-        let budget = last.map(|file| file.bytes).sum::<u64>().max(BUDGET_MIN) as f64;
+        let fresh = last.map(|file| file.bytes).sum::<u64>();
+        let budget = self.earned.min((2 * fresh).max(BUDGET_MIN) as f64);
         let mut worst: Vec<(f64, f64, &TableKey, u16)> = Vec::new();
         for (key, weights) in &self.weights {
             let heavy = weights.iter().filter(|(_, weight)| weight.delta > 0.0 && weight.delta >= weight.base);
-            // What a base will weigh is known only when it is written: as before if keys are overwritten, up to base and delta
-            // together if they are new. Half the delta lies between and never lets the work fall behind.
-            worst.extend(heavy.map(|(shard, w)| (w.delta / w.base.max(1.0), w.base.max(w.delta / 2.0), key, *shard)));
+            worst.extend(heavy.map(|(shard, w)| (w.delta / w.base.max(1.0), w.renewal(), key, *shard)));
         }
         worst.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| (a.2, a.3).cmp(&(b.2, b.3))));
         self.due.clear();
         let mut spent = 0.0;
         for (_, bytes, key, shard) in worst {
-            if spent > 0.0 && spent + bytes > budget {
+            // A shard that alone is beyond the budget of any checkpoint has its turn once it is earned.
+            let alone = spent == 0.0 && bytes <= self.earned;
+            if spent + bytes > budget && !alone {
                 break;
             }
             spent += bytes;

@@ -12,6 +12,9 @@ use riverrun_dataflow::operator::{STATE_COLUMNS, TableSpec};
 /// Rows in a row group at most, and in a batch that is written at once.
 pub const GROUP_ROWS: usize = 131_072;
 
+/// A row group that has so many rows ends with the shard: a restart that needs one of two shards decodes few rows of the other.
+const GROUP_ROWS_ENOUGH: usize = 16_384;
+
 /// Rows of one file, in order.
 pub struct Sorted<'a> {
     batches: Vec<&'a RecordBatch>,
@@ -65,11 +68,31 @@ impl<'a> Sorted<'a> {
         self.order.is_sorted()
     }
 
-    /// Returns the rows, in order, in pieces of [`GROUP_ROWS`].
+    /// Returns the rows, in order, in pieces of [`GROUP_ROWS`] at most, each to be a row group.
     pub fn pieces(&self) -> impl Iterator<Item = Result<RecordBatch, String>> + '_ {
-        self.order
-            .chunks(GROUP_ROWS)
-            .map(|piece| interleave_record_batch(&self.batches, piece).map_err(|e| e.to_string()))
+        let mut rest = self.order.as_slice();
+        self.piece_lengths().into_iter().map(move |rows| {
+            let (piece, after) = rest.split_at(rows);
+            rest = after;
+            interleave_record_batch(&self.batches, piece).map_err(|e| e.to_string())
+        })
+    }
+
+    fn piece_lengths(&self) -> Vec<usize> {
+        let mut lengths = Vec::new();
+        let mut piece = 0;
+        for rows in self.shards.values() {
+            piece += usize::try_from(*rows).expect("they are in memory");
+            while piece > GROUP_ROWS {
+                lengths.push(GROUP_ROWS);
+                piece -= GROUP_ROWS;
+            }
+            if piece >= GROUP_ROWS_ENOUGH {
+                lengths.push(std::mem::take(&mut piece));
+            }
+        }
+        lengths.extend(Some(piece).filter(|rows| *rows > 0));
+        lengths
     }
 }
 

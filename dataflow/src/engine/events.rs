@@ -96,6 +96,27 @@ impl Repeated {
     }
 }
 
+/// A worker put the state of a step back.
+pub struct Restored<'a> {
+    /// The step.
+    pub step: &'a str,
+    /// The worker.
+    pub worker: usize,
+    /// Rows that were read; one that changed since its shard was written in full counts each time.
+    pub rows: u64,
+    /// CPU time that it took.
+    pub cpu: Duration,
+}
+
+impl Restored<'_> {
+    /// Logs the event.
+    pub fn log(&self) {
+        let Restored { step, worker, rows, cpu } = self;
+        let cpu_micros = u64::try_from(cpu.as_micros()).unwrap_or(u64::MAX);
+        info!(target: "riverrun", step, worker, rows, cpu_micros, "restored");
+    }
+}
+
 /// The job waits for something outside, longer than the watchdog likes.
 pub struct OutsideIsSlow<'a> {
     /// What it waits for.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use timely::container::{CapacityContainerBuilder, NoopBuilder};
@@ -15,7 +16,7 @@ use super::background::Background;
 use super::build::{BatchStream, Build, PartStream, RecordStream, ReportStream, bad_schema};
 use super::control::Control;
 use super::decode::bad_batch;
-use super::events::{BadRowSeen, LateRowsSeen, Sampler};
+use super::events::{BadRowSeen, LateRowsSeen, Restored, Sampler};
 use super::message::{Part, Report};
 use super::meter::act::{Act, ActKind};
 use super::meter::{self, Meter, PartMeter};
@@ -153,7 +154,14 @@ fn input_watermark(node: &StepNode, watermarks: &[EventTime]) -> EventTime {
     ways.min().unwrap_or(EventTime::MAX)
 }
 
-type Writer = Background<FrozenPart, Result<Vec<StateFile>, JournalError>>;
+type Writer = Background<FrozenPart, WrittenPart>;
+
+/// What became of a frozen part.
+struct WrittenPart {
+    files: Result<Vec<StateFile>, JournalError>,
+    /// CPU time of writing it.
+    cpu_micros: u64,
+}
 
 /// What writes the checkpoint of a step, and the capabilities that keep the checkpoint open until that is done.
 struct Freezer {
@@ -195,10 +203,10 @@ impl Freezer {
     /// Announces what has been written.
     fn poll(&mut self) -> Result<(), EngineError> {
         let Some(writer) = &self.writer else { return Ok(()) };
-        while let Some(files) = writer.reply().map_err(|_| EngineError::Panic("checkpoint writer".into()))? {
-            let (at, cpu_micros) = self.open.pop_front().expect("every answer was asked for");
-            let files = files.map_err(EngineError::Journal)?;
-            self.parts.activate().session(&at).give(Part { files, cpu_micros });
+        while let Some(part) = writer.reply().map_err(|_| EngineError::Panic("checkpoint writer".into()))? {
+            let (at, frozen_in) = self.open.pop_front().expect("every answer was asked for");
+            let files = part.files.map_err(EngineError::Journal)?;
+            self.parts.activate().session(&at).give(Part { files, cpu_micros: frozen_in + part.cpu_micros });
         }
         Ok(())
     }
@@ -346,12 +354,19 @@ fn restore(
     let node = &build.graph.steps[step];
     let meter = build.meter.part(build.worker, meter::Part::Restore(step));
     let _restoring = meter.enter();
+    let begun = build.control.pace().cpu_micros();
+    let mut restored = 0;
     for (index, table) in tables.iter().enumerate() {
         let batches =
             build.state.read(&node.name, table.name, build.worker, build.workers).map_err(EngineError::Journal)?;
         for rows in &batches {
+            restored += rows.num_rows() as u64;
             operator.restore(index, rows).map_err(|error| EngineError::step(node, error))?;
         }
+    }
+    if !tables.is_empty() {
+        let cpu = Duration::from_micros(build.control.pace().cpu_micros() - begun);
+        Restored { step: &node.name, worker: build.worker, rows: restored, cpu }.log();
     }
     build.meter.sized(step, build.worker, sizes_of(tables, operator));
     Ok(())
@@ -366,9 +381,12 @@ fn start_writer(build: &Build<'_>, step: usize, address: Vec<usize>) -> Result<W
     let act: Arc<Act> = build.meter.act(ActKind::Write, step, build.worker);
     let activator = build.scope.worker().sync_activator_for(address);
     let state = build.state.clone();
+    let pace = build.control.pace().clone();
     let work = move |part| {
         let _writing = act.begin();
-        state.write(part)
+        let begun = pace.cpu_micros();
+        let files = state.write(part);
+        WrittenPart { files, cpu_micros: pace.cpu_micros() - begun }
     };
     // The dataflow may be gone by then, which is no news to anybody.
     let wake = move || {
