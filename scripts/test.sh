@@ -47,11 +47,12 @@ faults() {
 }
 docs()  { RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked; }
 bench() {
-  local scratch
+  # The binary of the build: built alone it would have other features, and compile everything again.
+  local scratch benches=$target/release/riverrun-benches
   scratch=$(mktemp -d)
   "$target/release/riverrun" demo --generate-only --clean --rows 20000 --out "$scratch/data" &&
-    cargo run --release --locked -p riverrun-benches -- \
-      --riverrun "$target/release/riverrun" --data "$scratch/data" --runs 1 --scratch "$scratch/out" || return 1
+    "$benches" compare --data "$scratch/data" --runs 1 --scratch "$scratch/out" &&
+    "$benches" recovery checkpoints --tiny --scratch "$scratch/live" || return 1
   rm -rf "$scratch"
 }
 

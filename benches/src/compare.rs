@@ -21,7 +21,6 @@ struct Bench<'a> {
 
 /// Compares both workloads.
 pub fn compare(arguments: &Arguments, scratch: &Path) -> anyhow::Result<()> {
-    std::fs::create_dir_all(scratch).context("cannot create the scratch folder")?;
     let bench = Bench { binary: binary(arguments)?, data: data(arguments, scratch)?, scratch, arguments };
     println!("| workload | program | CPU s (median of {}) | ratio | peak MiB | wall s | output |", arguments.runs);
     println!("|---|---|---|---|---|---|---|");
@@ -74,7 +73,7 @@ fn remove(path: &Path) -> anyhow::Result<()> {
 }
 
 /// Returns the riverrun binary.
-fn binary(arguments: &Arguments) -> anyhow::Result<PathBuf> {
+pub fn binary(arguments: &Arguments) -> anyhow::Result<PathBuf> {
     let beside = || Ok::<_, anyhow::Error>(std::env::current_exe()?.with_file_name("riverrun"));
     let binary = arguments.riverrun.clone().map_or_else(beside, Ok)?;
     ensure!(binary.exists(), "{} is not there: build it first, with `cargo build --release`", binary.display());

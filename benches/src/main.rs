@@ -1,18 +1,42 @@
-//! How much dearer is Riverrun than a program written by hand for the one job? Side by side, in one run, on one machine.
+//! Benches of whole jobs as processes.
 //!
+//! `compare`: How much dearer is Riverrun than a program written by hand for the one job? Side by side, in one run, on one machine.
 //! W1 (attribution) and W4 (counts per item and minute), JSON lines in and out, one worker. The rival is a single-threaded
 //! program of some hundred lines that knows everything at compile time. Absolute figures are noise; the ratio is the result.
+//!
+//! `recovery`: How long is a job away when it is killed, and what does that cost?
+//!
+//! `checkpoints`: What does a checkpoint every second cost as state grows?
 
+mod checkpoints;
 mod compare;
+mod feed;
+mod live;
 mod measure;
+mod recovery;
 
 use std::path::PathBuf;
 
-use clap::Parser;
+use anyhow::Context;
+use clap::{Parser, ValueEnum};
+
+/// What there is to measure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Bench {
+    /// Riverrun beside a program written by hand.
+    Compare,
+    /// Jobs with much state, killed.
+    Recovery,
+    /// The cost of a checkpoint every second, as state grows.
+    Checkpoints,
+}
 
 /// Measures whole jobs as processes.
 #[derive(Parser)]
 struct Arguments {
+    /// Which benches.
+    #[arg(value_enum, default_value = "compare")]
+    benches: Vec<Bench>,
     /// The riverrun binary; by default the one beside this program.
     #[arg(long)]
     riverrun: Option<PathBuf>,
@@ -31,6 +55,22 @@ struct Arguments {
     /// Rows to generate where no data is given.
     #[arg(long, default_value_t = 1_000_000)]
     rows: u64,
+    /// recovery, checkpoints: keys in the state, separated by commas; recovery takes the first
+    /// [default: 2000000; checkpoints: 1000000,3000000,10000000].
+    #[arg(long, value_delimiter = ',')]
+    keys: Vec<u64>,
+    /// recovery, checkpoints: rows a second once the keys are there.
+    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(100..))]
+    rate: u64,
+    /// recovery: kills.
+    #[arg(long, default_value_t = 40)]
+    kills: u64,
+    /// checkpoints: seconds for which each number of keys is looked at.
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
+    /// recovery, checkpoints: worker threads.
+    #[arg(short, long, default_value_t = 2)]
+    workers: usize,
     /// Where outputs and state go; by default a folder that is removed at the end.
     #[arg(long)]
     scratch: Option<PathBuf>,
@@ -39,10 +79,22 @@ struct Arguments {
     tiny: bool,
 }
 
+impl Arguments {
+    /// Makes of the arguments what takes seconds and measures nothing.
+    fn shrink(&mut self) {
+        (self.runs, self.rows, self.kills, self.seconds) = (1, 5_000, 2, 3);
+        (self.keys, self.rate) = (vec![20_000], 2_000);
+    }
+
+    fn keys_or(&self, default: &[u64]) -> Vec<u64> {
+        if self.keys.is_empty() { default.to_vec() } else { self.keys.clone() }
+    }
+}
+
 fn main() -> anyhow::Result<()> {
     let mut arguments = Arguments::parse();
     if arguments.tiny {
-        (arguments.runs, arguments.rows) = (1, 5_000);
+        arguments.shrink();
     }
     let own;
     let scratch = match &arguments.scratch {
@@ -52,5 +104,13 @@ fn main() -> anyhow::Result<()> {
             own.path().to_owned()
         }
     };
-    compare::compare(&arguments, &scratch)
+    std::fs::create_dir_all(&scratch).context("cannot create the scratch folder")?;
+    for bench in &arguments.benches {
+        match bench {
+            Bench::Compare => compare::compare(&arguments, &scratch)?,
+            Bench::Recovery => recovery::recovery(&arguments, &scratch)?,
+            Bench::Checkpoints => checkpoints::checkpoints(&arguments, &scratch)?,
+        }
+    }
+    Ok(())
 }

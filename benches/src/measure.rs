@@ -24,10 +24,10 @@ pub fn run(command: &mut Command, log: &Path) -> anyhow::Result<Cost> {
     let begun = Instant::now();
     let before = children_cpu()?;
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file).spawn()?;
-    let status = format!("/proc/{}/status", child.id());
+    let id = child.id();
     let mut peak_kib = 0;
     let ended = loop {
-        peak_kib = peak_kib.max(high_water(&status).unwrap_or(0));
+        peak_kib = peak_kib.max(memory_kib(id, "VmHWM").unwrap_or(0));
         match child.try_wait()? {
             Some(ended) => break ended,
             None => std::thread::sleep(Duration::from_millis(2)),
@@ -40,17 +40,53 @@ pub fn run(command: &mut Command, log: &Path) -> anyhow::Result<Cost> {
 
 /// CPU time of all children that have ended.
 fn children_cpu() -> anyhow::Result<Duration> {
-    let stat = std::fs::read_to_string("/proc/self/stat")?;
-    let fields: Vec<&str> = stat.rsplit_once(')').context("an odd /proc/self/stat")?.1.split_whitespace().collect();
-    let ticks = fields[13].parse::<u64>()? + fields[14].parse::<u64>()?;
-    let per_second = rustix::param::clock_ticks_per_second();
-    Ok(Duration::from_micros(ticks * 1_000_000 / per_second))
+    process_cpu("/proc/self/stat").map(|cpu| cpu.children)
 }
 
-fn high_water(status: &str) -> Option<u64> {
-    let text = std::fs::read_to_string(status).ok()?;
-    let line = text.lines().find(|line| line.starts_with("VmHWM"))?;
+/// User and system time.
+#[derive(Clone, Copy, Debug)]
+pub struct Cpu {
+    /// Of the process.
+    pub own: Duration,
+    /// Of its children that have ended.
+    pub children: Duration,
+}
+
+/// Returns the CPU time in a `/proc/PID/stat`.
+pub fn process_cpu(stat: &str) -> anyhow::Result<Cpu> {
+    let text = std::fs::read_to_string(stat).with_context(|| format!("cannot read {stat}"))?;
+    let fields: Vec<&str> = text.rsplit_once(')').context("an odd stat")?.1.split_whitespace().collect();
+    let per_second = rustix::param::clock_ticks_per_second();
+    let sum = |at: usize| -> anyhow::Result<Duration> {
+        let ticks = fields[at].parse::<u64>()? + fields[at + 1].parse::<u64>()?;
+        Ok(Duration::from_micros(ticks * 1_000_000 / per_second))
+    };
+    Ok(Cpu { own: sum(11)?, children: sum(13)? })
+}
+
+/// Returns a figure of the memory of a process, `VmRSS` or `VmHWM`, in KiB.
+pub fn memory_kib(process: u32, figure: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = text.lines().find(|line| line.starts_with(figure))?;
     line.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// Returns the machine and how busy it is, for figures mean little without.
+pub fn machine() -> String {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let processors = read("/proc/cpuinfo");
+    let model = processors.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("unknown");
+    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
+    let load = read("/proc/loadavg").split_whitespace().take(3).collect::<Vec<_>>().join(" ");
+    format!("{cores} cores, {}; load average {load}", model.trim_start_matches([' ', '\t', ':']).trim())
+}
+
+/// Returns the smallest figure that so many of a hundred do not exceed.
+pub fn percentile<T: Copy + Ord>(figures: &[T], of_hundred: usize) -> Option<T> {
+    let mut sorted = figures.to_vec();
+    sorted.sort_unstable();
+    let rank = (sorted.len() * of_hundred).div_ceil(100).max(1);
+    sorted.get(rank - 1).copied()
 }
 
 /// Returns the median of some figures.
