@@ -275,6 +275,8 @@ impl Tab {
                 Whose::Gone => {}
             },
         }
+        // What a hand does shows that the page is back, as the browser may keep a page that was left.
+        self.page.is_left &= !says_nothing_later(&event.payload);
         if self.page.key.is_empty() {
             self.page.key.clone_from(&event.page_key);
         }

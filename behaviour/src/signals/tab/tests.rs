@@ -67,6 +67,14 @@ fn an_event_of_a_page_that_is_gone_says_nothing_about_the_next() {
 }
 
 #[test]
+fn a_page_that_came_back_can_be_left_again() {
+    let mut script = Script::observed();
+    script.leave(0).click(1000, "#buy").click(1100, "#buy");
+    script.page(1200, "/", PageView { caps: ALL_CAPS, ..PageView::default() }).click(1300, "#buy").click(1400, "#buy");
+    assert_eq!(rage_count(&script.rows_at(60_000)), 0, "two clicks on each of two pages");
+}
+
+#[test]
 fn a_page_without_a_view_is_a_page_of_which_nothing_is_known() {
     let mut script = Script::observed();
     script.click(0, "#buy").click(100, "#buy");
