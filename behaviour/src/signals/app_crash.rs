@@ -3,7 +3,7 @@
 //! Rule A: 70 % or more of the document's nodes vanish, and an error or a failed request (400 or above, or no answer) comes less
 //! than 2000 ms before or after. Rule B: the view is blank for 3 s or longer, with an error since 2000 ms before it went blank.
 //! Rule C, which is soft and worth less: the page's framework could not take over what the server rendered. Each page view
-//! gives one signal by A or B, and one by C.
+//! gives one signal by A or B, and one by C; where the error of C turns out to begin a crash, its signal is revised to that.
 //!
 //! Keeps: the last vanishing, the last error and the last failed request of the page.
 
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::SignalKind;
 use super::row::Draft;
-use super::scene::{Emit, Machine, Moment, Scene, Seen, Step};
+use super::scene::{Emit, Machine, Moment, Note, Scene, Seen, Step};
 use crate::event::payload::Payload;
 
 /// What speaks for a crash of the page that is shown.
@@ -21,7 +21,8 @@ pub struct AppCrash {
     error: Option<Cause>,
     failure: Option<Cause>,
     is_crashed: bool,
-    is_unhydrated: bool,
+    /// What was told by rule C.
+    unhydrated: Option<Draft>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,10 +45,15 @@ impl AppCrash {
 
     fn crash(&mut self, what: &Step, cause: &Cause, scene: &Scene<'_>, emit: &mut Emit<'_>) {
         let (first, second) = if what.at_us <= cause.step.at_us { (what, &cause.step) } else { (&cause.step, what) };
-        let mut draft = Draft::new(SignalKind::AppCrash, &scene.page.key, &first.this, first.time);
+        let begun = self.unhydrated.as_ref().filter(|soft| *soft.anchor() == first.this).cloned();
+        if begun.is_some() {
+            emit.notes.push(Note::Hard);
+        }
+        let new = || Draft::new(SignalKind::AppCrash, &scene.page.key, &first.this, first.time);
+        let mut draft = begun.unwrap_or_else(new);
         draft.add(&second.this, second.time);
         draft.cause_fp.clone_from(&cause.cause_fp);
-        draft.points = scene.settings.crash.points;
+        (draft.points, draft.hard) = (scene.settings.crash.points, true);
         self.is_crashed = true;
         emit.tell(&mut draft);
     }
@@ -63,11 +69,12 @@ impl AppCrash {
     }
 
     fn unhydrated(&mut self, seen: &Seen<'_>, error_fp: &str, scene: &Scene<'_>, emit: &mut Emit<'_>) {
-        if !std::mem::replace(&mut self.is_unhydrated, true) {
+        if self.unhydrated.is_none() {
             let mut draft = Draft::new(SignalKind::AppCrash, &scene.page.key, seen.this(), seen.time());
             draft.cause_fp = error_fp.to_owned();
             (draft.points, draft.hard) = (scene.settings.crash.hydration_points, false);
             emit.tell(&mut draft);
+            self.unhydrated = Some(draft);
         }
     }
 }
@@ -189,5 +196,14 @@ mod tests {
         };
         let rows = play(&[(0, unhydrated("h")), (10, unhydrated("i"))]);
         assert_eq!((rows.len(), rows[0].kind, rows[0].points, rows[0].hard), (1, SignalKind::AppCrash, 2, false));
+    }
+
+    #[test]
+    fn a_soft_signal_whose_error_begins_a_crash_is_revised() {
+        let unhydrated = Payload::Error(Box::new(Error { hydration: true, ..Error::default() }));
+        let rows = play(&[(0, unhydrated), (100, GONE)]);
+        let told: Vec<_> = rows.iter().map(|row| (row.rev, row.points, row.hard)).collect();
+        assert_eq!(told, [(0, 2, false), (1, 8, true)]);
+        assert_eq!(rows[0].signal_id, rows[1].signal_id);
     }
 }

@@ -167,6 +167,8 @@ impl NetworkErrors {
         if self.any.span_us(count).is_some_and(|span| settings.any_window.holds(span)) {
             self.any_draft = Growing::begin(&self.any, count, failure, scene, emit);
             self.any.clear();
+            // What was told is told once: three of one endpoint are counted anew.
+            self.endpoints.iter_mut().for_each(|endpoint| endpoint.failures.clear());
         }
     }
 }
@@ -308,6 +310,14 @@ mod tests {
         assert_eq!(rows(&of(404)), [], "missing things count only if one is missed again");
         assert_eq!(rows(&of(200)), []);
         assert_eq!(rows(&of(500)[..4]), []);
+    }
+
+    #[test]
+    fn what_one_signal_rests_on_begins_no_other() {
+        let five = [(0, "a"), (100, "b"), (200, "c"), (300, "d"), (400, "e")].map(|(ms, fp)| (ms, fp, 500));
+        let more = [(5400, "a", 404), (10_800, "a", 404)];
+        let rows = rows(&[&five[..], &more[..]].concat());
+        assert_eq!(rows.iter().map(|row| (row.rev, row.count)).collect::<Vec<_>>(), [(0, 5)]);
     }
 
     #[test]
