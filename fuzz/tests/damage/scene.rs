@@ -151,7 +151,12 @@ impl Scene {
     }
 
     fn options(&self, workers: usize) -> RunOptions {
-        RunOptions { state: riverrun_state::Location::Folder(self.work().join("state")), workers, fresh: false, append: false }
+        RunOptions {
+            state: riverrun_state::Location::Folder(self.work().join("state")),
+            workers,
+            fresh: false,
+            append: false,
+        }
     }
 
     fn halt_half_way(&self, plan: &Plan) {
