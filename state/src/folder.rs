@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::StateError;
-use crate::log::LogReader;
+use crate::log::{LogReader, incarnation_mark};
 use crate::record::{Digest, written_now};
 use crate::store::{Created, Store};
 
@@ -260,7 +260,12 @@ impl Folder {
     fn replace(&self, next: JobFile) -> Result<JobFile, StateError> {
         let seed = seed_of(&next);
         let done = self.read().ok().flatten().is_some_and(|file| file.incarnation == next.incarnation);
+        let mark = incarnation_mark(&next.incarnation);
         if !done {
+            if self.store.local().is_none() {
+                // Before anything of its log is gone: who still runs the old incarnation learns of it at its next append.
+                self.store.create(&self.inside(&mark), Vec::new())?;
+            }
             self.delete(&["job.json".to_string()])?;
             for part in ["log", "floor", "state", "savepoints"] {
                 let listed = self.store.list(&self.inside(part))?;
@@ -268,7 +273,7 @@ impl Folder {
                 let paths: Vec<String> = listed
                     .iter()
                     .map(|object| object.path.strip_prefix(&prefix).unwrap_or(&object.path).to_string())
-                    .filter(|path| !path.starts_with(&seed))
+                    .filter(|path| !path.starts_with(&seed) && *path != mark)
                     .collect();
                 self.delete(&paths)?;
             }

@@ -25,6 +25,8 @@ pub struct LogReader {
     folder: String,
     /// What the first record is chained to.
     root: Digest,
+    /// Whose log it is.
+    incarnation: String,
 }
 
 /// Where a log ends.
@@ -39,7 +41,12 @@ pub struct Bounds {
 impl LogReader {
     /// Returns the reader of the log in `folder` of the incarnation `incarnation`.
     pub fn new(store: Arc<Store>, folder: &str, incarnation: &str) -> LogReader {
-        LogReader { store, folder: folder.to_string(), root: Digest(xxh3_64(incarnation.as_bytes())) }
+        LogReader {
+            store,
+            folder: folder.to_string(),
+            root: Digest(xxh3_64(incarnation.as_bytes())),
+            incarnation: incarnation.to_string(),
+        }
     }
 
     /// Returns where the log begins and ends now.
@@ -60,6 +67,14 @@ impl LogReader {
     pub fn floor(&self) -> Result<u64, StateError> {
         let names = self.store.list(&format!("{}/floor", self.folder))?;
         Ok(names.iter().filter_map(|listed| number_of(&listed.name)).max().unwrap_or(0))
+    }
+
+    /// Returns the floor, and the incarnation that was put in the place of this one, if a mark says so.
+    fn floor_and_successor(&self) -> Result<(u64, Option<String>), StateError> {
+        let names = self.store.list(&format!("{}/floor", self.folder))?;
+        let floor = names.iter().filter_map(|listed| number_of(&listed.name)).max().unwrap_or(0);
+        let marks = names.iter().filter_map(|listed| listed.name.strip_prefix(INCARNATION));
+        Ok((floor, marks.map(str::to_owned).find(|incarnation| *incarnation != self.incarnation)))
     }
 
     /// Returns the number of the oldest checkpoint record whose files are kept; 0 if all are.
@@ -155,6 +170,15 @@ impl LogReader {
     pub fn path(&self, seq: u64) -> String {
         format!("{}/log/{seq:020}.json", self.folder)
     }
+}
+
+/// Begins the name of the mark of an incarnation that was put in the place of another.
+const INCARNATION: &str = "incarnation.";
+
+/// Returns where, in the job's folder, it is marked that `incarnation` was put in the place of another, where there are no locks.
+/// It lies beside the floor, which is looked at after every append.
+pub fn incarnation_mark(incarnation: &str) -> String {
+    format!("floor/{INCARNATION}{incarnation}")
 }
 
 /// Ends the names of marks of the oldest checkpoint that has its files.
@@ -309,7 +333,14 @@ impl Log {
             return Ok(Appended::Taken(theirs));
         }
         reach(after);
-        let floor = self.reader.floor()?;
+        let (floor, successor) = self.reader.floor_and_successor()?;
+        if let Some(successor) = successor {
+            // It would stand in the way of the log that is there now.
+            self.reader.store.delete(&self.reader.path(seq))?;
+            let fenced = format!("the job was begun anew (incarnation {successor}) while this process was running it");
+            self.lost_to = Some(fenced.clone());
+            return Err(StateError::Fenced(fenced));
+        }
         if floor >= seq {
             return Err(StateError::Fenced(format!(
                 "records up to {floor} were collected while this process was paused before record {seq}: a newer generation runs the job"

@@ -301,3 +301,39 @@ fn a_start_overtakes_a_process_that_commits_all_the_time() {
     let (recovery, _) = second.recover(&[]).unwrap();
     assert_eq!(ticks_of(&recovery), (1..tick).collect::<Vec<_>>(), "everything that was appended before counts");
 }
+
+/// Without locks nobody keeps a job from being begun anew while it runs.
+#[test]
+fn who_runs_a_job_that_is_begun_anew_ends_and_leaves_nothing_behind() {
+    let objects: Arc<dyn object_store::ObjectStore> = Arc::new(object_store::memory::InMemory::new());
+    let store = || Store::over(objects.clone(), None);
+    let begin = |begin| {
+        let mut started = JobState::open(store(), JobSpec { begin, ..spec() }).unwrap().start().unwrap();
+        if started.inputs().is_none() {
+            started.append_inputs(inputs()).unwrap();
+        }
+        started.recover(&[]).unwrap()
+    };
+    let (_, mut old) = begin(Begin::Continue);
+    for tick in 1..=20 {
+        old.journal.append_ticks(&[entry(tick, 0)]).unwrap();
+    }
+    let (_, mut new) = begin(Begin::Fresh);
+    new.journal.append_ticks(&[entry(1, 0)]).unwrap();
+    let log = || store().list("jobs/j/log").unwrap().len();
+    assert_eq!(log(), 3, "generation, inputs, a tick");
+    for _ in 0..2 {
+        let error = old.journal.append_ticks(&[entry(21, 0)]).unwrap_err();
+        assert!(error.to_string().contains("begun anew"), "{error}");
+    }
+    assert_eq!(log(), 3, "its record is gone");
+    for tick in 2..=30 {
+        new.journal.append_ticks(&[entry(tick, 0)]).unwrap();
+    }
+    let (recovery, _) = begin(Begin::Continue);
+    assert_eq!(ticks_of(&recovery), (1..=30).collect::<Vec<_>>());
+    // And once more: the mark of the incarnation before does not fence the next one.
+    let (_, mut next) = begin(Begin::Fresh);
+    next.journal.append_ticks(&[entry(1, 0)]).unwrap();
+    assert!(new.journal.append_ticks(&[entry(31, 0)]).is_err());
+}
