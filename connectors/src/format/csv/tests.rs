@@ -109,7 +109,8 @@ fn columns_of_one_field_share_it_without_a_header_too() {
     let schema = Arc::new(schema(&["price: decimal(12,2)", "amount: float64 @ price", "n: int64"]));
     let spec = FormatSpec::Csv(CsvOptions { header: false, ..CsvOptions::default() });
     let decoded = decode(&mut *decoder(&spec, schema).unwrap()(), &["1.50,7", ",8", "2,9"]);
-    let row = |price: Option<&str>, amount: Option<f64>, n: u64| serde_json::json!({"price": price, "amount": amount, "n": n});
-    let rows = [row(Some("1.50"), Some(1.5), 7), row(None, None, 8), row(Some("2.00"), Some(2.0), 9)];
+    let row =
+        |price: Option<f64>, amount: Option<f64>, n: u64| serde_json::json!({"price": price, "amount": amount, "n": n});
+    let rows = [row(Some(1.5), Some(1.5), 7), row(None, None, 8), row(Some(2.0), Some(2.0), 9)];
     assert_eq!((values(&decoded), codes(&decoded)), (rows.to_vec(), Vec::<&str>::new()));
 }
