@@ -86,8 +86,6 @@ impl SplitReader for FakeReader {
         self.position += rows;
         let mut inner = self.world.lock();
         inner.event(&self.key.0, self.position);
-        let furthest = inner.read.entry(self.key.clone()).or_default();
-        *furthest = self.position.max(*furthest);
         let records = Records { bytes: Arc::new(bytes), ranges, numbering: Numbering::Ordinal };
         Ok(Some(Chunk { from, to: self.position, payload: Payload::Records(records) }))
     }

@@ -99,12 +99,21 @@ impl FakeStore {
             Body::Ticks(ticks) => {
                 for entry in ticks.entries {
                     let tick = entry.record.tick;
+                    for mark in &entry.record.splits {
+                        let Some(split) = inner.splits.get(&mark.split).cloned() else { continue };
+                        let furthest = inner.read.entry(split).or_default();
+                        *furthest = mark.to.max(*furthest);
+                    }
                     if inner.journal.insert(tick, entry.clone()).is_some_and(|known| known != entry) {
                         inner.wrong(format!("tick {tick} was made final twice, and not alike"));
                     }
                 }
             }
-            Body::Inputs(inputs) => inner.begun = inputs.now,
+            Body::Inputs(inputs) => {
+                inner.begun = inputs.now;
+                inner.splits =
+                    inputs.splits.into_iter().map(|split| (split.id, (split.source, split.spec.name))).collect();
+            }
             _ => {}
         }
     }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use riverrun_dataflow::engine::Control;
 use riverrun_dataflow::journal::JournalEntry;
 use riverrun_dataflow::sink::Token;
+use riverrun_dataflow::source::SplitId;
 use riverrun_dataflow::tick::Tick;
 
 /// A small generator: the same numbers for the same seed, on every machine.
@@ -86,7 +87,9 @@ pub struct Inner {
     pub journal: BTreeMap<Tick, JournalEntry>,
     /// The clock when the input was resolved.
     pub begun: i64,
-    /// How far each split was ever read.
+    /// The source and the name of each split, by number.
+    pub splits: BTreeMap<SplitId, (String, String)>,
+    /// How far each split was read in ticks that are final. What was read beyond that and forgotten by a crash was promised to nobody.
     pub read: BTreeMap<(String, String), u64>,
     /// Objects that were promised and are not there yet.
     pub delayed: Vec<(String, Vec<u8>)>,
@@ -117,6 +120,7 @@ impl World {
             lanes: BTreeMap::new(),
             journal: BTreeMap::new(),
             begun: i64::MIN,
+            splits: BTreeMap::new(),
             read: BTreeMap::new(),
             delayed: Vec::new(),
             crashes: 0,
