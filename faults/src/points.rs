@@ -24,6 +24,8 @@ use crate::{Setup, Tried};
 const VARIABLE: &str = "RIVERRUN_FAIL_POINT";
 /// Rows of a run: enough for some commits and checkpoints of a debug build.
 const ROWS: usize = 3000;
+/// Rows of a run that comes to a collection: enough for more checkpoints than are kept.
+const ROWS_MANY: usize = 5 * ROWS;
 /// The signal of a process that ended at a point.
 const ABORTED: i32 = 6;
 
@@ -65,8 +67,11 @@ pub fn at_each_point(setup: &Setup, times: u64) -> Tried<Report> {
         return Ok(report);
     }
     let mut dice = Dice::new(setup.seed ^ 4);
-    let calms = [Input::Files, Input::Ended].map(|input| Calm::run(setup, input, BUSY, dice.roll(), USUAL, ROWS));
-    let calms = calms.into_iter().collect::<Tried<Vec<_>>>()?;
+    let mut calms = |rows: usize| {
+        let calms = [Input::Files, Input::Ended].map(|input| Calm::run(setup, input, BUSY, dice.roll(), USUAL, rows));
+        calms.into_iter().collect::<Tried<Vec<_>>>()
+    };
+    let (few, many) = (calms(ROWS)?, calms(ROWS_MANY)?);
     let left_out = |site: &&String| before(site) == Before::LongAgo && clocks::library().is_none();
     for site in sites.iter().filter(left_out) {
         report.notes.push(format!("{site} is left out: it needs libfaketime"));
@@ -83,7 +88,8 @@ pub fn at_each_point(setup: &Setup, times: u64) -> Tried<Report> {
         for _ in 0..AT_ONCE {
             scope.spawn(|| {
                 while let Some((site, visit, seed)) = visits.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let one = one(setup, &calms, site, *visit, *seed);
+                    let calms = if before(site) == Before::LongAgo { &many } else { &few };
+                    let one = one(setup, calms, site, *visit, *seed);
                     let mut all = all.lock().expect("no one panics with it");
                     match (&mut *all, one) {
                         (Ok(report), Ok(part)) => report.add(part),

@@ -113,7 +113,9 @@ fn files_of_a_checkpoint_go_up_at_once() {
     let store = cloud.store("c");
     cloud.network.becomes(Weather { delay_ms_min: 200, delay_ms_max: 200, ..Weather::default() });
     store.put_all((0..20).map(|file| (format!("f{file}"), vec![file; 1000])).collect()).unwrap();
-    assert!((4..=WRITES_AT_ONCE as u64).contains(&cloud.network.at_once()), "{} at once", cloud.network.at_once());
+    // The request before them may still be on its way out of the network.
+    let at_once = cloud.network.at_once();
+    assert!((4..=WRITES_AT_ONCE as u64 + 1).contains(&at_once), "{at_once} at once");
     cloud.network.becomes(Weather::default());
     assert_eq!(store.list("").unwrap().len(), 20);
     assert_eq!(store.get("f19").unwrap().unwrap(), vec![19; 1000]);
