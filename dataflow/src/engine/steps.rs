@@ -154,14 +154,7 @@ fn input_watermark(node: &StepNode, watermarks: &[EventTime]) -> EventTime {
     ways.min().unwrap_or(EventTime::MAX)
 }
 
-type Writer = Background<FrozenPart, WrittenPart>;
-
-/// What became of a frozen part.
-struct WrittenPart {
-    files: Result<Vec<StateFile>, JournalError>,
-    /// CPU time of writing it.
-    cpu_micros: u64,
-}
+type Writer = Background<FrozenPart, Result<Vec<StateFile>, JournalError>>;
 
 /// What writes the checkpoint of a step, and the capabilities that keep the checkpoint open until that is done.
 struct Freezer {
@@ -203,10 +196,10 @@ impl Freezer {
     /// Announces what has been written.
     fn poll(&mut self) -> Result<(), EngineError> {
         let Some(writer) = &self.writer else { return Ok(()) };
-        while let Some(part) = writer.reply().map_err(|_| EngineError::Panic("checkpoint writer".into()))? {
-            let (at, frozen_in) = self.open.pop_front().expect("every answer was asked for");
-            let files = part.files.map_err(EngineError::Journal)?;
-            self.parts.activate().session(&at).give(Part { files, cpu_micros: frozen_in + part.cpu_micros });
+        while let Some(files) = writer.reply().map_err(|_| EngineError::Panic("checkpoint writer".into()))? {
+            let (at, cpu_micros) = self.open.pop_front().expect("every answer was asked for");
+            let files = files.map_err(EngineError::Journal)?;
+            self.parts.activate().session(&at).give(Part { files, cpu_micros });
         }
         Ok(())
     }
@@ -381,12 +374,9 @@ fn start_writer(build: &Build<'_>, step: usize, address: Vec<usize>) -> Result<W
     let act: Arc<Act> = build.meter.act(ActKind::Write, step, build.worker);
     let activator = build.scope.worker().sync_activator_for(address);
     let state = build.state.clone();
-    let pace = build.control.pace().clone();
     let work = move |part| {
         let _writing = act.begin();
-        let begun = pace.cpu_micros();
-        let files = state.write(part);
-        WrittenPart { files, cpu_micros: pace.cpu_micros() - begun }
+        state.write(part)
     };
     // The dataflow may be gone by then, which is no news to anybody.
     let wake = move || {
