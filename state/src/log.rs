@@ -255,6 +255,8 @@ pub struct Log {
     failed: bool,
     /// To whom the race was lost.
     lost_to: Option<String>,
+    /// What the store could not do, if that is why: act, object and reason.
+    broken: Option<(&'static str, String, String)>,
 }
 
 /// What became of an attempt to append.
@@ -270,7 +272,7 @@ impl Log {
     /// Returns a log to be continued after record `last`, `None` if there is no record yet.
     pub fn after(reader: LogReader, writer: Writer, last: Option<&Record>) -> Log {
         let (seq, prev) = last.map_or((0, reader.root), |record| (record.header.seq, record.xxh3));
-        Log { reader, writer, last: seq, prev, failed: false, lost_to: None }
+        Log { reader, writer, last: seq, prev, failed: false, lost_to: None, broken: None }
     }
 
     /// Returns the log as it is read.
@@ -309,11 +311,26 @@ impl Log {
     /// Makes `body` the next record, unless another process was faster.
     pub fn try_append(&mut self, body: &Body) -> Result<Appended, StateError> {
         if self.failed {
-            let before = self.lost_to.clone();
-            let before = before.unwrap_or_else(|| "the log failed before; nothing more is written to it".into());
-            return Err(StateError::Fenced(before));
+            return Err(self.failed_before());
         }
         self.failed = true;
+        let appended = self.write(body);
+        if let Err(StateError::Storage { act, what, reason }) = &appended {
+            self.broken = Some((act, what.clone(), reason.clone()));
+        }
+        appended
+    }
+
+    /// Says again why nothing more is written: a store that failed is not a log that was lost.
+    fn failed_before(&self) -> StateError {
+        if let Some((act, what, reason)) = self.broken.clone() {
+            return StateError::Storage { act, what, reason };
+        }
+        let before = self.lost_to.clone();
+        StateError::Fenced(before.unwrap_or_else(|| "the log failed before; nothing more is written to it".into()))
+    }
+
+    fn write(&mut self, body: &Body) -> Result<Appended, StateError> {
         let seq = self.last + 1;
         let header = Header {
             v: body.kind().version(),
