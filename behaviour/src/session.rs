@@ -18,6 +18,6 @@ pub mod zone;
 #[cfg(test)]
 mod tests;
 
-pub use fold::{Class, Closed, Interval, Mark, Placed, Reason, Rules, Session, Sessions, Tally, session_id};
+pub use fold::{Closed, Interval, Mark, Placed, Reason, Rules, Session, Sessions, Tally, session_id};
 pub use live::{Change, Live, Moved, Output};
 pub use zone::Zone;

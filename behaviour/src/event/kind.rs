@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Whether an event shows a person at work.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Class {
     /// Starts and extends a session.
     Interaction,

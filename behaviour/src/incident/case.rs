@@ -14,8 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::points::{Assessment, Group, Scoring, Severity, assess, fingerprint};
-use super::signal::{Signal, SignalKind};
 use crate::identity::{Id, identity};
+use crate::signals::{Signal, SignalKind};
 
 /// The most signals of a session; those that arrive beyond it are not looked at, and counted.
 pub const SIGNALS_MAX: usize = 400;
@@ -369,7 +369,7 @@ impl Named {
         Self { incident_id, anchor: first, opened_at: None, told: None, told_at: i64::MIN }
     }
 
-    /// Tells the row if it is another than before. Says whether it is held back for now.
+    /// Tells the row if it is another than before. Says whether it is held back until enough time has passed since the last telling.
     fn tell(&mut self, mut row: IncidentRow, coalesce_ms: i64, now: i64, out: &mut Vec<Told>) -> bool {
         row.incident_id = self.incident_id;
         let Some(before) = &self.told else {

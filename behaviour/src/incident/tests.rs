@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use super::case::{Outcome, Owner, SIGNALS_MAX, Settings};
 use super::points::{Group, assess, fingerprint};
 use super::problem::MEMBERS_MAX;
-use super::signal::SignalKind as Kind;
 use super::*;
 use crate::identity::{Id, identity};
+use crate::signals::{Flags, Signal, SignalKind as Kind};
 
 const SECOND: i64 = 1_000;
 const MINUTE: i64 = 60 * SECOND;
@@ -25,8 +25,11 @@ fn signal(kind: Kind, points: u32, target: &str, page: &str, end: i64) -> Signal
         cause_fp: String::new(),
         start: end - 10,
         end,
+        count: 1,
+        flags: Flags::default(),
         points,
         hard,
+        evidence: Vec::new(),
     }
 }
 

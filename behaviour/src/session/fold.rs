@@ -10,16 +10,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::Zone;
+use crate::event::Class;
 use crate::identity::{Id, identity};
-
-/// Whether an event is a person's doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Class {
-    /// Starts a session, and prolongs it.
-    Interaction,
-    /// Attaches to an open session; never starts one, never prolongs it.
-    Passive,
-}
 
 /// What the fold looks at in one event.
 #[derive(Clone, Copy, Debug)]

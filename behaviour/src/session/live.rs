@@ -13,7 +13,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Class, Closed, Mark, Placed, Reason, Rules, Session, Sessions, Tally};
+use super::{Closed, Mark, Placed, Reason, Rules, Session, Sessions, Tally};
+use crate::event::Class;
 use crate::weight::Weight;
 
 /// The most events of one key that are kept to be folded again.

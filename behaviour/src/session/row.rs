@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::bots::{BotReason, BotSettings, BotWatch, Instant};
-use super::{Class, Interval, Mark, Reason, Session, Tally, session_id};
+use super::{Interval, Mark, Reason, Session, Tally, session_id};
+use crate::event::Class;
 use crate::identity::{Id, identity};
 
 /// The most order ids that are kept per visit, to count an order once that is told several times. Beyond them an order counts

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::row::{Act, Issue, Owner, SessionRow, Visit, VisitSettings, VisitTally, session_row};
 use super::*;
+use crate::event::Class;
 use crate::weight::Weight;
 
 const SECOND: i64 = 1_000;

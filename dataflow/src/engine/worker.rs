@@ -55,7 +55,7 @@ struct Running {
     exhausted: bool,
     meter: Arc<Meter>,
     laps: Laps,
-    /// The worker may not read for now.
+    /// The worker may not read until there is room again.
     withheld: bool,
 }
 
