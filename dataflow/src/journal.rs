@@ -62,7 +62,7 @@ pub struct CheckpointParts {
     pub balance: BTreeMap<String, Counts>,
     /// The tick was the last: the job is finished.
     pub finished: bool,
-    /// CPU time spent on freezing and writing, in microseconds.
+    /// CPU time of the pause in which the state was frozen, in microseconds; writing the files is not in it.
     pub cpu_micros: u64,
 }
 

@@ -71,7 +71,7 @@ pub struct Summary {
     pub upgraded_from: Option<String>,
     /// The tick was the job's last.
     pub finished: bool,
-    /// CPU time spent on it, in microseconds.
+    /// CPU time of its pause, in microseconds; writing the files is not in it.
     pub cpu_micros: u64,
     /// Files that a restart from it reads.
     pub files: usize,

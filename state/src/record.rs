@@ -186,7 +186,7 @@ pub struct Checkpoint {
     pub inputs: Option<InputsAt>,
     /// The tick was the job's last.
     pub finished: bool,
-    /// CPU time spent on freezing and writing, in microseconds.
+    /// CPU time of the pause in which the state was frozen, in microseconds; writing the files is not in it.
     pub cpu_micros: u64,
     /// Where the job stood before the first of `recent`.
     pub before: Timeline,

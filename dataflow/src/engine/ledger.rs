@@ -34,7 +34,7 @@ const COMMIT_BYTES: u64 = 4 * 1024 * 1024;
 /// An append is due once so many ticks wait for it. While one is under way no more than these, and those that are being read, are
 /// taken up: with a log that does not answer, reading stops.
 pub const APPEND_TICKS: usize = if cfg!(test) { 256 } else { 4096 };
-/// A checkpoint starts no sooner than this many times the CPU time of the last one after it.
+/// A checkpoint starts no sooner than this many times the CPU time of the last one's pause after it.
 const CHECKPOINT_SHARE: u32 = 20;
 
 enum Request {

@@ -45,7 +45,7 @@ pub enum Report {
 pub struct Part {
     /// The files.
     pub files: Vec<StateFile>,
-    /// CPU time of freezing and writing.
+    /// CPU time of freezing.
     pub cpu_micros: u64,
 }
 

@@ -203,7 +203,7 @@ static CHECKPOINT: Section = Section {
     fields: &[field(
         "every",
         Kind::Duration("10ms", "1d"),
-        "The least time between two checkpoints; the next also waits for 20 times the CPU time that the last one took.",
+        "The least time between two checkpoints; the next also waits for 20 times the CPU time of the last one's pause.",
     )
     .default("10s")],
 };
