@@ -357,12 +357,12 @@ impl Collector {
             }
         }
         found.extend(self.outdated(store.list(&self.folder.inside("floor"))?));
-        let ours = self.folder.inside(&format!("state/g{:06}/", self.generation));
+        let ours = self.folder.inside(&format!("state/g{:06}", self.generation));
         for part in ["log", "floor"] {
             store.discard_unfinished(&self.folder.inside(part), &|_| true)?;
         }
-        store.discard_unfinished(&self.folder.inside("state"), &|path| path < ours.as_str())?;
-        for file in store.list(&self.folder.inside("state"))?.into_iter().filter(|file| file.path < ours) {
+        store.discard_unfinished(&self.folder.inside("state"), &|path| is_before(path, &ours))?;
+        for file in store.list(&self.folder.inside("state"))?.into_iter().filter(|file| is_before(&file.path, &ours)) {
             let Some(path) = file.path.strip_prefix(&self.folder.inside("")) else { continue };
             if needed.pinned.contains(path) {
                 self.loose.insert(path.to_string());
@@ -374,6 +374,12 @@ impl Collector {
         self.doomed.extend(found.difference(&known).cloned());
         Ok(())
     }
+}
+
+/// Returns whether `path` is, or lies in, the folder of an earlier generation than that of `ours`. Our own folder is not: it is there,
+/// and empty, just before its first file is.
+fn is_before(path: &str, ours: &str) -> bool {
+    path.get(..ours.len()).is_some_and(|folder| folder < ours)
 }
 
 /// What must stay.

@@ -185,6 +185,17 @@ fn files_that_no_checkpoint_names_are_swept_by_a_later_generation() {
 }
 
 #[test]
+fn a_generation_s_own_folder_is_not_swept_away_under_its_first_file() {
+    let ours = "jobs/j/state/g000009";
+    for path in ["jobs/j/state/g000008", "jobs/j/state/g000008/c000000000001/w0000/s.t.base.parquet#1"] {
+        assert!(super::is_before(path, ours), "{path}");
+    }
+    for path in ["jobs/j/state/g000009", "jobs/j/state/g000009/c000000000001", "jobs/j/state/g000010", "jobs/j"] {
+        assert!(!super::is_before(path, ours), "{path}");
+    }
+}
+
+#[test]
 fn records_left_by_a_crash_below_the_floor_are_neither_read_nor_kept() {
     let mut job = Job::new();
     let mut running = job.running(NOTHING_YOUNG);
