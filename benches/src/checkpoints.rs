@@ -20,6 +20,7 @@ use crate::measure::machine;
 #[derive(Clone, Copy, Debug, Default)]
 struct Sum {
     checkpoints: u64,
+    pause_micros: u64,
     cpu_micros: u64,
     /// Rows that changed, and the bytes that say so.
     changed: u64,
@@ -36,9 +37,9 @@ struct Sum {
 pub fn checkpoints(arguments: &Arguments, scratch: &Path) -> anyhow::Result<()> {
     println!("checkpoints: {}", machine());
     println!(
-        "| workload | keys | checkpoints | changed rows/s | us per changed row | share of a core | share of the job | delta bytes per changed row | base bytes per delta byte | since the start | stored MB | files | record KB |"
+        "| workload | keys | checkpoints | changed rows/s | us of pause per changed row | us of CPU | since the start | share of a core | share of the job | delta bytes per changed row | base bytes per delta byte | since the start | stored MB | files | record KB |"
     );
-    println!("|---|---|---|---|---|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|");
     for workload in Workload::ALL {
         for keys in arguments.keys_or(&[1_000_000, 3_000_000, 10_000_000]) {
             let folder = scratch.join(format!("checkpoints-{}-{keys}", workload.name()));
@@ -100,6 +101,7 @@ fn sum(job: &Live, from: u64, to: u64) -> anyhow::Result<Sum> {
         let record = std::fs::read(log.join(format!("{seq:020}.json")))?;
         let body: Value = serde_json::from_slice(&record)?;
         sum.checkpoints += 1;
+        sum.pause_micros += number(&summary["pause_micros"])?;
         sum.cpu_micros += number(&summary["cpu_micros"])?;
         sum.record_bytes += record.len() as u64;
         (sum.files, sum.stored_bytes) = (number(&summary["files"])?, number(&summary["bytes"])?);
@@ -125,12 +127,14 @@ fn print(arguments: &Arguments, plan: Plan, within: &Sum, all: &Sum, cpu: Durati
     let seconds = arguments.seconds as f64;
     let cost = within.cpu_micros as f64 / 1e6;
     println!(
-        "| {} | {} | {} | {:.0} | {:.2} | {:.1} % | {:.1} % | {:.1} | {:.2} | {:.2} | {:.0} | {} | {:.1} |",
+        "| {} | {} | {} | {:.0} | {:.2} | {:.2} | {:.2} | {:.1} % | {:.1} % | {:.1} | {:.2} | {:.2} | {:.0} | {} | {:.1} |",
         plan.workload.name(),
         plan.keys,
         within.checkpoints,
         within.changed as f64 / seconds,
+        per(within.pause_micros, within.changed),
         per(within.cpu_micros, within.changed),
+        per(all.cpu_micros, all.changed),
         100.0 * cost / seconds,
         100.0 * cost / cpu.as_secs_f64().max(1e-6),
         per(within.delta_bytes, within.changed),

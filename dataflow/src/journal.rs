@@ -3,6 +3,7 @@
 //! Implemented one floor up. The engine calls these from threads of their own, so both may block.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 use arrow::record_batch::RecordBatch;
 use serde::{Deserialize, Serialize};
@@ -62,7 +63,9 @@ pub struct CheckpointParts {
     pub balance: BTreeMap<String, Counts>,
     /// The tick was the last: the job is finished.
     pub finished: bool,
-    /// CPU time of the pause in which the state was frozen, in microseconds; writing the files is not in it.
+    /// CPU time of the pause in which the state was frozen, all workers together, in microseconds.
+    pub pause_micros: u64,
+    /// CPU time of the pause and of writing the files beside the job, in microseconds.
     pub cpu_micros: u64,
 }
 
@@ -119,6 +122,9 @@ pub struct StateFile {
     pub xxh3: u64,
 }
 
+/// Takes rows that were read.
+pub type TakeRows<'a> = dyn FnMut(RecordBatch) -> ControlFlow<()> + 'a;
+
 /// Where checkpoints are written and read. Shared by all workers.
 pub trait StateStore: Send + Sync {
     /// Returns the shards, among those of `worker`, of each of `tables` that the next checkpoint should write in full.
@@ -127,8 +133,16 @@ pub trait StateStore: Send + Sync {
     /// Writes the frozen tables of a step (parallel to `tables`; `rebased` as returned by `rebase`). Returns the files.
     fn write(&self, part: FrozenPart) -> Result<Vec<StateFile>, JournalError>;
 
-    /// Returns the rows of a table to be restored by `worker`, oldest first: a base of each shard, then the deltas after it.
-    fn read(&self, step: &str, table: &str, worker: usize, workers: usize) -> Result<Vec<RecordBatch>, JournalError>;
+    /// Hands the rows of a table that `worker` restores to `take`, oldest first: a base of each shard, then the deltas after it. No more
+    /// of them are in memory than one file has; a break stops the reading.
+    fn read(
+        &self,
+        step: &str,
+        table: &str,
+        worker: usize,
+        workers: usize,
+        take: &mut TakeRows<'_>,
+    ) -> Result<(), JournalError>;
 }
 
 /// What one worker froze of one step.

@@ -32,8 +32,9 @@ pub trait Operator {
     }
 
     /// Returns, per table, what a checkpoint must write: the rows changed since the last call, or all rows of the shards in
-    /// `rebase`. `rebase` is parallel to `tables()`.
-    fn freeze(&mut self, rebase: &[Vec<u16>]) -> Result<Vec<FrozenTable>, StepError>;
+    /// `rebase`. `rebase` is parallel to `tables()`. The job stands still meanwhile: what need not be done at once is left to
+    /// [`Frozen::gather`].
+    fn freeze(&mut self, rebase: &[Vec<u16>]) -> Result<Vec<Frozen>, StepError>;
 
     /// Returns how many rows each table has now, parallel to `tables()`; nothing if the operator does not count. Cheap: for metrics.
     fn sizes(&self) -> Vec<TableSize> {
@@ -75,6 +76,29 @@ pub struct FrozenTable {
     pub delta: Vec<RecordBatch>,
     /// All rows of the rebased shards.
     pub base: Vec<RecordBatch>,
+}
+
+/// The rows of a table as they were when it was frozen, to be gathered beside the job by whoever writes them.
+pub struct Frozen(Box<Gather>);
+
+type Gather = dyn FnOnce() -> Result<FrozenTable, StepError> + Send;
+
+impl Frozen {
+    /// Returns rows that `gather` will make of what it holds, which nobody changes any more.
+    pub fn later(gather: impl FnOnce() -> Result<FrozenTable, StepError> + Send + 'static) -> Frozen {
+        Frozen(Box::new(gather))
+    }
+
+    /// Returns the rows.
+    pub fn gather(self) -> Result<FrozenTable, StepError> {
+        (self.0)()
+    }
+}
+
+impl From<FrozenTable> for Frozen {
+    fn from(rows: FrozenTable) -> Frozen {
+        Frozen::later(move || Ok(rows))
+    }
 }
 
 /// What a step gives.

@@ -29,7 +29,7 @@ use arrow::array::{AsArray, BooleanArray, RecordBatch};
 use arrow::compute::{and, filter_record_batch, is_not_null, not};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use riverrun_dataflow::graph::ShardRange;
-use riverrun_dataflow::operator::{FrozenTable, Operator, Outputs, StepError, TableSize, TableSpec};
+use riverrun_dataflow::operator::{Frozen, Operator, Outputs, StepError, TableSize, TableSpec};
 use riverrun_dataflow::schema::{Hidden, hidden_of, visible_of, with_hidden};
 use riverrun_dataflow::time::micros_of;
 use riverrun_dataflow::{EventTime, StepTick};
@@ -241,11 +241,11 @@ impl Operator for AttributeState {
         sizes
     }
 
-    fn freeze(&mut self, rebase: &[Vec<u16>]) -> Result<Vec<FrozenTable>, StepError> {
+    fn freeze(&mut self, rebase: &[Vec<u16>]) -> Result<Vec<Frozen>, StepError> {
         let shards = |table: usize| rebase.get(table).map_or(&[][..], Vec::as_slice);
-        let mut frozen = vec![self.touches.rows.freeze(shards(0))?, self.pending.freeze(shards(1))?];
+        let mut frozen = vec![self.touches.rows.freeze(shards(0)), self.pending.freeze(shards(1))];
         if let Some(seen) = &mut self.seen {
-            frozen.push(seen.rows.freeze(shards(2))?);
+            frozen.push(seen.rows.freeze(shards(2)));
         }
         Ok(frozen)
     }

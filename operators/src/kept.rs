@@ -5,28 +5,30 @@
 //! a segment of which less than half is still kept is written anew, and so is a batch that would hold on to memory of rows
 //! it does not have. What is kept in memory is therefore at most about twice the rows themselves.
 //!
-//! Rows leave by rule, so a checkpoint writes what is new and no tombstones: [`KeptRows::freeze`] costs what was added
-//! since the last one (and for shards to be written in full, one look at each row's hash). After a restore, the owner
-//! frees by the same rule what had left before the checkpoint.
+//! Rows leave by rule, so a checkpoint writes what is new and no tombstones, and after a restore the owner frees by the same
+//! rule what had left before it. A kept row never changes: [`KeptRows::freeze`] only notes which rows a checkpoint is about, and
+//! whoever writes it copies them (see [`picked`]).
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, Int8Array, RecordBatch, RecordBatchOptions, StringArray, UInt16Array, new_null_array,
-};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, StringArray, new_null_array};
 use arrow::compute::interleave;
 use arrow::datatypes::{DataType, Field, Int8Type, Schema, SchemaRef, UInt16Type};
 use riverrun_dataflow::EventTime;
 use riverrun_dataflow::graph::ShardRange;
 use riverrun_dataflow::key::{Keys, shard_of, worker_of};
-use riverrun_dataflow::operator::{FrozenTable, STATE_COLUMNS, StepError};
+use riverrun_dataflow::operator::{Frozen, STATE_COLUMNS, StepError};
 use riverrun_dataflow::schema::Hidden;
 use riverrun_dataflow::time::micros_of;
 
 use crate::order::{KeyOrder, OrderColumns};
+
+mod picked;
+
+use picked::{Picked, Rows};
 
 /// The number of a kept row, stable while it is kept; used again later.
 pub type Slot = u32;
@@ -116,24 +118,27 @@ const NOWHERE: Place = Place { segment: u32::MAX, row: u32::MAX };
 
 struct Segment {
     rows: RecordBatch,
-    keys: Keys,
+    /// Whoever writes a checkpoint holds on to them, too.
+    keys: Arc<Keys>,
     ids: Option<StringArray>,
     order: OrderColumns,
     /// No row takes more bytes than this, nested columns counted by their average.
     row_bytes: usize,
     /// The slot of each row; `NO_ROW` where the row is gone.
     slots: Vec<Slot>,
+    /// Which rows are not gone.
+    kept: Rows,
     live: usize,
 }
 
 impl Segment {
     fn of(rows: RecordBatch, layout: &Layout, slots: Vec<Slot>) -> Result<Segment, StepError> {
-        let keys = Keys::of(&rows, &layout.keys)?;
+        let keys = Arc::new(Keys::of(&rows, &layout.keys)?);
         let ids = layout.id.map(|i| rows.column(i).as_string::<i32>().clone());
         let order = layout.order.columns(&rows);
         let row_bytes = rows.columns().iter().map(widest).sum();
         let live = slots.len();
-        Ok(Segment { rows, keys, ids, order, row_bytes, slots, live })
+        Ok(Segment { rows, keys, ids, order, row_bytes, slots, kept: Rows::all(live), live })
     }
 }
 
@@ -230,6 +235,7 @@ impl KeptRows {
         let place = std::mem::replace(&mut self.places[slot as usize], NOWHERE);
         let segment = self.segments[place.segment as usize].as_mut().expect("a place names a segment that is there");
         segment.slots[place.row as usize] = NO_ROW;
+        segment.kept.remove(place.row);
         segment.live -= 1;
         self.live -= 1;
         self.ages.remove(segment.order.time(place.row as usize));
@@ -286,21 +292,19 @@ impl KeptRows {
     }
 
     /// Returns what a checkpoint must write: new rows, and all rows of the shards in `rebase`.
-    pub fn freeze(&mut self, rebase: &[u16]) -> Result<FrozenTable, StepError> {
-        let mut rebased = vec![false; usize::from(self.shards.shards)];
-        rebase.iter().for_each(|shard| rebased[usize::from(*shard)] = true);
-        let fresh = std::mem::take(&mut self.fresh);
-        let kept = fresh.into_iter().filter(|slot| self.places[*slot as usize] != NOWHERE);
-        let delta =
-            kept.map(|slot| (self.shard(slot), slot)).filter(|(shard, _)| !rebased[usize::from(*shard)]).collect();
-        let mut base = Vec::new();
-        if !rebase.is_empty() {
-            let slots = self.segments.iter().flatten().flat_map(|s| s.slots.iter().zip(&s.keys.hashes));
-            let live = slots.filter(|(slot, _)| **slot != NO_ROW);
-            base.extend(live.map(|(slot, hash)| (shard_of(*hash, self.shards.shards), *slot)));
-            base.retain(|(shard, _)| rebased[usize::from(*shard)]);
+    pub fn freeze(&mut self, rebase: &[u16]) -> Frozen {
+        let mut fresh: Vec<Option<Rows>> = vec![None; self.segments.len()];
+        for place in std::mem::take(&mut self.fresh).into_iter().map(|slot| self.places[slot as usize]) {
+            if let Some(Some(segment)) = self.segments.get(place.segment as usize) {
+                fresh[place.segment as usize].get_or_insert_with(|| Rows::none(segment.slots.len())).add(place.row);
+            }
         }
-        Ok(FrozenTable { delta: self.state_rows(delta)?, base: self.state_rows(base)? })
+        let pick = |segment: &Segment, rows| Picked::of(segment.rows.clone(), segment.keys.clone(), rows);
+        let segments = || self.segments.iter().zip(&fresh);
+        let delta = segments().filter_map(|(segment, rows)| Some(pick(segment.as_ref()?, rows.clone()?))).collect();
+        let all = self.segments.iter().flatten().filter(|_| !rebase.is_empty());
+        let base = all.map(|segment| pick(segment, segment.kept.clone())).collect();
+        picked::frozen(self.layout.state_schema(), self.shards.shards, rebase, delta, base)
     }
 
     /// Puts rows of a checkpoint back; returns their slots.
@@ -408,41 +412,6 @@ impl KeptRows {
             }
         }
         Ok(())
-    }
-
-    /// Returns the rows of the given slots as rows of a checkpoint, by shard.
-    fn state_rows(&self, mut slots: Vec<(u16, Slot)>) -> Result<Vec<RecordBatch>, StepError> {
-        slots.sort_unstable();
-        let schema = self.layout.state_schema();
-        let width = self.layout.schema.fields().len();
-        let batch = |chunk: &[(u16, Slot)]| -> Result<RecordBatch, StepError> {
-            let picks: Vec<Slot> = chunk.iter().map(|(_, slot)| *slot).collect();
-            let mut columns: Vec<ArrayRef> = vec![
-                Arc::new(chunk.iter().map(|(shard, _)| *shard).collect::<UInt16Array>()),
-                Arc::new(Int8Array::from(vec![1; chunk.len()])),
-            ];
-            columns.extend(self.gather(&picks, 0..width)?);
-            Ok(RecordBatch::try_new(schema.clone(), columns)?)
-        };
-        let mut batches = Vec::new();
-        let mut rest = slots.as_slice();
-        while !rest.is_empty() {
-            let (chunk, after) = rest.split_at(self.fitting(rest));
-            batches.push(batch(chunk)?);
-            rest = after;
-        }
-        Ok(batches)
-    }
-
-    /// Returns how many of the rows, at least one, fit into a batch.
-    fn fitting(&self, slots: &[(u16, Slot)]) -> usize {
-        let mut bytes = 0;
-        let mut fits = |(_, slot): &(u16, Slot)| {
-            bytes += self.row_bytes(*slot);
-            bytes <= BATCH_BYTES
-        };
-        let rows = slots.iter().take(BATCH_ROWS).position(|slot| !fits(slot));
-        rows.unwrap_or(slots.len().min(BATCH_ROWS)).max(1)
     }
 }
 

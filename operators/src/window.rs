@@ -30,7 +30,7 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit, 
 use riverrun_dataflow::EventTime;
 use riverrun_dataflow::graph::ShardRange;
 use riverrun_dataflow::key::is_key_type;
-use riverrun_dataflow::operator::{FrozenTable, Operator, Outputs, StepError, TableSize, TableSpec};
+use riverrun_dataflow::operator::{Frozen, Operator, Outputs, StepError, TableSize, TableSpec};
 use riverrun_dataflow::schema::{Hidden, with_hidden};
 use riverrun_dataflow::tick::StepTick;
 use riverrun_dataflow::time::micros_of;
@@ -195,8 +195,8 @@ impl Operator for WindowState {
         vec![TableSize { rows: self.groups() as u64, bytes: None }]
     }
 
-    fn freeze(&mut self, rebase: &[Vec<u16>]) -> Result<Vec<FrozenTable>, StepError> {
-        Ok(vec![self.freeze_groups(rebase.first().map_or(&[], Vec::as_slice))?])
+    fn freeze(&mut self, rebase: &[Vec<u16>]) -> Result<Vec<Frozen>, StepError> {
+        Ok(vec![self.freeze_groups(rebase.first().map_or(&[], Vec::as_slice))?.into()])
     }
 
     fn restore(&mut self, _: usize, rows: &RecordBatch) -> Result<(), StepError> {

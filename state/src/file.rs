@@ -1,6 +1,7 @@
 //! State files: Parquet, sorted by (shard, key), typed columns, no dictionaries, row groups that name their shards.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use arrow::array::{BooleanArray, RecordBatch};
@@ -15,7 +16,7 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::statistics::Statistics;
 use parquet::schema::types::ColumnPath;
 use riverrun_dataflow::ipc::{PARQUET_NOTE, check_schema_note};
-use riverrun_dataflow::journal::{FileKind, StateFile};
+use riverrun_dataflow::journal::{FileKind, StateFile, TakeRows};
 use riverrun_dataflow::operator::STATE_COLUMNS;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -107,25 +108,36 @@ fn checked(folder: &Folder, file: &StateFile, bytes: Option<Bytes>) -> Result<By
     Ok(bytes)
 }
 
-/// Returns the rows in `bytes` of the shards for which `wanted` holds; row groups without any are not decoded.
-pub fn decode(bytes: Bytes, wanted: &dyn Fn(u16) -> bool) -> Result<Vec<RecordBatch>, String> {
+/// Hands the rows in `bytes` of the shards for which `wanted` holds to `take`, until it breaks; row groups without any are not
+/// decoded.
+pub fn decode(bytes: Bytes, wanted: &dyn Fn(u16) -> bool, take: &mut TakeRows<'_>) -> Result<ControlFlow<()>, String> {
     let builder = open(bytes)?;
     if !is_state_schema(builder.schema()) {
         return Err("its first columns are not `shard` and `op`".into());
     }
     let groups = wanted_groups(builder.metadata(), wanted);
     let reader = builder.with_row_groups(groups).with_batch_size(READ_ROWS).build().map_err(|e| e.to_string())?;
-    let mut found = Vec::new();
     for batch in reader {
-        let batch = batch.map_err(|e| e.to_string())?;
+        let mut batch = batch.map_err(|e| e.to_string())?;
         let keep: Vec<bool> = shards_of(&batch).values().iter().map(|shard| wanted(*shard)).collect();
-        if keep.iter().all(|keep| *keep) {
-            found.push(batch);
-        } else if keep.iter().any(|keep| *keep) {
-            found.push(filter_record_batch(&batch, &BooleanArray::from(keep)).map_err(|e| e.to_string())?);
+        if !keep.iter().all(|keep| *keep) {
+            batch = filter_record_batch(&batch, &BooleanArray::from(keep)).map_err(|e| e.to_string())?;
+        }
+        if batch.num_rows() > 0 && take(batch).is_break() {
+            return Ok(ControlFlow::Break(()));
         }
     }
-    found.retain(|batch| batch.num_rows() > 0);
+    Ok(ControlFlow::Continue(()))
+}
+
+/// Returns all rows in `bytes` of the shards for which `wanted` holds.
+pub fn decode_all(bytes: Bytes, wanted: &dyn Fn(u16) -> bool) -> Result<Vec<RecordBatch>, String> {
+    let mut found = Vec::new();
+    let all = decode(bytes, wanted, &mut |rows| {
+        found.push(rows);
+        ControlFlow::Continue(())
+    })?;
+    debug_assert!(all.is_continue(), "nothing stops the reading");
     Ok(found)
 }
 

@@ -71,7 +71,9 @@ pub struct Summary {
     pub upgraded_from: Option<String>,
     /// The tick was the job's last.
     pub finished: bool,
-    /// CPU time of its pause, in microseconds; writing the files is not in it.
+    /// CPU time of its pause, all workers together, in microseconds.
+    pub pause_micros: u64,
+    /// CPU time of the pause and of writing the files beside the job, in microseconds.
     pub cpu_micros: u64,
     /// Files that a restart from it reads.
     pub files: usize,
@@ -265,6 +267,7 @@ fn summary(header: &Header, checkpoint: &Checkpoint) -> Summary {
         at: header.at.clone(),
         upgraded_from: None,
         finished: checkpoint.finished,
+        pause_micros: checkpoint.pause_micros,
         cpu_micros: checkpoint.cpu_micros,
         files,
         bytes,

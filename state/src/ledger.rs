@@ -3,9 +3,11 @@
 //! A checkpoint writes what changed. The newest base of a shard and the deltas after it are its rows; everything older is
 //! superseded for that shard, and a file is live while any shard still needs it. A shard is rebased once its deltas weigh
 //! as much as its base, the worst first. What has been written as deltas pays for bases, byte for byte: over time at most twice
-//! the bytes of the deltas are written, whatever the size of the state. A checkpoint spends no more than twice its own deltas, so
-//! none pays for all, and what was put by while keys were new or deltas came in bursts is spent soon after. A restart decodes
-//! about twice the state at most. It may have to fetch more: a file is there as a whole until no shard needs it.
+//! the bytes of the deltas are written, whatever the size of the state. A checkpoint spends no more than twice its own deltas or a
+//! 64th of the state, so none pays for all, and what was put by while keys were new or deltas came in bursts is spent soon after.
+//! Nor does it spend less than that part of the state while more is due: to find the rows of some shards a step looks at all of
+//! its rows, which must not happen for a few of them. A restart decodes about twice the state at most. It may have to fetch more: a
+//! file is there as a whole until no shard needs it.
 //!
 //! Files of a checkpoint that was frozen but never published stay in order: the next deltas are relative to them.
 
@@ -18,6 +20,8 @@ use crate::record::{Checkpoint, FileEntry, TableFiles};
 
 /// Bytes that a checkpoint with small deltas may spend on bases, if they have been earned.
 const BUDGET_MIN: u64 = 1 << 20;
+/// The part of the state that is worth looking at all of it.
+const PARTS: f64 = 64.0;
 
 /// A table of a step.
 pub type TableKey = (String, String);
@@ -170,7 +174,8 @@ impl Ledger {
     fn plan(&mut self, tick: Tick) {
         let last = self.live.iter().filter(|file| file.tick == tick && file.kind == FileKind::Delta);
         let fresh = last.map(|file| file.bytes).sum::<u64>();
-        let budget = self.earned.min((2 * fresh).max(BUDGET_MIN) as f64);
+        let part = self.weights.values().flat_map(BTreeMap::values).map(|weight| weight.base).sum::<f64>() / PARTS;
+        let budget = self.earned.min(part.max((2 * fresh).max(BUDGET_MIN) as f64));
         let mut worst: Vec<(f64, f64, &TableKey, u16)> = Vec::new();
         for (key, weights) in &self.weights {
             let heavy = weights.iter().filter(|(_, weight)| weight.delta > 0.0 && weight.delta >= weight.base);
@@ -183,6 +188,9 @@ impl Ledger {
             // A shard that alone is beyond the budget of any checkpoint has its turn once it is earned.
             let alone = spent == 0.0 && bytes <= self.earned;
             if spent + bytes > budget && !alone {
+                if self.earned < part {
+                    self.due.clear();
+                }
                 break;
             }
             spent += bytes;

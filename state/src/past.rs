@@ -6,9 +6,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
 use bytes::Bytes;
-use riverrun_dataflow::journal::{FrozenPart, JournalEntry, JournalError, StateFile, StateStore};
+use riverrun_dataflow::journal::{FrozenPart, JournalEntry, JournalError, StateFile, StateStore, TakeRows};
 use riverrun_dataflow::tick::{Floor, Tick};
 
 use crate::error::StateError;
@@ -333,11 +332,18 @@ impl StateStore for Restorable {
         unreachable!("the state of `{}` is not written where no checkpoint is taken", part.step)
     }
 
-    fn read(&self, step: &str, table: &str, worker: usize, workers: usize) -> Result<Vec<RecordBatch>, JournalError> {
+    fn read(
+        &self,
+        step: &str,
+        table: &str,
+        worker: usize,
+        workers: usize,
+        take: &mut TakeRows<'_>,
+    ) -> Result<(), JournalError> {
         let each = |files: &[StateFile], take: &mut dyn FnMut(usize, Bytes) -> Result<(), StateError>| {
             files.iter().enumerate().try_for_each(|(at, file)| take(at, self.files[&file.path].clone()))
         };
-        read_table(self.ledger.needed(step, table), &each, self.shards, (worker, workers))
+        read_table(self.ledger.needed(step, table), &each, self.shards, (worker, workers), take)
     }
 }
 

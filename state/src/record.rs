@@ -186,7 +186,10 @@ pub struct Checkpoint {
     pub inputs: Option<InputsAt>,
     /// The tick was the job's last.
     pub finished: bool,
-    /// CPU time of the pause in which the state was frozen, in microseconds; writing the files is not in it.
+    /// CPU time of the pause in which the state was frozen, all workers together, in microseconds. Not in older records.
+    #[serde(default)]
+    pub pause_micros: u64,
+    /// CPU time of the pause and of writing the files beside the job, in microseconds. In older records the pause alone.
     pub cpu_micros: u64,
     /// Where the job stood before the first of `recent`.
     pub before: Timeline,
@@ -256,15 +259,16 @@ pub struct Upgrade {
 impl Checkpoint {
     /// Returns the checkpoint `parts`, of which `tables` are the live files.
     pub fn of(parts: CheckpointParts, tables: Vec<TableFiles>, after: u64, inputs: Option<InputsAt>) -> Checkpoint {
-        let CheckpointParts { tick, before, recent, files: _, tokens, balance, finished, cpu_micros } = parts;
-        Checkpoint { tick, after, inputs, finished, cpu_micros, before, recent, tokens, balance, tables }
+        let CheckpointParts { tick, before, recent, files: _, tokens, balance, finished, pause_micros, cpu_micros } =
+            parts;
+        Checkpoint { tick, after, inputs, finished, pause_micros, cpu_micros, before, recent, tokens, balance, tables }
     }
 
     /// Returns what the engine knew of it; `files` are all live files.
     pub fn into_parts(self) -> CheckpointParts {
         let files = self.files().collect();
-        let Checkpoint { tick, before, recent, tokens, balance, finished, cpu_micros, .. } = self;
-        CheckpointParts { tick, before, recent, files, tokens, balance, finished, cpu_micros }
+        let Checkpoint { tick, before, recent, tokens, balance, finished, pause_micros, cpu_micros, .. } = self;
+        CheckpointParts { tick, before, recent, files, tokens, balance, finished, pause_micros, cpu_micros }
     }
 
     /// Returns its live files, those of a table oldest first.

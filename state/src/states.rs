@@ -1,12 +1,13 @@
 //! The checkpoints of a job as its workers see them: rows go in when they are frozen, and come out after a restart.
 
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use arrow::array::RecordBatch;
 use bytes::Bytes;
 use riverrun_dataflow::fail_point::reach;
-use riverrun_dataflow::journal::{FileKind, FrozenPart, JournalError, StateFile, StateStore};
+use riverrun_dataflow::journal::{FileKind, FrozenPart, JournalError, StateFile, StateStore, TakeRows};
 use riverrun_dataflow::key::worker_of;
 use riverrun_dataflow::operator::TableSpec;
 use xxhash_rust::xxh3::xxh3_64;
@@ -157,9 +158,16 @@ impl StateStore for States {
         Ok(files.into_iter().map(enter).collect())
     }
 
-    fn read(&self, step: &str, table: &str, worker: usize, workers: usize) -> Result<Vec<RecordBatch>, JournalError> {
+    fn read(
+        &self,
+        step: &str,
+        table: &str,
+        worker: usize,
+        workers: usize,
+        take: &mut TakeRows<'_>,
+    ) -> Result<(), JournalError> {
         let needed = self.ledger.lock().needed(step, table);
-        read_table(needed, &|files, take| load_each(&self.folder, files, take), self.shards, (worker, workers))
+        read_table(needed, &|files, take| load_each(&self.folder, files, take), self.shards, (worker, workers), take)
     }
 }
 
@@ -167,14 +175,15 @@ impl StateStore for States {
 pub type LoadEach<'a> =
     dyn Fn(&[StateFile], &mut dyn FnMut(usize, Bytes) -> Result<(), StateError>) -> Result<(), StateError> + 'a;
 
-/// Reads the rows of a table for one of the workers of a job with `shards` shards. `needed` are the table's files, oldest
-/// first, each with the shards for which it is needed.
+/// Hands the rows of a table that one of the workers of a job with `shards` shards restores to `take`. `needed` are the table's files,
+/// oldest first, each with the shards for which it is needed.
 pub fn read_table(
     needed: Vec<(StateFile, BTreeSet<u16>)>,
     load_each: &LoadEach,
     shards: u16,
     (worker, workers): (usize, usize),
-) -> Result<Vec<RecordBatch>, JournalError> {
+    take: &mut TakeRows<'_>,
+) -> Result<(), JournalError> {
     let (mut files, mut wanted) = (Vec::new(), Vec::new());
     for (file, mut shards_of_file) in needed {
         shards_of_file.retain(|shard| worker_of(*shard, shards, workers) == worker);
@@ -183,12 +192,13 @@ pub fn read_table(
             wanted.push(shards_of_file);
         }
     }
-    let mut found = Vec::new();
+    let mut stopped = ControlFlow::Continue(());
     load_each(&files, &mut |at, bytes| {
-        let rows = decode(bytes, &|shard| wanted[at].contains(&shard))
-            .map_err(|reason| StateError::damaged(format!("state file {}", files[at].path), reason))?;
-        found.extend(rows);
+        if stopped.is_continue() {
+            stopped = decode(bytes, &|shard| wanted[at].contains(&shard), take)
+                .map_err(|reason| StateError::damaged(format!("state file {}", files[at].path), reason))?;
+        }
         Ok(())
     })?;
-    Ok(found)
+    Ok(())
 }

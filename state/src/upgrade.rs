@@ -21,7 +21,7 @@ use riverrun_dataflow::tick::{Floor, Tick, Timeline};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::StateError;
-use crate::file::{Notes, decode, encode, load};
+use crate::file::{Notes, decode_all, encode, load};
 use crate::folder::{Folder, Holder, JobFile, Lock, Opened, SinkLanes, random_id};
 use crate::job::{ATTEMPTS, JobState};
 use crate::log::{Bounds, Log, LogReader, Writer};
@@ -277,6 +277,7 @@ impl Moving<'_> {
             after: seq,
             inputs: None,
             finished: false,
+            pause_micros: 0,
             cpu_micros: 0,
             before,
             recent: Vec::new(),
@@ -335,7 +336,7 @@ impl Moving<'_> {
         columns: &[Option<String>],
     ) -> Result<StateFile, StateError> {
         let damaged = |reason: String| StateError::damaged(format!("state file {}", file.path), reason);
-        let rows = decode(load(self.folder, file)?, &|_| true).map_err(damaged)?;
+        let rows = decode_all(load(self.folder, file)?, &|_| true).map_err(damaged)?;
         let adapted = rows.iter().map(|batch| adapt(batch, table, columns));
         let adapted = adapted.collect::<Result<Vec<_>, _>>().map_err(damaged)?;
         let sorted = Sorted::of(&adapted, table).map_err(damaged)?;

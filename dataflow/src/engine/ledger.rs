@@ -388,11 +388,19 @@ impl Appends {
 
 /// Checkpoints whose parts are being gathered.
 struct Publishing {
-    parts: BTreeMap<Tick, (Vec<StateFile>, u64)>,
+    parts: BTreeMap<Tick, Written>,
     /// By (sink, lane): how far it has come, its token, and whether the sink has tokens.
     lanes: BTreeMap<(u32, u32), (Tick, Option<Tick>, bool)>,
     under_way: Option<UnderWay>,
     meter: Arc<Meter>,
+}
+
+/// What all workers wrote for a checkpoint, and what it cost them.
+#[derive(Default)]
+struct Written {
+    files: Vec<StateFile>,
+    pause_micros: u64,
+    cpu_micros: u64,
 }
 
 /// A checkpoint whose record is being appended.
@@ -400,7 +408,7 @@ struct Publishing {
 struct UnderWay {
     tick: Tick,
     finished: bool,
-    cpu_micros: u64,
+    pause: Duration,
     files: usize,
     bytes: u64,
 }
@@ -440,10 +448,11 @@ pub fn checkpoints<'s>(
     builder.build(move |_| {
         move |frontiers| {
             parts.for_each(|time, parts| {
-                let (files, cpu) = publishing.parts.entry(*time.time()).or_default();
+                let written = publishing.parts.entry(*time.time()).or_default();
                 for part in parts.drain(..) {
-                    files.extend(part.files);
-                    *cpu += part.cpu_micros;
+                    written.files.extend(part.files);
+                    written.pause_micros += part.pause_micros;
+                    written.cpu_micros += part.cpu_micros;
                 }
             });
             covered.for_each(|_, news| {
@@ -494,7 +503,7 @@ impl Publishing {
     /// Goes on with the oldest open checkpoint. Returns true once the last one of a finished job is published.
     fn turn(&mut self, ledger: &mut Ledger, written: Tick, now: Instant) -> Result<bool, EngineError> {
         ledger.poll()?;
-        if let Some(UnderWay { tick, finished, cpu_micros, files, bytes }) = self.under_way
+        if let Some(UnderWay { tick, finished, pause, files, bytes }) = self.under_way
             && let Some(result) = ledger.checkpoints_done.pop_front()
         {
             result.map_err(EngineError::Journal)?;
@@ -502,7 +511,7 @@ impl Publishing {
             self.meter.checkpoint_published(tick, files, bytes);
             ledger.schedule.open -= 1;
             ledger.schedule.ended = now;
-            ledger.schedule.cost = Duration::from_micros(cpu_micros);
+            ledger.schedule.cost = pause;
             ledger.history.kept.remove(&tick);
             if finished {
                 return Ok(true);
@@ -513,13 +522,15 @@ impl Publishing {
             return Ok(false);
         }
         let Kept { before, recent, balance } = ledger.history.kept[&tick].clone();
-        let (files, cpu_micros) = self.parts.remove(&tick).unwrap_or_default();
+        let Written { files, pause_micros, cpu_micros } = self.parts.remove(&tick).unwrap_or_default();
         let finished = recent.last().is_some_and(|record| record.last);
         let (count, bytes) = (files.len(), files.iter().map(|file| file.bytes).sum());
         Checkpointed { tick, files: count, bytes }.log();
         let tokens = self.tokens();
-        self.under_way = Some(UnderWay { tick, finished, cpu_micros, files: count, bytes });
-        let parts = CheckpointParts { tick, before, recent, files, tokens, balance, finished, cpu_micros };
+        let pause = Duration::from_micros(pause_micros);
+        self.under_way = Some(UnderWay { tick, finished, pause, files: count, bytes });
+        let parts =
+            CheckpointParts { tick, before, recent, files, tokens, balance, finished, pause_micros, cpu_micros };
         ledger.request(Request::Checkpoint(Box::new(parts)));
         Ok(false)
     }

@@ -45,7 +45,9 @@ pub enum Report {
 pub struct Part {
     /// The files.
     pub files: Vec<StateFile>,
-    /// CPU time of freezing.
+    /// CPU time of the pause in which the state was frozen.
+    pub pause_micros: u64,
+    /// CPU time of the pause and of writing.
     pub cpu_micros: u64,
 }
 

@@ -1,6 +1,7 @@
 //! Steps on the dataflow: plumbing between streams and the contracts of [`crate::operator`].
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,8 +24,8 @@ use super::meter::{self, Meter, PartMeter};
 use crate::balance::Counts;
 use crate::batch::{Batch, SchemaId, register_schema};
 use crate::graph::{Graph, ShardRange, StepNode};
-use crate::journal::{FrozenPart, JournalError, StateFile, StateStore};
-use crate::operator::{Operator, Outputs, TableSize, TableSpec, Transform};
+use crate::journal::{FrozenPart, StateFile, StateStore};
+use crate::operator::{Frozen, Operator, Outputs, TableSize, TableSpec, Transform};
 use crate::tick::{Floor, StepTick, Tick, TickRecord};
 use crate::time::EventTime;
 
@@ -154,7 +155,20 @@ fn input_watermark(node: &StepNode, watermarks: &[EventTime]) -> EventTime {
     ways.min().unwrap_or(EventTime::MAX)
 }
 
-type Writer = Background<FrozenPart, Result<Vec<StateFile>, JournalError>>;
+type Writer = Background<Request, Result<Written, EngineError>>;
+
+/// The state of a step, frozen, to be written.
+struct Request {
+    tick: Tick,
+    frozen: Vec<Frozen>,
+    rebased: Vec<Vec<u16>>,
+}
+
+/// The files of a part of a checkpoint, and the CPU time of gathering and writing them.
+struct Written {
+    files: Vec<StateFile>,
+    cpu_micros: u64,
+}
 
 /// What writes the checkpoint of a step, and the capabilities that keep the checkpoint open until that is done.
 struct Freezer {
@@ -178,28 +192,21 @@ impl Freezer {
         let names: Vec<&'static str> = self.tables.iter().map(|table| table.name).collect();
         let rebased = self.state.rebase(name, &names, self.shards.worker, self.shards.workers);
         let frozen = operator.freeze(&rebased).map_err(|error| EngineError::Step { step: name.to_owned(), error })?;
-        let (tick, worker) = (*at.time(), self.shards.worker);
-        writer.request(FrozenPart {
-            tick,
-            step: name.to_owned(),
-            worker,
-            tables: self.tables.clone(),
-            frozen,
-            rebased,
-        });
+        writer.request(Request { tick: *at.time(), frozen, rebased });
         self.open.push_back((at, pace.cpu_micros() - begun));
         let took = pace.now().saturating_duration_since(from);
-        self.meter.frozen(self.step, worker, took, sizes_of(&self.tables, operator));
+        self.meter.frozen(self.step, self.shards.worker, took, sizes_of(&self.tables, operator));
         Ok(())
     }
 
     /// Announces what has been written.
     fn poll(&mut self) -> Result<(), EngineError> {
         let Some(writer) = &self.writer else { return Ok(()) };
-        while let Some(files) = writer.reply().map_err(|_| EngineError::Panic("checkpoint writer".into()))? {
-            let (at, cpu_micros) = self.open.pop_front().expect("every answer was asked for");
-            let files = files.map_err(EngineError::Journal)?;
-            self.parts.activate().session(&at).give(Part { files, cpu_micros });
+        while let Some(written) = writer.reply().map_err(|_| EngineError::Panic("checkpoint writer".into()))? {
+            let (at, pause_micros) = self.open.pop_front().expect("every answer was asked for");
+            let Written { files, cpu_micros } = written?;
+            let cpu_micros = pause_micros + cpu_micros;
+            self.parts.activate().session(&at).give(Part { files, pause_micros, cpu_micros });
         }
         Ok(())
     }
@@ -228,7 +235,7 @@ pub fn operator<'s>(
     streams.parts = Some(parts_stream);
     let writer = match tables.is_empty() {
         true => None,
-        false => Some(start_writer(build, step, builder.operator_info().address.to_vec())?),
+        false => Some(start_writer(build, step, &tables, builder.operator_info().address.to_vec())?),
     };
     let freezer = Freezer {
         control: build.control.clone(),
@@ -350,11 +357,21 @@ fn restore(
     let begun = build.control.pace().cpu_micros();
     let mut restored = 0;
     for (index, table) in tables.iter().enumerate() {
-        let batches =
-            build.state.read(&node.name, table.name, build.worker, build.workers).map_err(EngineError::Journal)?;
-        for rows in &batches {
+        let mut refused = None;
+        let mut take = |rows: RecordBatch| {
             restored += rows.num_rows() as u64;
-            operator.restore(index, rows).map_err(|error| EngineError::step(node, error))?;
+            match operator.restore(index, &rows) {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(error) => {
+                    refused = Some(error);
+                    ControlFlow::Break(())
+                }
+            }
+        };
+        let read = build.state.read(&node.name, table.name, build.worker, build.workers, &mut take);
+        read.map_err(EngineError::Journal)?;
+        if let Some(error) = refused {
+            return Err(EngineError::step(node, error));
         }
     }
     if !tables.is_empty() {
@@ -369,14 +386,25 @@ fn sizes_of(tables: &[TableSpec], operator: &dyn Operator) -> Vec<(&'static str,
     tables.iter().map(|table| table.name).zip(operator.sizes()).collect()
 }
 
-fn start_writer(build: &Build<'_>, step: usize, address: Vec<usize>) -> Result<Writer, EngineError> {
+fn start_writer(
+    build: &Build<'_>,
+    step: usize,
+    tables: &[TableSpec],
+    address: Vec<usize>,
+) -> Result<Writer, EngineError> {
     let node = &build.graph.steps[step];
     let act: Arc<Act> = build.meter.act(ActKind::Write, step, build.worker);
     let activator = build.scope.worker().sync_activator_for(address);
-    let state = build.state.clone();
-    let work = move |part| {
+    let (state, pace) = (build.state.clone(), build.control.pace().clone());
+    let (name, worker, tables) = (node.name.clone(), build.worker, tables.to_vec());
+    let work = move |Request { tick, frozen, rebased }| {
         let _writing = act.begin();
-        state.write(part)
+        let begun = pace.cpu_micros();
+        let frozen = frozen.into_iter().map(Frozen::gather).collect::<Result<_, _>>();
+        let frozen = frozen.map_err(|error| EngineError::Step { step: name.clone(), error })?;
+        let part = FrozenPart { tick, step: name.clone(), worker, tables: tables.clone(), frozen, rebased };
+        let files = state.write(part).map_err(EngineError::Journal)?;
+        Ok(Written { files, cpu_micros: pace.cpu_micros() - begun })
     };
     // The dataflow may be gone by then, which is no news to anybody.
     let wake = move || {

@@ -220,7 +220,7 @@ impl Operator for Number {
     fn tables(&self) -> Vec<TableSpec> {
         vec![TableSpec { name: "counts", schema: table_schema(), key_columns: 1 }]
     }
-    fn freeze(&mut self, _: &[Vec<u16>]) -> Result<Vec<FrozenTable>, StepError> {
+    fn freeze(&mut self, _: &[Vec<u16>]) -> Result<Vec<Frozen>, StepError> {
         let dirty = std::mem::take(&mut self.dirty);
         let counts = |key: &String| self.counts[key];
         let columns: Vec<ArrayRef> = vec![
@@ -230,7 +230,7 @@ impl Operator for Number {
             Arc::new(Int64Array::from_iter_values(dirty.iter().map(|key| counts(key).1))),
         ];
         let delta = vec![RecordBatch::try_new(table_schema(), columns).unwrap()];
-        Ok(vec![FrozenTable { delta, base: vec![] }])
+        Ok(vec![FrozenTable { delta, base: vec![] }.into()])
     }
     fn restore(&mut self, _: usize, rows: &RecordBatch) -> Result<(), StepError> {
         for i in 0..rows.num_rows() {
@@ -312,19 +312,27 @@ impl StateStore for Files {
         let kind = FileKind::Delta;
         Ok(vec![StateFile { path, step, table, kind, tick: part.tick, shards: vec![], rows: 0, bytes: 0, xxh3: 0 }])
     }
-    fn read(&self, _: &str, _: &str, worker: usize, workers: usize) -> Result<Vec<RecordBatch>, JournalError> {
+    fn read(
+        &self,
+        _: &str,
+        _: &str,
+        worker: usize,
+        workers: usize,
+        take: &mut TakeRows<'_>,
+    ) -> Result<(), JournalError> {
         let published = self.0.checkpoints.lock().unwrap();
         let files = self.0.files.lock().unwrap();
-        let mut rows = Vec::new();
         for batch in published.iter().flat_map(|c| &c.files).flat_map(|file| &files[&file.path]) {
             let own = |i: &u32| {
                 let shard = batch.column(0).as_primitive::<arrow::datatypes::UInt16Type>().value(*i as usize);
                 worker_of(shard, 16, workers) == worker
             };
             let own: Vec<u32> = (0..batch.num_rows() as u32).filter(own).collect();
-            rows.push(arrow::compute::take_record_batch(batch, &UInt32Array::from(own)).unwrap());
+            if take(arrow::compute::take_record_batch(batch, &UInt32Array::from(own)).unwrap()).is_break() {
+                break;
+            }
         }
-        Ok(rows)
+        Ok(())
     }
 }
 

@@ -118,8 +118,8 @@ impl WindowState {
         let mut frozen = FrozenTable::default();
         let mut rebased = vec![false; usize::from(self.shards)];
         rebase.iter().filter(|shard| **shard < self.shards).for_each(|shard| rebased[usize::from(*shard)] = true);
-        let is_rebased =
-            |state: &Self, slot: u32| rebased[usize::from(shard_of(state.groups.hash(slot), state.shards))];
+        let shards = self.shards;
+        let is_rebased = |hash: u64| rebased[usize::from(shard_of(hash, shards))];
         for rows in std::mem::take(&mut self.changes.deletes) {
             let shards = rows.column(0).as_primitive::<UInt16Type>().values();
             let others: BooleanArray = shards.iter().map(|shard| Some(!rebased[usize::from(*shard)])).collect();
@@ -127,13 +127,15 @@ impl WindowState {
             frozen.delta.extend(Some(others).filter(|rows| rows.num_rows() > 0));
         }
         let mut changed = self.changes.take_list();
-        changed.retain(|slot| !is_rebased(self, *slot));
+        changed.retain(|slot| !is_rebased(self.groups.hash(*slot)));
+        // In the order of memory, which the job waits for.
+        changed.sort_unstable();
         for part in changed.chunks(STATE_BATCH_ROWS) {
             frozen.delta.push(self.state_rows(part, UPSERT)?);
         }
         self.changes.store(&changed);
         if !rebase.is_empty() {
-            let all: Vec<u32> = self.groups.all().filter(|slot| is_rebased(self, *slot)).collect();
+            let all = self.groups.all(is_rebased);
             for part in all.chunks(STATE_BATCH_ROWS) {
                 frozen.base.push(self.state_rows(part, UPSERT)?);
             }

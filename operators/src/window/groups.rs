@@ -24,6 +24,8 @@ pub(super) struct Groups {
     keys: Vec<Box<dyn KeyColumn>>,
     /// Slots that are not in use.
     free: Vec<u32>,
+    /// By slot: it is in use.
+    used: Vec<bool>,
     // Kept for their memory: the rows that made a slot, and the slots they made.
     made_rows: Vec<u32>,
     made_slots: Vec<u32>,
@@ -53,6 +55,7 @@ impl Groups {
             starts: Vec::new(),
             keys: keys.iter().map(key_column).collect(),
             free: Vec::new(),
+            used: Vec::new(),
             made_rows: Vec::new(),
             made_slots: Vec::new(),
         }
@@ -81,9 +84,10 @@ impl Groups {
         self.keys.iter().map(|column| column.array(slots)).collect()
     }
 
-    /// Returns the slots in use, window by window.
-    pub(super) fn all(&self) -> impl Iterator<Item = u32> {
-        self.windows.values().flat_map(|table| table.iter().copied())
+    /// Returns the slots in use of which `wanted` wants the hash, in the order of memory.
+    pub(super) fn all(&self, wanted: impl Fn(u64) -> bool) -> Vec<u32> {
+        let used = (0..).zip(&self.hashes).zip(&self.used).filter(|(_, used)| **used);
+        used.filter(|((_, hash), _)| wanted(**hash)).map(|((slot, _), _)| slot).collect()
     }
 
     /// Reads the key columns of a batch, whose rows are then looked for.
@@ -127,7 +131,8 @@ impl Groups {
                 slots.push(match table.find(place(hash), |slot| hashes[*slot as usize] == hash) {
                     Some(slot) => *slot,
                     None => {
-                        let slot = new_slot(&mut self.free, &mut self.hashes, &mut self.starts, hash, start);
+                        let slot =
+                            new_slot(&mut self.free, &mut self.used, &mut self.hashes, &mut self.starts, hash, start);
                         table.insert_unique(place(hash), slot, |slot| place(self.hashes[*slot as usize]));
                         self.made_rows.push(*row);
                         self.made_slots.push(slot);
@@ -149,7 +154,7 @@ impl Groups {
         if let Some(slot) = found {
             return *slot;
         }
-        let slot = new_slot(&mut self.free, &mut self.hashes, &mut self.starts, hash, start);
+        let slot = new_slot(&mut self.free, &mut self.used, &mut self.hashes, &mut self.starts, hash, start);
         table.insert_unique(place(hash), slot, |slot| place(self.hashes[*slot as usize]));
         for column in &mut self.keys {
             column.grow(self.hashes.len());
@@ -188,18 +193,28 @@ impl Groups {
     /// Frees the slots of groups that were taken out.
     pub(super) fn release(&mut self, slots: &[u32]) {
         self.keys.iter_mut().for_each(|column| column.clear(slots));
+        slots.iter().for_each(|slot| self.used[*slot as usize] = false);
         self.free.extend_from_slice(slots);
     }
 }
 
-fn new_slot(free: &mut Vec<u32>, hashes: &mut Vec<u64>, starts: &mut Vec<i64>, hash: u64, start: i64) -> u32 {
+fn new_slot(
+    free: &mut Vec<u32>,
+    used: &mut Vec<bool>,
+    hashes: &mut Vec<u64>,
+    starts: &mut Vec<i64>,
+    hash: u64,
+    start: i64,
+) -> u32 {
     match free.pop() {
         Some(slot) => {
+            used[slot as usize] = true;
             hashes[slot as usize] = hash;
             starts[slot as usize] = start;
             slot
         }
         None => {
+            used.push(true);
             hashes.push(hash);
             starts.push(start);
             u32::try_from(hashes.len() - 1).expect("the bound on groups is below 2^32")

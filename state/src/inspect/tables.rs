@@ -22,7 +22,7 @@ use serde_json::{Map, Value};
 
 use super::Look;
 use crate::error::StateError;
-use crate::file::{About, decode, load};
+use crate::file::{About, decode_all, load};
 use crate::folder::Folder;
 use crate::ledger::Ledger;
 use crate::record::{Checkpoint, Record};
@@ -209,7 +209,7 @@ impl Tables {
                 continue;
             }
             let damaged = |reason| StateError::damaged(format!("state file {}", live.file.path), reason);
-            let batches = decode(load(&self.folder, &live.file)?, &wanted).map_err(damaged)?;
+            let batches = decode_all(load(&self.folder, &live.file)?, &wanted).map_err(damaged)?;
             for batch in batches {
                 let batch = still_kept(batch, from).map_err(damaged)?;
                 form.add(&batch, &mut contents).map_err(damaged)?;

@@ -11,7 +11,7 @@ use riverrun_dataflow::tick::Tick;
 use serde::Serialize;
 
 use crate::error::StateError;
-use crate::file::{About, decode, load};
+use crate::file::{About, decode_all, load};
 use crate::folder::Folder;
 use crate::inspect::Look;
 use crate::ledger::overlaps;
@@ -257,7 +257,7 @@ fn check_content(file: &StateFile, columns: &[String], bytes: Bytes) -> Result<u
     if found != columns {
         return Err(format!("it has the columns {found:?} instead of {columns:?}"));
     }
-    let batches = decode(bytes, &|_| true)?;
+    let batches = decode_all(bytes, &|_| true)?;
     let rows: u64 = batches.iter().map(|batch| batch.num_rows() as u64).sum();
     if rows != file.rows {
         return Err(format!("it has {rows} rows instead of {}", file.rows));

@@ -45,6 +45,7 @@ fn checkpoint(seq: u64, tick: Tick, after: u64, token: Tick) -> Record {
         after,
         inputs: None,
         finished: false,
+        pause_micros: 0,
         cpu_micros: 0,
         before: Timeline::default(),
         recent: vec![],

@@ -1,6 +1,7 @@
 //! A job with one table, run by hand against a plain map.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -70,6 +71,7 @@ pub fn parts(tick: Tick, files: Vec<StateFile>) -> CheckpointParts {
         tokens: tokens(tick),
         balance: BTreeMap::new(),
         finished: false,
+        pause_micros: 0,
         cpu_micros: 0,
     }
 }
@@ -154,11 +156,22 @@ impl Model {
     }
 }
 
+/// What one of `workers` workers restores of a step's table.
+pub fn read(states: &dyn StateStore, step: &str, worker: usize, workers: usize) -> Vec<RecordBatch> {
+    let mut batches = Vec::new();
+    let mut take = |rows| {
+        batches.push(rows);
+        ControlFlow::Continue(())
+    };
+    states.read(step, TABLE, worker, workers, &mut take).unwrap();
+    batches
+}
+
 /// What `workers` workers restore, in the order in which they are given it.
 pub fn restore(states: &dyn StateStore, workers: usize) -> Rows {
     let mut rows = Rows::new();
     for worker in 0..workers {
-        for batch in states.read("s", TABLE, worker, workers).unwrap() {
+        for batch in read(states, "s", worker, workers) {
             let shards = batch.column(0).as_primitive::<UInt16Type>();
             let owned = |shard: &u16| worker_of(*shard, SHARDS, workers) == worker;
             assert!(shards.values().iter().all(owned), "a worker gets its shards only");

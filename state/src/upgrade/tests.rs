@@ -12,7 +12,9 @@ use super::*;
 use crate::folder::JobSpec;
 use crate::inspect;
 use crate::tests::faulty::{Fault, Faulty};
-use crate::tests::model::{Rows, TABLE, entry, inputs, parts, restore, run, spec, start, store, table_spec, tokens};
+use crate::tests::model::{
+    Rows, TABLE, entry, inputs, parts, read, restore, run, spec, start, store, table_spec, tokens,
+};
 
 const STEP: &str = "s";
 
@@ -97,7 +99,7 @@ fn columns_are_taken_by_their_names() {
     open_changed(dir.path()).upgrade().unwrap().finish(next(9, true)).unwrap();
     let (_, parts_of) = open_changed(dir.path()).start().unwrap().recover(&on_lane_1(9)).unwrap();
     let mut rows = Rows::new();
-    for batch in parts_of.states.read(STEP, TABLE, 0, 1).unwrap() {
+    for batch in read(&*parts_of.states, STEP, 0, 1) {
         assert_eq!(batch.schema(), next(9, true).tables[0].table.schema);
         assert_eq!(batch.column_by_name("added").unwrap().null_count(), batch.num_rows());
         let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
@@ -190,7 +192,7 @@ fn a_crash_at_any_write_leaves_the_old_job_or_the_new_one_whole() {
             }
             let (recovery, parts_of) = open_changed(dir.path()).start().unwrap().recover(&on_lane_1(9)).unwrap();
             assert_eq!((recovery.checkpoint.unwrap().parts.tick, recovery.entries.len()), (9, 0));
-            assert!(!parts_of.states.read(STEP, TABLE, 0, 1).unwrap().is_empty());
+            assert!(!read(&*parts_of.states, STEP, 0, 1).is_empty());
         }
     }
     assert_eq!(seen.into_iter().collect::<Vec<_>>(), ["new, not told", "new, told", "old"]);

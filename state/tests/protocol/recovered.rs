@@ -117,6 +117,7 @@ fn real(record: Record) -> (u8, Body) {
                 inputs: None,
                 finished: false,
                 // Carries whether the files are there, to where they are verified.
+                pause_micros: 0,
                 cpu_micros: u64::from(files),
                 before: Timeline::start(1, 0),
                 recent: vec![],

@@ -38,7 +38,7 @@ impl Operator for Stuck {
     fn tables(&self) -> Vec<TableSpec> {
         self.0.tables()
     }
-    fn freeze(&mut self, rebase: &[Vec<u16>]) -> Result<Vec<FrozenTable>, StepError> {
+    fn freeze(&mut self, rebase: &[Vec<u16>]) -> Result<Vec<Frozen>, StepError> {
         self.0.freeze(rebase)
     }
     fn restore(&mut self, table: usize, rows: &RecordBatch) -> Result<(), StepError> {

@@ -89,6 +89,7 @@ impl Cluster {
                 })
                 .collect();
             for (table, frozen) in state.freeze(&rebase).unwrap().into_iter().enumerate() {
+                let frozen = frozen.gather().unwrap();
                 let files = store.tables.entry(table).or_default();
                 let whole =
                     |batches: Vec<RecordBatch>| arrow::compute::concat_batches(&schemas[table], &batches).unwrap();
@@ -162,6 +163,7 @@ fn a_checkpoint_writes_what_is_new_and_still_needed() {
     let written = |state: &mut AttributeState, shards: &[u16]| -> Vec<(usize, usize)> {
         let count = |batches: &[RecordBatch]| batches.iter().map(RecordBatch::num_rows).sum();
         let frozen = state.freeze(&vec![shards.to_vec(); 3]).unwrap();
+        let frozen: Vec<_> = frozen.into_iter().map(|table| table.gather().unwrap()).collect();
         frozen.iter().map(|table| (count(&table.delta), count(&table.base))).collect()
     };
     runner.step(&rows(0), &rows(0), 500);
@@ -182,7 +184,7 @@ fn stored_rows_that_cannot_be_this_workers_are_refused() {
     let setup = Setup::default();
     let mut runner = Runner::new(setup.clone());
     runner.step(&[row(10, "o")], &[row(10, "c")], 0);
-    let rows = runner.state.freeze(&[vec![], vec![]]).unwrap()[0].delta[0].clone();
+    let rows = runner.state.freeze(&[vec![], vec![]]).unwrap().remove(0).gather().unwrap().delta[0].clone();
     let refused = |range: ShardRange, table: usize, rows: &RecordBatch| {
         let error = setup.attribute().on(range).restore(table, rows).unwrap_err();
         assert!(matches!(error, StepError::State(_)), "{error}");

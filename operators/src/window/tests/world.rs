@@ -236,6 +236,7 @@ impl World {
         for state in &mut self.workers {
             let schema = state.tables()[0].schema.clone();
             for frozen in state.freeze(&[rebase.to_vec()]).unwrap() {
+                let frozen = frozen.gather().unwrap();
                 for rows in frozen.base.iter().chain(&frozen.delta) {
                     assert_eq!(rows.schema(), schema);
                     assert!(rows.num_rows() > 0);
@@ -245,7 +246,8 @@ impl World {
                 self.stored.extend(frozen.base.into_iter().chain(frozen.delta));
             }
             // Nothing changed since.
-            assert!(state.freeze(&[vec![]]).unwrap().iter().all(|f| f.delta.is_empty() && f.base.is_empty()));
+            let frozen = state.freeze(&[vec![]]).unwrap().into_iter().map(|f| f.gather().unwrap());
+            assert!(frozen.into_iter().all(|f| f.delta.is_empty() && f.base.is_empty()));
         }
     }
 
