@@ -182,7 +182,7 @@ impl KeptRows {
 
     /// Keeps all rows of a batch of the input's schema; returns their slots, in the batch's order.
     pub fn add(&mut self, batch: &RecordBatch) -> Result<Vec<Slot>, StepError> {
-        let slots = self.put(compact(batch.project(&self.layout.columns)?)?)?;
+        let slots = self.put(compact(batch.project(&self.layout.columns)?, 1)?)?;
         self.fresh.extend_from_slice(&slots);
         Ok(slots)
     }
@@ -322,7 +322,8 @@ impl KeptRows {
         let columns = rows.columns()[STATE_COLUMNS.len()..].to_vec();
         let rows = RecordBatch::try_new_with_options(self.layout.schema.clone(), columns, &options)
             .map_err(|error| StepError::State(error.to_string()))?;
-        let slots = self.put(compact(rows)?)?;
+        // Whoever decoded them took memory ahead, and here is all of the state at once.
+        let slots = self.put(compact(rows, 8)?)?;
         let ShardRange { worker, workers, shards } = self.shards;
         for (slot, stored) in slots.iter().zip(&stored) {
             let shard = self.shard(*slot);
@@ -450,12 +451,12 @@ fn widest(column: &ArrayRef) -> usize {
     }
 }
 
-/// Returns the same rows in memory of their own, if they hold on to more than twice of what they need.
-fn compact(rows: RecordBatch) -> Result<RecordBatch, StepError> {
+/// Returns the same rows in memory of their own, if they hold on to much more than they need: to more by `1 / part` of it.
+fn compact(rows: RecordBatch, part: usize) -> Result<RecordBatch, StepError> {
     let needed =
         rows.columns().iter().map(|column| column.to_data().get_slice_memory_size()).sum::<Result<usize, _>>()?;
     // A few hundred bytes per column are headers and padding, which copying does not save.
-    if rows.get_array_memory_size() <= 2 * needed + 512 * rows.num_columns() {
+    if rows.get_array_memory_size() <= needed + needed / part + 512 * rows.num_columns() {
         return Ok(rows);
     }
     let picks = (0..rows.num_rows()).map(|row| (0, row)).collect();

@@ -24,8 +24,8 @@ use crate::error::StateError;
 use crate::folder::Folder;
 use crate::rows::{GROUP_ROWS, Sorted, is_state_schema, shards_of};
 
-/// Rows in a batch that is read.
-const READ_ROWS: usize = 65_536;
+/// Rows in a batch that is read, of which each worker has one in memory besides what it keeps.
+const READ_ROWS: usize = 16_384;
 
 /// The note that says how many columns are the key.
 const KEY_COLUMNS: &str = "key_columns";

@@ -444,7 +444,7 @@ fn an_upgrade_ends_well_whichever_act_it_is_killed_before() {
         "log.generation.append:1",
         "log.generation.appended:1",
         "state.write:1",
-        "state.written:2",
+        "state.written:1",
         "log.upgrade.append:1",
         "log.upgrade.appended:1",
     ];

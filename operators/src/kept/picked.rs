@@ -24,7 +24,7 @@ impl Rows {
     /// All of `rows`.
     pub(super) fn all(rows: usize) -> Rows {
         let mut all = vec![u64::MAX; rows.div_ceil(64)];
-        if let Some(last) = all.last_mut().filter(|_| rows % 64 > 0) {
+        if let Some(last) = all.last_mut().filter(|_| !rows.is_multiple_of(64)) {
             *last = (1 << (rows % 64)) - 1;
         }
         Rows(all)
