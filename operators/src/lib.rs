@@ -2,13 +2,18 @@
 //!
 //! Read in this order: [`expression`] makes typed expressions of SQL text, [`select`] and [`union`] are the stateless
 //! steps, [`aggregate`] folds rows into typed accumulators, and [`window`] does so per key and span of event time. [`order`]
-//! says which of two rows comes first, [`kept`] keeps rows between ticks, [`attribute`] credits conversions to touches.
+//! says which of two rows comes first, [`kept`] keeps rows between ticks, [`attribute`] credits conversions to touches, [`keyed`]
+//! keeps a machine per key.
 
 pub mod aggregate;
 pub mod attribute;
 mod bad_row;
+mod changes;
 pub mod expression;
 pub mod kept;
+mod key_column;
+mod key_table;
+pub mod keyed;
 pub mod order;
 pub mod select;
 pub mod union;

@@ -15,7 +15,6 @@
 
 mod checkpoint;
 mod groups;
-mod keys;
 #[cfg(test)]
 mod tests;
 
@@ -37,8 +36,9 @@ use riverrun_dataflow::time::micros_of;
 
 use crate::aggregate::{Aggregate, Aggregates};
 use crate::bad_row::bad_row;
+use crate::changes::Changes;
 use crate::expression::{is_stream_type, type_name};
-use checkpoint::{Changes, state_schema};
+use checkpoint::state_schema;
 use groups::{Groups, Rows};
 
 /// Rows in a batch that the step gives.

@@ -9,7 +9,7 @@ use arrow::array::ArrayRef;
 use arrow::datatypes::DataType;
 use hashbrown::HashTable;
 
-use super::keys::{KeyColumn, key_column};
+use crate::key_column::{KeyColumn, key_column};
 
 /// Emptied tables that are kept for windows to come.
 const SPARE_TABLES_MAX: usize = 4;

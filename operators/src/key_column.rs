@@ -1,4 +1,6 @@
-//! The key columns of groups, by slot.
+//! The key columns of what a step keeps per key, by slot.
+
+use std::cmp::Ordering;
 
 use arrow::array::{Array, ArrayRef};
 use arrow::buffer::NullBuffer;
@@ -6,8 +8,8 @@ use arrow::datatypes::DataType;
 
 use crate::aggregate::Scalar;
 
-/// One key column of all groups.
-pub(super) trait KeyColumn {
+/// One key column of all slots.
+pub(crate) trait KeyColumn {
     /// Reads the column of a batch, for the calls that name a row of it.
     fn read(&mut self, column: &ArrayRef);
     /// Makes room for `slots` slots.
@@ -18,6 +20,8 @@ pub(super) trait KeyColumn {
     fn compare(&self, rows: &[u32], slots: &[u32], differ: &mut dyn FnMut(usize));
     /// Returns whether a row has the key of a slot.
     fn equals(&self, row: u32, slot: u32) -> bool;
+    /// Returns the order of the keys of two slots; null comes first.
+    fn order(&self, a: u32, b: u32) -> Ordering;
     /// Returns the keys of slots.
     fn array(&self, slots: &[u32]) -> ArrayRef;
     /// Forgets the keys of slots.
@@ -25,7 +29,7 @@ pub(super) trait KeyColumn {
 }
 
 /// Returns a column without slots for keys of this type.
-pub(super) fn key_column(data_type: &DataType) -> Box<dyn KeyColumn> {
+pub(crate) fn key_column(data_type: &DataType) -> Box<dyn KeyColumn> {
     match data_type {
         DataType::Utf8 => Box::new(Column::<Box<str>>::new(data_type)),
         DataType::Float64 => Box::new(Column::<f64>::new(data_type)),
@@ -86,6 +90,13 @@ impl<T: Scalar> KeyColumn for Column<T> {
         match self.value(row) {
             Some(value) => self.valid[slot] && T::compare(value, self.values[slot].get()).is_eq(),
             None => !self.valid[slot],
+        }
+    }
+    fn order(&self, a: u32, b: u32) -> Ordering {
+        let (a, b) = (a as usize, b as usize);
+        match (self.valid[a], self.valid[b]) {
+            (true, true) => T::compare(self.values[a].get(), self.values[b].get()),
+            (a, b) => a.cmp(&b),
         }
     }
     fn array(&self, slots: &[u32]) -> ArrayRef {
