@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use crate::spec::fields::{Field, JOB, Kind, Section};
+use crate::spec::reusable;
 
 /// Returns the page `docs/reference/job-file.md`.
 pub fn reference() -> String {
@@ -14,6 +15,19 @@ pub fn reference() -> String {
     );
     section(&JOB, "The job", 2, &mut out);
     out.push_str(TYPES);
+    for schema in reusable::ALL {
+        write(&mut out, format_args!("\n## The schema `{}`\n\n", schema.name));
+        write(
+            &mut out,
+            format_args!(
+                "What a source of behaviour events has, by `schema: \"{}\"`: its event time is `{}`, its id `{}`. Only columns in \
+                 use are decoded. A source that spells out columns of these names instead, and its own beside them, serves the \
+                 behaviour steps as well.\n\n",
+                schema.name, schema.event_time, schema.id
+            ),
+        );
+        out.push_str(&schema.page());
+    }
     out
 }
 
@@ -84,7 +98,7 @@ fn value(kind: Kind) -> String {
         Kind::Sql => "SQL".to_owned(),
         Kind::SqlList => "list of columns and SQL".to_owned(),
         Kind::SqlMap => "names and aggregates".to_owned(),
-        Kind::Schema => "names and types".to_owned(),
+        Kind::Schema => "names and types, or `\"@...\"`".to_owned(),
         Kind::Duration(least, most) => format!("duration, {least} to {most}"),
         Kind::Bytes(least, most) => format!("size, {least} to {most}"),
         Kind::Number(least, most) => format!("number, {least} to {most}"),

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::spec::fields::{Field, JOB, Kind, Section};
+use crate::spec::reusable;
 
 /// The pattern of durations.
 const DURATION: &str = "^[0-9]+(us|ms|s|m|h|d)$";
@@ -74,7 +75,9 @@ fn kind(kind: Kind) -> Value {
                 "required": ["path", "type"],
                 "additionalProperties": false,
             });
-            names(COLUMN, json!({ "oneOf": [{ "type": "string" }, nested] }))
+            let columns = names(COLUMN, json!({ "oneOf": [{ "type": "string" }, nested] }));
+            let named: Vec<&str> = reusable::ALL.iter().map(|schema| schema.name).collect();
+            json!({ "oneOf": [columns, { "enum": named }] })
         }
         Kind::Duration(..) => json!({ "type": "string", "pattern": DURATION }),
         Kind::Bytes(..) => json!({ "type": "string", "pattern": SIZE }),

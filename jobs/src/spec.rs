@@ -6,6 +6,7 @@ pub mod fields;
 mod overrides;
 mod parts;
 pub mod reader;
+pub(crate) mod reusable;
 mod scalars;
 pub mod values;
 

@@ -3,12 +3,13 @@
 //! Read in this order: [`expression`] makes typed expressions of SQL text, [`select`] and [`union`] are the stateless
 //! steps, [`aggregate`] folds rows into typed accumulators, and [`window`] does so per key and span of event time. [`order`]
 //! says which of two rows comes first, [`kept`] keeps rows between ticks, [`attribute`] credits conversions to touches, [`keyed`]
-//! keeps a machine per key.
+//! keeps a machine per key, [`events`] reads behaviour events.
 
 pub mod aggregate;
 pub mod attribute;
 mod bad_row;
 mod changes;
+pub mod events;
 pub mod expression;
 pub mod kept;
 mod key_column;

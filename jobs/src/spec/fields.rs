@@ -69,7 +69,7 @@ pub enum Kind {
     SqlList,
     /// Names and the aggregates they stand for.
     SqlMap,
-    /// Names of columns and their types.
+    /// Names of columns and their types, or the name of a schema.
     Schema,
     /// A duration such as `5s`, between these bounds.
     Duration(&'static str, &'static str),
@@ -273,7 +273,7 @@ pub static SOURCE: Section = Section {
             later_choice("avro"),
             later_choice("protobuf"),
         ]), "How records are written.").default("json"),
-        field("schema", Kind::Schema, "The columns: `name: type`, or `name: { path: a.b, type: string }` for a nested or renamed one. A trailing `!` makes a column required.").required(),
+        field("schema", Kind::Schema, "The columns: `name: type`, or `name: { path: a.b, type: string }` for a nested or renamed one. A trailing `!` makes a column required. Or the name of a schema: `\"@behaviour-event\"`, which says what `event_time` and `id` are, too.").required(),
         field("event_time", Kind::Column, "The timestamp column that says when the thing happened. A row without it is bad."),
         field("id", Kind::Column, "The string or int64 column that names a row: it breaks ties and is the key of deduplication."),
         field("max_disorder", Kind::Duration("0s", LONG), "How late a row may be behind the greatest event time seen: the watermark is that time minus this.").default("0s"),

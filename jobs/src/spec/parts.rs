@@ -7,6 +7,7 @@ use riverrun_dataflow::graph::{OnBadRow, TickSettings};
 
 use super::fields::{CONNECTOR, OPERATOR, SINK, SOURCE, STEP};
 use super::reader::Form;
+use super::reusable::Reusable;
 use super::{
     AttributeSpec, JobSpec, Keep, OperatorSpec, SelectSpec, Settings, SinkPlace, SinkSpec, SourcePlace, SourceSpec,
     StepSpec, WindowSpec,
@@ -146,13 +147,18 @@ fn source_of(name: &Spanned<String>, form: &Form, faults: &mut Vec<Fault>) -> Op
             format!("`event_time_range` of {who} ends before it begins"),
         ));
     }
+    let schema = form.schema("schema")?;
+    let implied = |key: &str, column: fn(&Reusable) -> &'static str| {
+        let of = schema.value.reusable.map(|reusable| column(reusable).to_owned());
+        form.text(key).or(of.map(|value| Spanned { value, span: schema.span }))
+    };
     Some(SourceSpec {
         name: name.clone(),
         place,
         format,
-        columns: form.schema("schema")?.value,
-        event_time: form.text("event_time"),
-        id: form.text("id"),
+        event_time: implied("event_time", |schema| schema.event_time),
+        id: implied("id", |schema| schema.id),
+        columns: schema.value.columns,
         max_disorder: span_of(form, "max_disorder"),
         max_future: span_of(form, "max_future"),
         idle_after: span_of(form, "idle_after"),

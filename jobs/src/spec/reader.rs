@@ -6,6 +6,7 @@ use riverrun_connectors::format::{Column, ColumnType};
 use riverrun_dataflow::EventTime;
 
 use super::fields::{Field, Kind, Section};
+use super::reusable::{self, Reusable};
 use super::scalars::{scalar, wanted};
 use super::values;
 use crate::fault::{Fault, codes, list, shorten};
@@ -41,11 +42,20 @@ pub enum Value {
     /// Names with expressions.
     Named(Vec<(Spanned<String>, Spanned<String>)>),
     /// Columns.
-    Schema(Vec<Spanned<Column>>),
+    Schema(Columns),
     /// A map with fixed keys.
     Form(Form),
     /// Names with such maps.
     Forms(Vec<(Spanned<String>, Form)>),
+}
+
+/// The columns of a source.
+#[derive(Clone, Debug)]
+pub struct Columns {
+    /// The columns, with the places where they were written.
+    pub columns: Vec<Spanned<Column>>,
+    /// The schema that was named instead of columns.
+    pub reusable: Option<&'static Reusable>,
 }
 
 /// Reads trees and gathers faults.
@@ -293,7 +303,25 @@ impl Reader {
         }
     }
 
+    /// Reads the name of a schema, such as `@behaviour-event`.
+    fn reusable(&mut self, written: &str, node: &Node, name: &str) -> Option<Value> {
+        let Some(reusable) = Reusable::find(written) else {
+            let message = format!("{name} is `{}`, which is no schema", shorten(written));
+            let names = reusable::ALL.map(|schema| schema.name);
+            let fault = Fault::error(codes::BAD_CHOICE, node.span, message);
+            let note =
+                format!("it is a map of columns and types, or one of {}", list(names.map(|it| format!("`{it}`"))));
+            self.faults.push(fault.note(note).did_you_mean(written, names));
+            return None;
+        };
+        let columns = reusable.columns().into_iter().map(|value| Spanned { value, span: node.span }).collect();
+        Some(Value::Schema(Columns { columns, reusable: Some(reusable) }))
+    }
+
     fn schema(&mut self, node: &Node, name: &str) -> Option<Value> {
+        if let crate::yaml::Value::Scalar(scalar) = &node.value {
+            return self.reusable(&scalar.text, node, name);
+        }
         let entries = self.map(node, name)?;
         if entries.is_empty() {
             let fault = Fault::error(codes::WRONG_KIND, node.span, format!("{name} has no column"));
@@ -314,7 +342,7 @@ impl Reader {
                 _ => columns = None,
             }
         }
-        columns.map(Value::Schema)
+        columns.map(|columns| Value::Schema(Columns { columns, reusable: None }))
     }
 
     fn column(&mut self, entry: &Entry, name: &str) -> Option<Column> {
@@ -463,7 +491,7 @@ impl Form {
     getter!("Returns a time.", time, Time, EventTime);
     getter!("Returns a list.", list, List, Vec<Spanned<String>>);
     getter!("Returns named expressions.", named, Named, Vec<(Spanned<String>, Spanned<String>)>);
-    getter!("Returns columns.", schema, Schema, Vec<Spanned<Column>>);
+    getter!("Returns columns.", schema, Schema, Columns);
     getter!("Returns a map.", form, Form, Form);
     getter!("Returns named maps.", forms, Forms, Vec<(Spanned<String>, Form)>);
 }
