@@ -60,6 +60,8 @@ pub enum Edge {
     StepLate(usize),
     /// Rows on which an expression of a step failed, as rows of [`bad_columns`].
     StepBad(usize),
+    /// A side output that a step has of its own: the step, and the number of the output in [`StepNode::sides`].
+    StepSide(usize, usize),
 }
 
 /// What happens to a bad row.
@@ -125,6 +127,8 @@ pub struct StepNode {
     pub late: Option<SchemaRef>,
     /// Whether something reads its bad rows.
     pub bad: bool,
+    /// Schema of the rows of each side output of its own, if something reads them.
+    pub sides: Vec<Option<SchemaRef>>,
     /// What its input watermark follows from: each source it reads, with the sum of the delays on the way.
     pub watermark: Vec<WatermarkPath>,
 }

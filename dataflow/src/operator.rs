@@ -110,8 +110,20 @@ pub struct Outputs {
     pub late: Vec<RecordBatch>,
     /// Rows on which an expression failed.
     pub bad: Vec<BadRow>,
+    /// Rows of the side outputs that the step has of its own, by their number; those that nothing reads are dropped.
+    pub sides: Vec<Vec<RecordBatch>>,
     /// What became of the rows that came in. `out` is counted by the engine.
     pub counts: Counts,
+}
+
+impl Outputs {
+    /// Returns the rows of side output `number`, to be added to.
+    pub fn side(&mut self, number: usize) -> &mut Vec<RecordBatch> {
+        if self.sides.len() <= number {
+            self.sides.resize_with(number + 1, Vec::new);
+        }
+        &mut self.sides[number]
+    }
 }
 
 /// A step cannot go on: its state is at its bound, or the code is broken.

@@ -175,6 +175,7 @@ impl Plan {
             schema: step.schema.clone(),
             late: step.late.clone(),
             bad: step.bad,
+            sides: step.sides.iter().map(|side| side.schema.clone()).collect(),
             watermark: step.watermark.clone(),
         });
         let sinks = self.sinks.iter().zip(&connected.sinks).map(|(planned, open)| SinkNode {

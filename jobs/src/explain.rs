@@ -258,12 +258,15 @@ enum Shape {
 fn drawing(plan: &Plan) -> (Vec<Drawn>, Vec<(String, String, String)>) {
     let id = |edge: Edge| match edge {
         Edge::Source(index) | Edge::SourceBad(index) => format!("source_{index}"),
-        Edge::Step(index) | Edge::StepLate(index) | Edge::StepBad(index) => format!("step_{index}"),
+        Edge::Step(index) | Edge::StepLate(index) | Edge::StepBad(index) | Edge::StepSide(index, _) => {
+            format!("step_{index}")
+        }
     };
     let side = |edge: Edge| match edge {
         Edge::Source(_) | Edge::Step(_) => "",
         Edge::SourceBad(_) | Edge::StepBad(_) => "bad",
         Edge::StepLate(_) => "late",
+        Edge::StepSide(index, side) => plan.steps[index].sides[side].name,
     };
     let mut parts = Vec::new();
     let mut arrows = Vec::new();

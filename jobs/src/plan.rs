@@ -2,8 +2,10 @@
 //! it nobody validates again.
 
 mod assemble;
+mod deduplicate;
 mod forward;
 mod hash;
+mod join;
 mod names;
 mod need;
 mod operators;
@@ -75,6 +77,8 @@ pub(crate) struct PlannedStep {
     pub late: Option<SchemaRef>,
     /// Whether something reads its bad rows.
     pub bad: bool,
+    /// The side outputs of its own.
+    pub sides: Vec<PlannedSide>,
     /// How far its output watermark is behind its input watermark.
     pub delay: Duration,
     pub watermark: Vec<WatermarkPath>,
@@ -82,6 +86,15 @@ pub(crate) struct PlannedStep {
     pub does: Vec<(&'static str, String)>,
     /// What it keeps and how much of it, for `explain`; empty for a stateless step.
     pub keeps: Vec<String>,
+}
+
+/// A side output that a step has of its own.
+#[derive(Clone)]
+pub(crate) struct PlannedSide {
+    /// Its name after the step's: `duplicates`.
+    pub name: &'static str,
+    /// Schema of its rows, hidden columns included, if something reads them.
+    pub schema: Option<SchemaRef>,
 }
 
 /// An input of a step.
@@ -194,6 +207,10 @@ impl Plan {
             Edge::Step(index) => self.steps[index].name.clone(),
             Edge::StepLate(index) => format!("{}.late", self.steps[index].name),
             Edge::StepBad(index) => format!("{}.bad", self.steps[index].name),
+            Edge::StepSide(index, side) => {
+                let step = &self.steps[index];
+                format!("{}.{}", step.name, step.sides[side].name)
+            }
         }
     }
 }

@@ -93,6 +93,8 @@ pub(crate) enum OperatorSpec {
     Union(Vec<Spanned<String>>),
     Window(WindowSpec),
     Attribute(AttributeSpec),
+    Deduplicate(DeduplicateSpec),
+    Join(JoinSpec),
 }
 
 #[derive(Clone, Debug)]
@@ -123,6 +125,31 @@ pub(crate) struct AttributeSpec {
     pub dedupe_for: Duration,
     /// Where `dedupe_for` was written, if it was.
     pub dedupe_written: Option<Span>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct DeduplicateSpec {
+    pub from: Spanned<String>,
+    /// Empty: the id that the source names.
+    pub by: Vec<Spanned<String>>,
+    pub within: Duration,
+    pub compare: Vec<Spanned<String>>,
+    pub lateness: Duration,
+    pub max_keys: usize,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct JoinSpec {
+    pub left: Spanned<String>,
+    pub right: Spanned<String>,
+    /// The columns of the key, of the left and of the right stream.
+    pub on: Vec<(Spanned<String>, Spanned<String>)>,
+    pub before: Duration,
+    pub after: Duration,
+    pub is_left: bool,
+    pub prefix: Spanned<String>,
+    pub max_per_key: usize,
+    pub max_rows: usize,
 }
 
 #[derive(Clone, Debug)]

@@ -25,9 +25,8 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
-use arrow::array::{AsArray, BooleanArray, RecordBatch};
-use arrow::compute::{and, filter_record_batch, is_not_null, not};
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use riverrun_dataflow::graph::ShardRange;
 use riverrun_dataflow::operator::{Frozen, Operator, Outputs, StepError, TableSize, TableSpec};
 use riverrun_dataflow::schema::{Hidden, hidden_of, visible_of, with_hidden};
@@ -38,7 +37,8 @@ use self::emit::Rows;
 use self::model::Credit;
 use self::seen::Seen;
 use self::touches::Touches;
-use crate::kept::{KeptRows, Layout, Slot};
+use crate::kept::{KeptRows, Layout, Slot, with_whole_key};
+use crate::late::{on_time, passed};
 
 mod emit;
 mod model;
@@ -187,11 +187,6 @@ fn seen_layout(conversions: &Schema, keys: &[usize]) -> Result<Layout, StepError
     Layout::new(conversions, columns, keys)
 }
 
-/// Returns whether a watermark has passed a time: +inf has passed all.
-fn passed(time: i64, watermark: EventTime) -> bool {
-    time < watermark.0 || watermark == EventTime::MAX
-}
-
 /// What must outlive a restart.
 pub struct AttributeState {
     plan: Attribute,
@@ -223,7 +218,7 @@ impl Operator for AttributeState {
 
     fn tables(&self) -> Vec<TableSpec> {
         let table = |name, rows: &KeptRows| TableSpec { name, schema: rows.layout().state_schema(), key_columns: 0 };
-        let mut tables = vec![table("touches", &self.touches.rows), table("pending", &self.pending)];
+        let mut tables = vec![table("touches", &self.touches.rows()), table("pending", &self.pending)];
         tables.extend(self.seen.as_ref().map(|seen| table("seen", &seen.rows)));
         tables
     }
@@ -236,14 +231,15 @@ impl Operator for AttributeState {
 
     fn sizes(&self) -> Vec<TableSize> {
         let size = |rows: &KeptRows, bytes: usize| TableSize { rows: rows.len() as u64, bytes: Some(bytes as u64) };
-        let mut sizes = vec![size(&self.touches.rows, self.touches.bytes()), size(&self.pending, self.pending.bytes())];
+        let mut sizes =
+            vec![size(&self.touches.rows(), self.touches.bytes()), size(&self.pending, self.pending.bytes())];
         sizes.extend(self.seen.as_ref().map(|seen| size(&seen.rows, seen.rows.bytes())));
         sizes
     }
 
     fn freeze(&mut self, rebase: &[Vec<u16>]) -> Result<Vec<Frozen>, StepError> {
         let shards = |table: usize| rebase.get(table).map_or(&[][..], Vec::as_slice);
-        let mut frozen = vec![self.touches.rows.freeze(shards(0)), self.pending.freeze(shards(1))];
+        let mut frozen = vec![self.touches.rows_mut().freeze(shards(0)), self.pending.freeze(shards(1))];
         if let Some(seen) = &mut self.seen {
             frozen.push(seen.rows.freeze(shards(2)));
         }
@@ -268,7 +264,7 @@ impl Operator for AttributeState {
 impl AttributeState {
     /// Returns how many rows are kept: touches, pending conversions, remembered ids.
     pub fn kept(&self) -> [usize; 3] {
-        [self.touches.rows.len(), self.pending.len(), self.seen.as_ref().map_or(0, |seen| seen.rows.len())]
+        [self.touches.rows().len(), self.pending.len(), self.seen.as_ref().map_or(0, |seen| seen.rows.len())]
     }
 
     /// Returns the bytes of what is kept, about.
@@ -333,7 +329,7 @@ impl AttributeState {
                 let window = self.touches.window(&self.pending, slot, from, time);
                 self.plan.settings.model.divide(window, &mut credits);
             }
-            let touches = credits.iter().map(|credit| self.touches.rows.row_bytes(credit.touch.slot));
+            let touches = credits.iter().map(|credit| self.touches.rows().row_bytes(credit.touch.slot));
             rows.add_bytes(self.pending.row_bytes(slot) * credits.len().max(1) + touches.sum::<usize>());
             rows.push(time, slot, &credits);
             if rows.is_full() {
@@ -364,7 +360,7 @@ impl AttributeState {
 
     /// Makes a batch of rows and lets go of their conversions.
     fn finish(&mut self, rows: &mut Rows) -> Result<RecordBatch, StepError> {
-        let batch = rows.build(&self.plan, &self.pending, &self.touches.rows)?;
+        let batch = rows.build(&self.plan, &self.pending, &self.touches.rows())?;
         rows.conversions().for_each(|slot| self.pending.remove(slot));
         *rows = Rows::default();
         Ok(batch)
@@ -392,46 +388,6 @@ impl AttributeState {
         for (_, slot) in self.take_due(before) {
             self.pending.remove(slot);
         }
-    }
-}
-
-/// Returns the rows that the watermark had not passed; counts the others, and gives them to `late`.
-fn on_time(
-    batch: &RecordBatch,
-    before: EventTime,
-    count: &mut u64,
-    late: Option<&mut Vec<RecordBatch>>,
-) -> Result<RecordBatch, StepError> {
-    let column = batch.column_by_name(Hidden::Time.name());
-    let times = column.ok_or_else(|| StepError::Internal("attribute needs event time".into()))?;
-    let times = times.as_primitive::<Int64Type>().values();
-    if !times.iter().any(|time| passed(*time, before)) {
-        return Ok(batch.clone());
-    }
-    let mask: BooleanArray = times.iter().map(|time| Some(passed(*time, before))).collect();
-    *count += mask.true_count() as u64;
-    if let Some(late) = late {
-        late.push(filter_record_batch(batch, &mask)?);
-    }
-    Ok(filter_record_batch(batch, &not(&mask)?)?)
-}
-
-/// Returns the rows that have no null in their key.
-fn with_whole_key(batch: RecordBatch, keys: &[usize]) -> Result<RecordBatch, StepError> {
-    let mut whole: Option<BooleanArray> = None;
-    for key in keys {
-        let column = batch.column(*key);
-        if column.null_count() > 0 {
-            let valid = is_not_null(column)?;
-            whole = Some(match whole {
-                Some(whole) => and(&whole, &valid)?,
-                None => valid,
-            });
-        }
-    }
-    match whole {
-        Some(whole) => Ok(filter_record_batch(&batch, &whole)?),
-        None => Ok(batch),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Bad rows of steps: rows on which an expression failed, with the row itself as text for a person.
+//! Bad rows of steps: rows on which an expression failed or that a step refused, with the row itself as text for a person.
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, UInt32Type, UInt64Type};
@@ -13,18 +13,22 @@ const NO_SPLIT: u32 = u32::MAX;
 
 /// Returns what goes to `<step>.bad` for a row of `batch`.
 pub(crate) fn bad_row(batch: &RecordBatch, failed: &FailedRow) -> BadRow {
-    let split = batch.column_by_name(Hidden::Split.name()).map(|c| c.as_primitive::<UInt32Type>().value(failed.row));
-    let position =
-        batch.column_by_name(Hidden::Position.name()).map(|c| c.as_primitive::<UInt64Type>().value(failed.row));
-    let text = row_text(batch, failed.row);
+    refused_row(batch, failed.row, "expression", &failed.reason)
+}
+
+/// Returns what goes to `<step>.bad` for a row of `batch` that the step refused.
+pub(crate) fn refused_row(batch: &RecordBatch, row: usize, code: &'static str, reason: &str) -> BadRow {
+    let split = batch.column_by_name(Hidden::Split.name()).map(|c| c.as_primitive::<UInt32Type>().value(row));
+    let position = batch.column_by_name(Hidden::Position.name()).map(|c| c.as_primitive::<UInt64Type>().value(row));
+    let text = row_text(batch, row);
     let raw_length = text.len() as u64;
     let mut raw = text.into_bytes();
     raw.truncate(BadRow::RAW_MAX);
     BadRow {
         split: split.unwrap_or(NO_SPLIT),
         position: position.unwrap_or(0),
-        code: "expression".into(),
-        reason: failed.reason.clone(),
+        code: code.into(),
+        reason: reason.to_owned(),
         raw,
         raw_length,
     }

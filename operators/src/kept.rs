@@ -10,22 +10,25 @@
 //! whoever writes it copies them (see [`picked`]).
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, StringArray, new_null_array};
-use arrow::compute::interleave;
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, StringArray, new_null_array,
+};
+use arrow::compute::{and, filter_record_batch, interleave, is_not_null};
 use arrow::datatypes::{DataType, Field, Int8Type, Schema, SchemaRef, UInt16Type};
 use riverrun_dataflow::EventTime;
 use riverrun_dataflow::graph::ShardRange;
 use riverrun_dataflow::key::{Keys, shard_of, worker_of};
 use riverrun_dataflow::operator::{Frozen, STATE_COLUMNS, StepError};
 use riverrun_dataflow::schema::Hidden;
-use riverrun_dataflow::time::micros_of;
 
+use self::ages::Ages;
 use crate::order::{KeyOrder, OrderColumns};
 
+pub(crate) mod ages;
+pub(crate) mod by_key;
 mod picked;
 
 use picked::{Picked, Rows};
@@ -437,6 +440,25 @@ fn gather_from(
         .collect()
 }
 
+/// Returns the rows that have no null in their key.
+pub(crate) fn with_whole_key(batch: RecordBatch, keys: &[usize]) -> Result<RecordBatch, StepError> {
+    let mut whole: Option<BooleanArray> = None;
+    for key in keys {
+        let column = batch.column(*key);
+        if column.null_count() > 0 {
+            let valid = is_not_null(column)?;
+            whole = Some(match whole {
+                Some(whole) => and(&whole, &valid)?,
+                None => valid,
+            });
+        }
+    }
+    match whole {
+        Some(whole) => Ok(filter_record_batch(&batch, &whole)?),
+        None => Ok(batch),
+    }
+}
+
 /// Returns how many bytes a value of a column takes, at most.
 fn widest(column: &ArrayRef) -> usize {
     match column.data_type() {
@@ -462,53 +484,6 @@ fn compact(rows: RecordBatch, part: usize) -> Result<RecordBatch, StepError> {
     let picks = (0..rows.num_rows()).map(|row| (0, row)).collect();
     let columns = gather_from(&[&rows], picks, &rows.schema(), 0..rows.num_columns())?;
     Ok(RecordBatch::try_new(rows.schema(), columns)?)
-}
-
-/// Counts rows by event time, coarsely, to know how many are older than a limit without looking at them.
-struct Ages {
-    span: Duration,
-    /// A step is `2^shift` microseconds: between a 128th and a 64th of the span, and about a second at least.
-    shift: u32,
-    /// Rows by step.
-    rows: BTreeMap<i64, usize>,
-    /// All steps below this one are counted in `old`.
-    limit: i64,
-    old: usize,
-}
-
-impl Ages {
-    fn new(span: Duration) -> Ages {
-        let shift = (micros_of(span) / 64).max(1 << 20).ilog2();
-        Ages { span, shift, rows: BTreeMap::new(), limit: i64::MIN, old: 0 }
-    }
-
-    fn add_all(&mut self, times: &[i64]) {
-        for run in times.chunk_by(|a, b| a >> self.shift == b >> self.shift) {
-            let step = run[0] >> self.shift;
-            *self.rows.entry(step).or_default() += run.len();
-            self.old += if step < self.limit { run.len() } else { 0 };
-        }
-    }
-
-    fn remove(&mut self, time: i64) {
-        let step = time >> self.shift;
-        let rows = self.rows.get_mut(&step).expect("every kept row is counted");
-        *rows -= 1;
-        if *rows == 0 {
-            self.rows.remove(&step);
-        }
-        self.old -= usize::from(step < self.limit);
-    }
-
-    /// Returns the number of rows in steps that are wholly older than `limit`, which never goes back.
-    fn older_than(&mut self, limit: EventTime) -> usize {
-        let limit = if limit == EventTime::MAX { i64::MAX } else { limit.0 >> self.shift };
-        if limit > self.limit {
-            self.old += self.rows.range(self.limit..limit).map(|(_, rows)| *rows).sum::<usize>();
-            self.limit = limit;
-        }
-        self.old
-    }
 }
 
 #[cfg(test)]

@@ -2,20 +2,26 @@
 //!
 //! Read in this order: [`expression`] makes typed expressions of SQL text, [`select`] and [`union`] are the stateless
 //! steps, [`aggregate`] folds rows into typed accumulators, and [`window`] does so per key and span of event time. [`order`]
-//! says which of two rows comes first, [`kept`] keeps rows between ticks, [`attribute`] credits conversions to touches, [`keyed`]
-//! keeps a machine per key, [`events`] reads behaviour events.
+//! says which of two rows comes first, [`kept`] keeps rows between ticks, [`attribute`] credits conversions to touches,
+//! [`deduplicate`] lets the first row of a key through, [`join`] pairs the rows of two streams, [`keyed`] keeps a machine per key,
+//! [`events`] reads behaviour events.
 
 pub mod aggregate;
 pub mod attribute;
 mod bad_row;
 mod changes;
+pub mod deduplicate;
 pub mod events;
 pub mod expression;
+pub mod join;
 pub mod kept;
 mod key_column;
 mod key_table;
 pub mod keyed;
+mod late;
 pub mod order;
 pub mod select;
+#[cfg(test)]
+mod testing;
 pub mod union;
 pub mod window;

@@ -92,7 +92,7 @@ fn groups(place: &Place, clicks: &[Vec<u8>]) -> Vec<String> {
     open.into_iter().map(|((item, minute), (seen, clicked))| format!("{item} {minute} {seen} {clicked}")).collect()
 }
 
-fn query(place: &Place, duckdb: &str, arguments: &[&str]) -> Invocation {
+pub fn query(place: &Place, duckdb: &str, arguments: &[&str]) -> Invocation {
     let query = place.riverrun(&["checkpoints", "query", "job.yaml", "-o", "json"]).args(BUSY).args(arguments);
     query.within(&["sh"], &format!("PATH='{duckdb}':\"$PATH\"; export PATH; \"$@\""))
 }

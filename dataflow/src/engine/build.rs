@@ -97,6 +97,7 @@ pub fn build<'s>(
         edges.insert(Edge::Step(index), outputs.rows);
         edges.insert(Edge::StepLate(index), outputs.late);
         edges.insert(Edge::StepBad(index), outputs.bad);
+        edges.extend(outputs.sides.into_iter().map(|(number, rows)| (Edge::StepSide(index, number), rows)));
         reports.push(outputs.reports);
         parts.extend(outputs.parts);
     }
@@ -128,6 +129,9 @@ pub fn schema_of(graph: &Graph, edge: Edge) -> arrow::datatypes::SchemaRef {
         Edge::Source(index) => graph.sources[index].schema.clone(),
         Edge::Step(index) => graph.steps[index].schema.clone(),
         Edge::StepLate(index) => graph.steps[index].late.clone().expect("late rows are read only where there are any"),
+        Edge::StepSide(index, side) => {
+            graph.steps[index].sides[side].clone().expect("side outputs are read only where there are any")
+        }
         Edge::SourceBad(_) | Edge::StepBad(_) => bad_schema(),
     }
 }

@@ -34,9 +34,15 @@ pub struct StepStreams<'s> {
     pub rows: BatchStream<'s>,
     pub late: BatchStream<'s>,
     pub bad: BatchStream<'s>,
+    /// The side outputs of its own that are read, by number.
+    pub sides: Vec<(usize, BatchStream<'s>)>,
     pub reports: ReportStream<'s>,
     pub parts: Option<PartStream<'s>>,
 }
+
+/// The outputs of a step are its rows, late and bad rows and reports, then the sides from this number on, then the parts of its
+/// checkpoints.
+const FIRST_SIDE: usize = 4;
 
 type Batches = OutputBuilder<Tick, NoopBuilder<Batch>>;
 type Reports = OutputBuilder<Tick, CapacityContainerBuilder<Vec<Report>>>;
@@ -50,6 +56,8 @@ struct Ports {
     late: (Batches, SchemaId),
     bad: (Batches, SchemaId),
     reports: Reports,
+    /// The side outputs of its own that are read, by number.
+    sides: Vec<(usize, (Batches, SchemaId))>,
     bad_sampler: Sampler,
     late_sampler: Sampler,
 }
@@ -62,6 +70,14 @@ impl Ports {
         let (bad, bad_stream) = builder.new_output::<Batch>();
         let (reports, reports_stream) = builder.new_output::<Vec<Report>>();
         let rows_id = register_schema(&node.schema);
+        let (mut sides, mut side_streams) = (Vec::new(), Vec::new());
+        for (number, schema) in
+            node.sides.iter().enumerate().filter_map(|(number, side)| Some((number, side.as_ref()?)))
+        {
+            let (rows, stream) = builder.new_output::<Batch>();
+            sides.push((number, (OutputBuilder::from(rows), register_schema(schema))));
+            side_streams.push((number, stream));
+        }
         let ports = Ports {
             graph: build.graph.clone(),
             control: build.control.clone(),
@@ -70,11 +86,18 @@ impl Ports {
             late: (OutputBuilder::from(late), node.late.as_ref().map_or(rows_id, register_schema)),
             bad: (OutputBuilder::from(bad), register_schema(&bad_schema())),
             reports: OutputBuilder::from(reports),
+            sides,
             bad_sampler: Sampler::default(),
             late_sampler: Sampler::default(),
         };
-        let streams =
-            StepStreams { rows: rows_stream, late: late_stream, bad: bad_stream, reports: reports_stream, parts: None };
+        let streams = StepStreams {
+            rows: rows_stream,
+            late: late_stream,
+            bad: bad_stream,
+            sides: side_streams,
+            reports: reports_stream,
+            parts: None,
+        };
         (ports, streams)
     }
 
@@ -82,28 +105,36 @@ impl Ports {
         &self.graph.steps[self.step]
     }
 
-    /// Sends what a step gave. `at` are the capabilities of rows, late, bad and reports.
-    fn send(&mut self, at: [&Capability<Tick>; 4], mut outputs: Outputs) {
+    /// Returns how many outputs there are.
+    fn len(&self) -> usize {
+        FIRST_SIDE + self.sides.len()
+    }
+
+    /// Sends what a step gave. `at` are the capabilities of rows, late, bad and reports, then those of the sides.
+    fn send(&mut self, at: &[Capability<Tick>], mut outputs: Outputs) {
         outputs.counts.out = outputs.rows.iter().map(|rows| rows.num_rows() as u64).sum();
         let place = self.graph.sources.len() + self.step;
         if outputs.counts != Counts::default() {
-            self.reports.activate().session(at[3]).give(Report::Counts(place as u32, outputs.counts));
+            self.reports.activate().session(&at[3]).give(Report::Counts(place as u32, outputs.counts));
         }
-        give(&mut self.rows, at[0], outputs.rows);
+        give(&mut self.rows, &at[0], outputs.rows);
         let late: u64 = outputs.counts.late;
         if late > 0 {
             let step = &self.graph.steps[self.step].name;
             self.late_sampler.see(late, || LateRowsSeen { step });
         }
         if self.node().late.is_some() {
-            give(&mut self.late, at[1], outputs.late);
+            give(&mut self.late, &at[1], outputs.late);
+        }
+        for ((number, port), at) in self.sides.iter_mut().zip(&at[FIRST_SIDE..]) {
+            give(port, at, outputs.sides.get_mut(*number).map(std::mem::take).unwrap_or_default());
         }
         if !outputs.bad.is_empty() {
             let name = &self.graph.steps[self.step].name;
             self.bad_sampler.see(outputs.bad.len() as u64, || BadRowSeen::of(&self.graph, &outputs.bad[0], name));
             if self.node().bad {
                 match bad_batch(&self.graph, name, &outputs.bad) {
-                    Ok(batch) => give(&mut self.bad, at[2], vec![batch]),
+                    Ok(batch) => give(&mut self.bad, &at[2], vec![batch]),
                     Err(error) => self.control.fail(EngineError::Internal(format!("cannot keep bad rows: {error}"))),
                 }
             }
@@ -137,8 +168,8 @@ pub fn transform<'s>(
                     let mut outputs = Outputs::default();
                     match transform.apply(number, rows, &mut outputs) {
                         Ok(()) => {
-                            let at = [0, 1, 2, 3].map(|output| time.retain(output));
-                            ports.send([&at[0], &at[1], &at[2], &at[3]], outputs);
+                            let at: Vec<_> = (0..ports.len()).map(|output| time.retain(output)).collect();
+                            ports.send(&at, outputs);
                         }
                         Err(error) => ports.control.fail(EngineError::step(ports.node(), error)),
                     }
@@ -307,17 +338,17 @@ impl Stepping {
         waiting[input].extend(rows);
     }
 
-    /// Steps all ticks that are complete and have their record, in order. `held` are the capabilities of rows, late, bad,
-    /// reports and parts.
+    /// Steps all ticks that are complete and have their record, in order. `held` are the capabilities of
+    /// all outputs; that of the parts is the last.
     fn turn(&mut self, complete: impl Fn(Tick) -> bool, held: &mut [Capability<Tick>]) -> Result<(), EngineError> {
         while !self.control.failed() && complete(self.tick) {
             let Some(record) = self.due.remove(&self.tick) else { break };
             let meter = self.meter.clone();
             let stepping = meter.enter();
             self.step(&record, held)?;
-            if record.checkpoint {
+            if let (true, Some(parts)) = (record.checkpoint, held.last()) {
                 let name = &self.ports.graph.steps[self.ports.step].name;
-                self.freezer.freeze(name, self.operator.as_mut(), held[4].clone())?;
+                self.freezer.freeze(name, self.operator.as_mut(), parts.clone())?;
             }
             drop(stepping);
             self.tick += 1;
@@ -335,7 +366,7 @@ impl Stepping {
         let mut outputs = Outputs::default();
         let stepped = self.operator.step(rows, &tick, &mut outputs);
         stepped.map_err(|error| EngineError::step(self.ports.node(), error))?;
-        self.ports.send([&held[0], &held[1], &held[2], &held[3]], outputs);
+        self.ports.send(held, outputs);
         self.before = watermark;
         Ok(())
     }

@@ -364,6 +364,7 @@ fn graph(world: &Arc<World>) -> Graph {
             schema: counted_schema(),
             late: None,
             bad: false,
+            sides: Vec::new(),
             watermark: vec![WatermarkPath { source: 0, delay: Duration::ZERO }],
         }],
         sinks: vec![SinkNode {

@@ -14,7 +14,7 @@ use super::forward::{Forward, StepUses, row_schema};
 use super::names::{Names, base};
 use super::need::Needs;
 use super::stream::indices;
-use super::{Plan, PlannedInput, PlannedSink, PlannedSource, PlannedStep, operators};
+use super::{Plan, PlannedInput, PlannedSide, PlannedSink, PlannedSource, PlannedStep, operators};
 use crate::spec::values::write_duration;
 use crate::spec::{AttributeSpec, JobSpec, OperatorSpec};
 
@@ -75,6 +75,8 @@ pub(super) struct Made {
     pub work: StepWork,
     pub schema: SchemaRef,
     pub late: Option<SchemaRef>,
+    /// Of each side output of its own.
+    pub sides: Vec<SchemaRef>,
     pub delay: Duration,
     pub does: Vec<(&'static str, String)>,
     pub keeps: Vec<String>,
@@ -117,6 +119,7 @@ impl Assembly<'_> {
             Edge::Step(_) => Edge::Step(number),
             Edge::StepLate(_) => Edge::StepLate(number),
             Edge::StepBad(_) => Edge::StepBad(number),
+            Edge::StepSide(_, side) => Edge::StepSide(number, side),
         }
     }
 
@@ -127,32 +130,29 @@ impl Assembly<'_> {
     fn step(&mut self, index: usize, before: &[PlannedStep]) -> PlannedStep {
         let step = &self.spec.steps[index];
         let edges = self.edges(index);
-        let keys: Option<Vec<String>> = match &step.operator {
-            OperatorSpec::Select(_) | OperatorSpec::Union(_) => None,
-            OperatorSpec::Window(window) => Some(window.by.iter().map(|key| key.value.clone()).collect()),
-            OperatorSpec::Attribute(attribute) => Some(attribute.by.iter().map(|key| key.value.clone()).collect()),
-        };
+        let keys = step.operator.keys();
+        let key = |input: usize| keys.as_ref().map(|keys| &keys[input]);
         let given: Vec<SchemaRef> = edges.iter().map(|edge| self.schemas[edge].clone()).collect();
         // Steps whose keys agree are chained: their rows are on the right worker already, with the right hash.
         let there: Vec<bool> =
-            edges.iter().map(|edge| keys.is_some() && self.keyed.get(edge) == keys.as_ref()).collect();
+            edges.iter().enumerate().map(|(at, edge)| keys.is_some() && self.keyed.get(edge) == key(at)).collect();
         let arriving = |(schema, there): (&SchemaRef, &bool)| match keys.is_some() && !there {
             true => routed_schema(schema),
             false => schema.clone(),
         };
         let schemas: Vec<SchemaRef> = given.iter().zip(&there).map(arriving).collect();
         let uses = self.forward.uses.get(&index).cloned().unwrap_or_default();
-        let inputs = edges.iter().zip(&given).zip(&there).map(|((edge, schema), there)| PlannedInput {
-            from: self.renumbered(*edge),
-            route: keys.as_ref().filter(|_| !there).map(|keys| indices(schema, keys)),
-            keys: keys.clone().unwrap_or_default(),
+        let inputs = (0..edges.len()).map(|at| PlannedInput {
+            from: self.renumbered(edges[at]),
+            route: key(at).filter(|_| !there[at]).map(|keys| indices(&given[at], keys)),
+            keys: key(at).into_iter().flatten().map(|key| key.trim_start_matches("__").to_owned()).collect(),
         });
         let inputs: Vec<PlannedInput> = inputs.collect();
         let watermark = paths(&inputs, before);
         // How far the watermark of these inputs is behind the newest row.
         let slack = watermark.iter().map(|path| path.delay + self.disorders[path.source]).max().unwrap_or_default();
         let made = self.make(index, &uses, &schemas, slack);
-        let key = keys.or_else(|| self.carried_key(&step.operator, &uses, edges[0]));
+        let key = key(0).cloned().or_else(|| self.carried_key(&step.operator, &uses, edges[0]));
         if let Some(key) = key {
             self.keyed.insert(Edge::Step(index), key);
         }
@@ -161,6 +161,12 @@ impl Assembly<'_> {
         self.schemas.insert(Edge::StepBad(index), with_hidden(&bad_columns(), &[Hidden::Split]));
         if let Some(late) = &late {
             self.schemas.insert(Edge::StepLate(index), late.clone());
+        }
+        let mut sides = Vec::new();
+        for (number, (name, schema)) in step.operator.sides().into_iter().zip(made.sides).enumerate() {
+            let edge = Edge::StepSide(index, number);
+            self.schemas.insert(edge, schema.clone());
+            sides.push(PlannedSide { name, schema: Some(schema).filter(|_| self.needs.contains_key(&edge)) });
         }
         PlannedStep {
             name: step.name.value.clone(),
@@ -172,6 +178,7 @@ impl Assembly<'_> {
             schema: made.schema,
             late,
             bad: self.needs.contains_key(&Edge::StepBad(index)),
+            sides,
             delay: made.delay,
             does: made.does,
             keeps: made.keeps,
@@ -199,6 +206,11 @@ impl Assembly<'_> {
             OperatorSpec::Union(_) => operators::union(schemas),
             OperatorSpec::Window(window) => operators::window(expressions, window, &schemas[0]),
             OperatorSpec::Attribute(attribute) => make_attribute(attribute, schemas, slack),
+            OperatorSpec::Deduplicate(spec) => {
+                let read = [0, 1].map(|side| self.needs.contains_key(&Edge::StepSide(index, side)));
+                super::deduplicate::make(spec, &schemas[0], read, slack)
+            }
+            OperatorSpec::Join(join) => super::join::make(join, schemas, slack),
         }
     }
 
@@ -238,10 +250,7 @@ fn make_attribute(attribute: &AttributeSpec, schemas: &[SchemaRef], slack: Durat
     };
     let bounds = settings.bounds;
     let step = Attribute::new(settings, &schemas[0], &schemas[1]).expect("keys and schemas were checked");
-    let behind = match slack.is_zero() {
-        true => String::new(),
-        false => format!(" behind the watermark, itself {} behind the newest row", write_duration(slack)),
-    };
+    let behind = behind(slack);
     let window = write_duration(attribute.window);
     let mut keeps = vec![
         format!("touches: {window} of event time{behind}; at most {} a worker", bounds.max_touches),
@@ -260,10 +269,19 @@ fn make_attribute(attribute: &AttributeSpec, schemas: &[SchemaRef], slack: Durat
     Made {
         schema: step.schema().clone(),
         late: Some(step.late_schema().clone()),
+        sides: Vec::new(),
         work: StepWork::Operator(Arc::new(move |shards| Box::new(step.on(shards)))),
         delay: Duration::ZERO,
         does,
         keeps,
+    }
+}
+
+/// Says from where a span of event time that is kept is counted.
+pub(super) fn behind(slack: Duration) -> String {
+    match slack.is_zero() {
+        true => String::new(),
+        false => format!(" behind the watermark, itself {} behind the newest row", write_duration(slack)),
     }
 }
 

@@ -9,6 +9,7 @@ use riverrun_dataflow::graph::Edge;
 use riverrun_dataflow::key::is_key_type;
 use riverrun_dataflow::schema::Hidden;
 use riverrun_operators::attribute::Attribute;
+use riverrun_operators::deduplicate::Deduplicate;
 use riverrun_operators::expression::{ExpressionError, Expressions};
 
 use super::names::Names;
@@ -175,6 +176,8 @@ impl<'a> Forward<'a> {
             OperatorSpec::Attribute(attribute) => {
                 (self.attribute(name, attribute, inputs), with_hash(&inputs[0].hidden))
             }
+            OperatorSpec::Deduplicate(spec) => (self.deduplicate(name, spec, &inputs[0]), with_hash(&inputs[0].hidden)),
+            OperatorSpec::Join(join) => (self.join(name, join, inputs), with_hash(&inputs[0].hidden)),
         };
         let side = |side: &str, stream: &Stream| Stream {
             name: format!("{name}.{side}"),
@@ -183,6 +186,14 @@ impl<'a> Forward<'a> {
         };
         self.streams.insert(Edge::StepLate(index), side("late", &inputs[0]));
         self.streams.insert(Edge::StepBad(index), Stream::bad(&format!("{name}.bad")));
+        for (number, own) in step.operator.sides().into_iter().enumerate() {
+            let columns = match (&step.operator, own) {
+                (OperatorSpec::Deduplicate(_), "conflicts") => Deduplicate::conflict_columns(&inputs[0].schema()),
+                _ => inputs[0].columns.clone(),
+            };
+            let stream = Stream { columns, ..side(own, &inputs[0]) };
+            self.streams.insert(Edge::StepSide(index, number), stream);
+        }
         if let Some(columns) = columns.filter(|_| self.errors() == before) {
             self.streams.insert(Edge::Step(index), Stream { name: name.clone(), columns, hidden });
         }
@@ -287,7 +298,7 @@ impl<'a> Forward<'a> {
         self.faults.push(Fault::error(codes::BAD_QUANTITY, window.size.span, message).note(rule));
     }
 
-    fn needs_event_time(&mut self, name: &str, from: &Spanned<String>, input: &Stream) {
+    pub(super) fn needs_event_time(&mut self, name: &str, from: &Spanned<String>, input: &Stream) {
         if !input.has(Hidden::Time) {
             let message = format!("step `{name}` needs event time, which `{}` does not have", input.name);
             let hint = "name a timestamp column as `event_time` of the source";
@@ -295,7 +306,13 @@ impl<'a> Forward<'a> {
         }
     }
 
-    fn keys(&mut self, step: &str, by: &[Spanned<String>], input: &Stream, verb: &str) -> Option<Vec<Field>> {
+    pub(super) fn keys(
+        &mut self,
+        step: &str,
+        by: &[Spanned<String>],
+        input: &Stream,
+        verb: &str,
+    ) -> Option<Vec<Field>> {
         let mut keys: Vec<Field> = Vec::new();
         let before = self.faults.len();
         for name in by {

@@ -17,6 +17,8 @@ impl OperatorSpec {
             OperatorSpec::Union(from) => from.iter().collect(),
             OperatorSpec::Window(window) => vec![&window.from],
             OperatorSpec::Attribute(attribute) => vec![&attribute.conversions, &attribute.touches],
+            OperatorSpec::Deduplicate(deduplicate) => vec![&deduplicate.from],
+            OperatorSpec::Join(join) => vec![&join.left, &join.right],
         }
     }
 
@@ -27,15 +29,41 @@ impl OperatorSpec {
             OperatorSpec::Union(_) => "union",
             OperatorSpec::Window(_) => "window",
             OperatorSpec::Attribute(_) => "attribute",
+            OperatorSpec::Deduplicate(_) => "deduplicate",
+            OperatorSpec::Join(_) => "join",
         }
     }
 
     fn has_bad(&self) -> bool {
-        matches!(self, OperatorSpec::Select(_) | OperatorSpec::Window(_))
+        matches!(self, OperatorSpec::Select(_) | OperatorSpec::Window(_) | OperatorSpec::Join(_))
     }
 
     fn has_late(&self) -> bool {
-        matches!(self, OperatorSpec::Window(_) | OperatorSpec::Attribute(_))
+        !matches!(self, OperatorSpec::Select(_) | OperatorSpec::Union(_))
+    }
+
+    /// Returns the names of the side outputs that the step has of its own, in the order of their numbers.
+    pub(crate) fn sides(&self) -> Vec<&'static str> {
+        match self {
+            OperatorSpec::Deduplicate(spec) if spec.compare.is_empty() => vec!["duplicates"],
+            OperatorSpec::Deduplicate(_) => vec!["duplicates", "conflicts"],
+            _ => Vec::new(),
+        }
+    }
+
+    /// Returns the columns by which the rows of each input are routed; `None` for a step without a key.
+    pub(super) fn keys(&self) -> Option<Vec<Vec<String>>> {
+        let by = |names: &[Spanned<String>]| names.iter().map(|name| name.value.clone()).collect::<Vec<_>>();
+        match self {
+            OperatorSpec::Select(_) | OperatorSpec::Union(_) => None,
+            OperatorSpec::Window(window) => Some(vec![by(&window.by)]),
+            OperatorSpec::Attribute(attribute) => Some(vec![by(&attribute.by); 2]),
+            OperatorSpec::Deduplicate(spec) => Some(vec![spec.key()]),
+            OperatorSpec::Join(join) => {
+                let (left, right): (Vec<_>, Vec<_>) = join.on.iter().cloned().unzip();
+                Some(vec![by(&left), by(&right)])
+            }
+        }
     }
 }
 
@@ -53,7 +81,9 @@ pub(super) struct Names {
 pub(super) fn base(edge: Edge) -> Edge {
     match edge {
         Edge::Source(index) | Edge::SourceBad(index) => Edge::Source(index),
-        Edge::Step(index) | Edge::StepLate(index) | Edge::StepBad(index) => Edge::Step(index),
+        Edge::Step(index) | Edge::StepLate(index) | Edge::StepBad(index) | Edge::StepSide(index, _) => {
+            Edge::Step(index)
+        }
     }
 }
 
@@ -157,7 +187,11 @@ fn resolve(spec: &JobSpec, from: &Spanned<String>, who: &str, faults: &mut Vec<F
         (None, Some(step), None) => Ok(Edge::Step(step)),
         (None, Some(step), Some("bad")) if spec.steps[step].operator.has_bad() => Ok(Edge::StepBad(step)),
         (None, Some(step), Some("late")) if spec.steps[step].operator.has_late() => Ok(Edge::StepLate(step)),
-        (None, Some(step), Some(_)) => Err(sides(spec, step)),
+        (None, Some(step), Some(side)) => {
+            let own = spec.steps[step].operator.sides();
+            let number = own.iter().position(|own| *own == side);
+            number.map(|number| Edge::StepSide(step, number)).ok_or_else(|| sides(spec, step))
+        }
         (None, None, _) => {
             faults.push(unknown(spec, from, name, who));
             return None;
@@ -178,7 +212,9 @@ fn sides(spec: &JobSpec, step: usize) -> String {
     let sides: Vec<String> = [("bad", bad), ("late", late)]
         .into_iter()
         .filter(|(_, has)| *has)
-        .map(|(side, _)| format!("`{name}.{side}`"))
+        .map(|(side, _)| side)
+        .chain(step.operator.sides())
+        .map(|side| format!("`{name}.{side}`"))
         .collect();
     match sides.is_empty() {
         true => format!("a {} has no side outputs", step.operator.name()),

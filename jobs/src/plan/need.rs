@@ -22,7 +22,7 @@ pub(super) struct Need {
 pub(super) type Needs = BTreeMap<Edge, Need>;
 
 /// Hidden columns by which rows are put in order.
-const ORDER: [Hidden; 4] = [Hidden::Time, Hidden::Id, Hidden::Split, Hidden::Position];
+pub(super) const ORDER: [Hidden; 4] = [Hidden::Time, Hidden::Id, Hidden::Split, Hidden::Position];
 
 /// Follows the job from its sinks back.
 pub(super) fn needs(
@@ -50,8 +50,9 @@ pub(super) fn needs(
     back.needs
 }
 
-struct Back<'a> {
-    streams: &'a Streams,
+/// Follows needs back.
+pub(super) struct Back<'a> {
+    pub streams: &'a Streams,
     needs: Needs,
 }
 
@@ -61,17 +62,17 @@ impl Back<'_> {
         self.columns(edge, names);
     }
 
-    fn columns(&mut self, edge: Edge, names: impl IntoIterator<Item = String>) {
+    pub(super) fn columns(&mut self, edge: Edge, names: impl IntoIterator<Item = String>) {
         self.needs.entry(edge).or_default().columns.extend(names);
     }
 
-    fn hidden(&mut self, edge: Edge, hidden: impl IntoIterator<Item = Hidden>) {
+    pub(super) fn hidden(&mut self, edge: Edge, hidden: impl IntoIterator<Item = Hidden>) {
         let stream = &self.streams[&edge];
         let there = hidden.into_iter().filter(|hidden| stream.has(*hidden));
         self.needs.entry(edge).or_default().hidden.extend(there);
     }
 
-    fn need(&self, edge: Edge) -> Need {
+    pub(super) fn need(&self, edge: Edge) -> Need {
         self.needs.get(&edge).cloned().unwrap_or_default()
     }
 
@@ -122,6 +123,8 @@ impl Back<'_> {
                     self.hidden(*edge, ORDER.into_iter().chain(late.hidden.iter().copied()));
                 }
             }
+            OperatorSpec::Deduplicate(spec) => super::deduplicate::need(self, step, spec, inputs[0]),
+            OperatorSpec::Join(join) => super::join::need(self, step, join, inputs),
         }
     }
 }

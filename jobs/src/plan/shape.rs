@@ -10,7 +10,7 @@ use riverrun_dataflow::graph::{Edge, ShardRange, StepWork};
 use riverrun_dataflow::operator::{STATE_COLUMNS, TableSpec};
 use riverrun_dataflow::schema::{Hidden, visible_of};
 use riverrun_dataflow::time::micros_of;
-use riverrun_operators::{attribute, window};
+use riverrun_operators::{attribute, deduplicate, join, window};
 use riverrun_state::shape::{ColumnShape, Role, Shape, SinkShape, SourceShape, StepShape, TableShape};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -22,15 +22,15 @@ use crate::spec::{AttributeSpec, OperatorSpec, SelectSpec, SinkPlace, SourcePlac
 
 /// Where the rows of a stream come from.
 #[derive(Clone, Default)]
-struct Origin {
+pub(super) struct Origin {
     /// Which rows they are.
-    rows: String,
+    pub rows: String,
     /// What stands in each column, hidden ones among them.
-    columns: BTreeMap<String, String>,
+    pub columns: BTreeMap<String, String>,
 }
 
 impl Origin {
-    fn of(&self, column: &str) -> String {
+    pub(super) fn of(&self, column: &str) -> String {
         self.columns.get(column).cloned().unwrap_or_default()
     }
 }
@@ -56,13 +56,17 @@ pub(super) fn shape(plan: &Plan, names: &Names, forward: &Forward<'_>, used: &BT
         origins.insert(Edge::Step(*index), origin);
         origins.insert(Edge::StepLate(*index), late);
         origins.insert(Edge::StepBad(*index), Origin::default());
+        for (number, side) in forward.spec.steps[*index].operator.sides().into_iter().enumerate() {
+            let origin = Origin { rows: format!("{}.{side}", step.name), columns: from[0].columns.clone() };
+            origins.insert(Edge::StepSide(*index, number), origin);
+        }
     }
     let sources = plan.sources.iter().map(|source| SourceShape { name: source.name.clone(), place: place_of(source) });
     Shape { sources: sources.collect(), steps, sinks: plan.sinks.iter().map(sink_shape).collect() }
 }
 
 /// Returns a short text that stands for a long one.
-fn short(text: &str) -> String {
+pub(super) fn short(text: &str) -> String {
     format!("{:016x}", xxh3_64(text.as_bytes()))
 }
 
@@ -125,6 +129,8 @@ impl Step<'_> {
             OperatorSpec::Union(_) => self.united(),
             OperatorSpec::Window(window) => self.windowed(window, forward),
             OperatorSpec::Attribute(attribute) => self.attributed(attribute),
+            OperatorSpec::Deduplicate(spec) => super::deduplicate::origin(self.name, spec, &self.from[0]),
+            OperatorSpec::Join(join) => super::join::origin(self.name, join, self.from),
         }
     }
 
@@ -236,6 +242,23 @@ impl Step<'_> {
                     ("dedupe_for", write_duration(spec.dedupe_for)),
                 ]);
             }
+            OperatorSpec::Deduplicate(spec) => {
+                let state = deduplicate::STATE_VERSION.to_string();
+                meaning = named(&[("state version", state), ("by", spec.key().join(", "))]);
+                let (within, late) = (write_duration(spec.within), write_duration(spec.lateness));
+                settings = named(&[("within", within), ("lateness", late)]);
+                lateness = micros_of(spec.lateness);
+            }
+            OperatorSpec::Join(spec) => {
+                let kind = if spec.is_left { "left" } else { "inner" };
+                let state = join::STATE_VERSION.to_string();
+                meaning = named(&[("state version", state), ("on", spec.on_text()), ("kind", kind.to_owned())]);
+                settings = named(&[
+                    ("within", spec.within_text()),
+                    ("prefix", spec.prefix.value.clone()),
+                    ("max_per_key", spec.max_per_key.to_string()),
+                ]);
+            }
         }
         let tables = match &planned.work {
             StepWork::Transform(_) => Vec::new(),
@@ -262,7 +285,12 @@ impl Step<'_> {
         let columns = table.schema.fields().iter().skip(STATE_COLUMNS.len()).map(|field| {
             let (of, role) = match &forward.spec.steps[self.index].operator {
                 OperatorSpec::Window(window) => self.window_column(field.name(), window, forward),
-                OperatorSpec::Attribute(spec) => self.attribute_column(field.name(), table.name, spec),
+                OperatorSpec::Attribute(spec) => {
+                    let from = if table.name == "touches" { &self.from[1] } else { &self.from[0] };
+                    kept_column(from, field.name(), |name| spec.by.iter().any(|key| key.value == name))
+                }
+                OperatorSpec::Deduplicate(spec) => super::deduplicate::column(spec, &self.from[0], field.name()),
+                OperatorSpec::Join(spec) => super::join::column(spec, self.from, table.name, field.name()),
                 _ => (String::new(), Role::Carried),
             };
             let (name, data_type) = (field.name().clone(), field.data_type().to_string());
@@ -285,13 +313,13 @@ impl Step<'_> {
             None => (self.from[0].of(Hidden::Time.name()), Role::Key),
         }
     }
+}
 
-    fn attribute_column(&self, column: &str, table: &str, spec: &AttributeSpec) -> (String, Role) {
-        let from = if table == "touches" { &self.from[1] } else { &self.from[0] };
-        // A user's `shard` is kept as `shard_`.
-        let known = |name: &str| from.columns.contains_key(name).then(|| name.to_owned());
-        let name = known(column).or_else(|| known(column.strip_suffix('_')?)).unwrap_or_else(|| column.to_owned());
-        let is_key = riverrun_dataflow::schema::is_hidden(&name) || spec.by.iter().any(|key| key.value == name);
-        (from.of(&name), if is_key { Role::Key } else { Role::Carried })
-    }
+/// Returns what a column of kept rows is, and what to the step, where `is_key` says which of the user's columns are the key.
+pub(super) fn kept_column(from: &Origin, column: &str, is_key: impl Fn(&str) -> bool) -> (String, Role) {
+    // A user's `shard` is kept as `shard_`.
+    let known = |name: &str| from.columns.contains_key(name).then(|| name.to_owned());
+    let name = known(column).or_else(|| known(column.strip_suffix('_')?)).unwrap_or_else(|| column.to_owned());
+    let is_key = riverrun_dataflow::schema::is_hidden(&name) || is_key(&name);
+    (from.of(&name), if is_key { Role::Key } else { Role::Carried })
 }

@@ -323,14 +323,15 @@ pub static STEP: Section = Section {
         field("union", Kind::Section(&UNION), "Makes one stream of several with the same columns.").of(OPERATOR),
         field("window", Kind::Section(&WINDOW), "Aggregates rows by key in windows of event time.").of(OPERATOR),
         field("attribute", Kind::Section(&ATTRIBUTE), "Credits each conversion to a touch before it.").of(OPERATOR),
+        field("deduplicate", Kind::Section(&DEDUPLICATE), "Lets the first row of a key through.").of(OPERATOR),
+        field("join", Kind::Section(&JOIN), "Pairs the rows of two streams that lie close together in time.")
+            .of(OPERATOR),
         field(
             "was",
             Kind::Text,
             "The name that the step had before: an upgrade brings its state over. Without effect otherwise, it may stay.",
         ),
         later("sessionize", OPERATOR, "Groups a key's rows into sessions."),
-        later("deduplicate", OPERATOR, "Drops rows seen before."),
-        later("join", OPERATOR, "Joins two streams in a window."),
         later("frustration", OPERATOR, "Finds signs of frustration."),
         later("incidents", OPERATOR, "Makes incidents of signals."),
         later("funnel", OPERATOR, "Follows users through steps."),
@@ -411,6 +412,49 @@ static ATTRIBUTE: Section = Section {
             later_choice("shapley"),
         ]), "Which touch is credited.").default("last_touch"),
         field("dedupe_for", Kind::Duration("0s", LONG), "For how much event time the ids of conversions are remembered; a second conversion with the same key and id is a duplicate. Needs an `id` on their source.").default("24h"),
+    ],
+};
+
+static DEDUPLICATE: Section = Section {
+    what: "`deduplicate`",
+    doc: "Lets the first row of a key through, in the tick in which it comes; a row that has the key of one that went through, and is less than `within` younger than it, is a duplicate. Duplicates do not prolong that span. They are counted, and are in `<step>.duplicates`. A row with a null in its key is never a duplicate. Gives the columns of its input.",
+    one_of: &[],
+    fields: &[
+        field("from", Kind::Stream, FROM).required(),
+        field("by", Kind::Columns, "The columns of the key. Without it, the `id` that the source names."),
+        field("within", Kind::Duration("1ms", LONG), "For how much event time after it was accepted the key of a row is remembered.").default("24h"),
+        field("compare", Kind::Columns, "Columns in which rows with one key should be equal. A duplicate in which they are not goes to `<step>.conflicts`, with the columns `kept_hash` and `refused_hash`, and not to `<step>.duplicates`."),
+        field("lateness", Kind::Duration("0s", LONG), "How far behind the watermark a row may be. A later one goes to `<step>.late`, and not through.").default("0s"),
+        field("max_keys", Kind::Number(1, 1 << 32), "How many keys one worker may remember, at some 40 bytes each. More stop the job: to forget one would let a duplicate through.").default("10000000"),
+    ],
+};
+
+static JOIN: Section = Section {
+    what: "`join`",
+    doc: "Pairs the rows of two streams that have the same key and lie close together in event time. Gives the columns of the left row, then those of the right row with `prefix` before their names; the event time of a pair is the later one of both. Null keys never match.",
+    one_of: &[],
+    fields: &[
+        field("left", Kind::Stream, "The first stream: its rows give the id and the order of the pairs.").required(),
+        field("right", Kind::Stream, "The second stream.").required(),
+        field("on", Kind::SqlList, "What both rows have in common: names of columns, or `\"left_column = right_column\"` where they are called otherwise. Their types must be equal.").required(),
+        field("within", Kind::Section(&JOIN_WITHIN), "How far apart the rows of a pair may be.").required(),
+        field("kind", Kind::Choice(&[
+            choice("inner", "pairs only"),
+            choice("left", "also each left row without a pair, with nulls for the right one, once the watermark has passed `after`"),
+        ]), "Which rows are given.").default("inner"),
+        field("prefix", Kind::Text, "What stands before the names of the right row's columns.").default("right_"),
+        field("max_per_key", Kind::Number(1, 1 << 32), "How many rows of one key and side are kept that can still match. A row beyond them is a bad row (`crowded`) and matches nothing.").default("10000"),
+        field("max_rows", Kind::Number(1, 1 << 32), "How many rows one worker may keep, of both sides. More stop the job.").default("10000000"),
+    ],
+};
+
+static JOIN_WITHIN: Section = Section {
+    what: "`within`",
+    doc: "A right row is in the window of a left row from `before` before it to `after` after it, both ends included.",
+    one_of: &[],
+    fields: &[
+        field("before", Kind::Duration("0s", LONG), "How long before the left row the right one may be.").default("0s"),
+        field("after", Kind::Duration("0s", LONG), "How long after the left row the right one may be.").default("0s"),
     ],
 };
 

@@ -9,8 +9,8 @@ use super::fields::{CONNECTOR, OPERATOR, SINK, SOURCE, STEP};
 use super::reader::Form;
 use super::reusable::Reusable;
 use super::{
-    AttributeSpec, JobSpec, Keep, OperatorSpec, SelectSpec, Settings, SinkPlace, SinkSpec, SourcePlace, SourceSpec,
-    StepSpec, WindowSpec,
+    AttributeSpec, DeduplicateSpec, JobSpec, JoinSpec, Keep, OperatorSpec, SelectSpec, Settings, SinkPlace, SinkSpec,
+    SourcePlace, SourceSpec, StepSpec, WindowSpec,
 };
 use crate::fault::{Fault, codes};
 use crate::yaml::Spanned;
@@ -195,7 +195,60 @@ fn operator_of(step: &Form) -> Option<OperatorSpec> {
             dedupe_for: span_of(&form, "dedupe_for"),
             dedupe_written: form.wrote("dedupe_for").then(|| form.get("dedupe_for").map(|value| value.span)).flatten(),
         }),
+        "deduplicate" => OperatorSpec::Deduplicate(deduplicate_of(&form)?),
+        "join" => OperatorSpec::Join(join_of(&form)?),
         _ => return None,
+    })
+}
+
+/// Returns a list that need not be given; none if it is at fault.
+fn list_of(form: &Form, key: &str) -> Option<Vec<Spanned<String>>> {
+    match (form.wrote(key), form.list(key)) {
+        (true, None) => None,
+        (_, list) => Some(list.map(|list| list.value).unwrap_or_default()),
+    }
+}
+
+fn count_of(form: &Form, key: &str) -> usize {
+    form.number(key).and_then(|number| usize::try_from(number.value).ok()).unwrap_or(1)
+}
+
+fn deduplicate_of(form: &Form) -> Option<DeduplicateSpec> {
+    if !form.whole {
+        return None;
+    }
+    Some(DeduplicateSpec {
+        from: form.text("from")?,
+        by: list_of(form, "by")?,
+        within: span_of(form, "within"),
+        compare: list_of(form, "compare")?,
+        lateness: span_of(form, "lateness"),
+        max_keys: count_of(form, "max_keys"),
+    })
+}
+
+fn join_of(form: &Form) -> Option<JoinSpec> {
+    if !form.whole {
+        return None;
+    }
+    let within = form.form("within")?.value;
+    let pair = |written: Spanned<String>| {
+        let side = |name: &str| Spanned { value: name.trim().to_owned(), span: written.span };
+        match written.value.split_once('=') {
+            Some((left, right)) => (side(left), side(right)),
+            None => (side(&written.value), side(&written.value)),
+        }
+    };
+    Some(JoinSpec {
+        left: form.text("left")?,
+        right: form.text("right")?,
+        on: form.list("on")?.value.into_iter().map(pair).collect(),
+        before: span_of(&within, "before"),
+        after: span_of(&within, "after"),
+        is_left: word(form, "kind") == "left",
+        prefix: form.text("prefix")?,
+        max_per_key: count_of(form, "max_per_key"),
+        max_rows: count_of(form, "max_rows"),
     })
 }
 
@@ -205,10 +258,7 @@ fn window_of(form: &Form) -> Option<WindowSpec> {
         (None, Some(hop)) => (hop.value.duration("size")?, hop.value.duration("every")?),
         (None, None) => return None,
     };
-    let by = match (form.wrote("by"), form.list("by")) {
-        (true, None) => return None,
-        (_, list) => list.map(|list| list.value).unwrap_or_default(),
-    };
+    let by = list_of(form, "by")?;
     let aggregates = form.named("aggregates")?.value;
     Some(WindowSpec { from: form.text("from")?, size, every, by, aggregates, lateness: span_of(form, "lateness") })
 }

@@ -344,6 +344,7 @@ impl Fitting {
                 let meant = match name.as_str() {
                     "lateness" => "; windows that were emitted stay emitted",
                     "window" => "; touches that had left the former window do not come back",
+                    "within" => "; what had left the former span does not come back",
                     "dedupe_for" => "; ids that were forgotten do not come back",
                     _ => "",
                 };

@@ -8,9 +8,9 @@ use riverrun_dataflow::time::micros_of;
 use std::time::Duration;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::passed;
-use super::touches::spread;
+use crate::kept::by_key::spread;
 use crate::kept::{KeptRows, Slot};
+use crate::late::passed;
 
 /// Key, id and event time of every conversion that was accepted and can still have a duplicate.
 pub(super) struct Seen {

@@ -8,7 +8,9 @@ mod restart;
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, StringArray, UInt32Array, UInt64Array};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, StringArray, UInt32Array, UInt64Array};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::Int64Type;
 use arrow::util::display::array_value_to_string;
 use riverrun_dataflow::balance::Counts;
 use riverrun_dataflow::key::{Keys, shard_of, worker_of};

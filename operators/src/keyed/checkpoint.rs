@@ -90,8 +90,12 @@ impl<M: Machine> KeyedState<M> {
     pub fn freeze(&mut self, rebase: &[u16]) -> Result<FrozenTable, StepError> {
         let mut changes = std::mem::take(&mut self.changes);
         let rebase = Rebase { shards: self.shards.shards, rebase };
-        let frozen =
-            changes.freeze(rebase, |slot| self.table.hash(slot), |rebased| self.table.all(|hash| rebased.has(hash)), |slots| self.state_rows(slots));
+        let frozen = changes.freeze(
+            rebase,
+            |slot| self.table.hash(slot),
+            |rebased| self.table.all(|hash| rebased.has(hash)),
+            |slots| self.state_rows(slots),
+        );
         self.changes = changes;
         frozen
     }
