@@ -238,6 +238,8 @@ fn a_pair_that_was_given_long_ago_still_counts_as_one() {
     // The right row could not match a left row any more.
     assert!(runner.step(&[], &[], 115).is_empty());
     assert!(runner.step(&[], &[], 200).is_empty());
+    // Ages are counted in steps of a second or more.
+    assert!(runner.step(&[], &[], 10_000).is_empty());
     assert_eq!(runner.state.kept(), [0, 0]);
 }
 
