@@ -88,7 +88,7 @@ pub fn at_each_point(setup: &Setup, times: u64) -> Tried<Report> {
         for _ in 0..AT_ONCE {
             scope.spawn(|| {
                 while let Some((site, visit, seed)) = visits.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let calms = if before(site) == Before::LongAgo { &many } else { &few };
+                    let calms = if matches!(before(site), Before::LongAgo | Before::Drained) { &many } else { &few };
                     let one = one(setup, calms, site, *visit, *seed);
                     let mut all = all.lock().expect("no one panics with it");
                     match (&mut *all, one) {
@@ -185,15 +185,30 @@ impl One<'_> {
         ["counts", "late", "bad"].iter().try_for_each(|topic| self.place.remove(&format!("{TOPICS}/{topic}")))
     }
 
-    /// Stops a run cleanly in the middle, and changes the job file where no output sees it.
+    /// Stops a run cleanly in the middle, and changes the job file where no output sees it. A run that came to its end before the
+    /// signal did is begun anew.
     fn drain(&mut self) -> Tried<()> {
-        self.report.restarts += 1;
-        let mut job = Process::start(self.place, self.calm.command(self.place, self.workers, &[]), GAVE)?;
-        job.until(self.place, "output", false, || Ok(process::committed(self.place, "out.jsonl")? > 0))?;
-        process::signal("TERM", &[job.id()])?;
-        job.wait_for(self.place, 0)?;
+        let mut tries = 0..20;
+        while tries.next().is_some() {
+            self.report.restarts += 1;
+            let mut job = Process::start(self.place, self.calm.command(self.place, self.workers, &[]), GAVE)?;
+            job.until(self.place, "output", false, || Ok(process::committed(self.place, "out.jsonl")? > 0))?;
+            process::signal("TERM", &[job.id()])?;
+            job.wait_for(self.place, 0)?;
+            if !self.is_finished()? {
+                break;
+            }
+            self.again()?;
+        }
         let file = String::from_utf8_lossy(&self.place.read("job.yaml")?).replace("max_future: 12h", "max_future: 13h");
         self.place.write("job.yaml", file)
+    }
+
+    /// Returns whether the newest checkpoint is the last.
+    fn is_finished(&self) -> Tried<bool> {
+        let listed = self.place.run(&["-o", "json", "checkpoints", "ls", crate::job::NAME, "--state", "state"])?;
+        let listed: serde_json::Value = serde_json::from_slice(&listed).map_err(|error| error.to_string())?;
+        Ok(listed["checkpoints"][0]["finished"] == true)
     }
 
     fn again(&mut self) -> Tried<()> {
