@@ -56,6 +56,8 @@ pub enum Command {
     Preview(PreviewArgs),
     /// Derives what a job did before once more, into files: the same bytes, with any number of workers.
     Replay(ReplayArgs),
+    /// Shows what a row of a job's output rests on: the input records that made it, read again.
+    Why(WhyArgs),
     /// Makes a changed job of a drained one, keeping its state; shows first what becomes of each part.
     Upgrade(UpgradeArgs),
     /// Prints the JSON Schema of job files, for editors.
@@ -221,6 +223,20 @@ pub struct PreviewArgs {
     /// The sink whose rows to show [default: all].
     #[arg(long, value_name = "SINK", env = "RIVERRUN_SINK")]
     pub sink: Option<String>,
+}
+
+/// `why`.
+#[derive(Clone, Debug, Args)]
+pub struct WhyArgs {
+    /// The job, as it was run.
+    #[command(flatten)]
+    pub job: JobArgs,
+    /// What names the row: its `order_id`, `signal_id`, `incident_id` or any other column that ends in `id`.
+    #[arg(value_name = "ROW_ID", env = "RIVERRUN_ROW")]
+    pub row: String,
+    /// Its state.
+    #[command(flatten)]
+    pub state: StateArgs,
 }
 
 /// `replay`.

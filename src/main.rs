@@ -19,6 +19,7 @@ mod savepoint;
 mod signals;
 mod topic;
 mod upgrade;
+mod why;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -59,6 +60,7 @@ fn dispatch(cli: &Cli) -> Done {
         Command::Check(args) => inspect::check(args, global),
         Command::Explain(args) => inspect::explain(args, global),
         Command::Preview(args) => preview::preview(args, global),
+        Command::Why(args) => why::why(args, global),
         Command::Replay(args) => replay::replay(args, global),
         Command::Upgrade(args) => upgrade::upgrade(args, global),
         Command::Schema => inspect::schema(),

@@ -96,6 +96,10 @@ pub fn run(arguments: &Arguments) -> ExitCode {
             scope.spawn(|| {
                 while let Some(row) = arguments.rows.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let report = run_row(row, &arguments.setup);
+                    // A night that is cut short leaves what it came to.
+                    if arguments.json {
+                        println!("{}", report.json());
+                    }
                     match &report.failed {
                         Some(reason) => eprintln!("{} FAILED: {reason}", report.row),
                         None => eprintln!("{} is done", report.row),
@@ -109,11 +113,9 @@ pub fn run(arguments: &Arguments) -> ExitCode {
     let place = |report: &Report| arguments.rows.iter().position(|row| row.name == report.row);
     reports.sort_by_key(place);
     let table = report::table(&reports);
-    if arguments.json {
-        reports.iter().for_each(|report| println!("{}", report.json()));
-        eprint!("{table}");
-    } else {
-        print!("{table}");
+    match arguments.json {
+        true => eprint!("{table}"),
+        false => print!("{table}"),
     }
     ExitCode::from(u8::from(reports.iter().any(|report| report.failed.is_some())))
 }

@@ -2,7 +2,8 @@
 //!
 //! Read in this order: `yaml` reads a text with positions, [`fault`] is what can be wrong with it, [`spec`] is what was
 //! written, [`plan`] is what was checked, [`connect`] opens its places and makes the graph, [`mod@run`] runs it, [`replay`] derives
-//! again what a run recorded, [`mod@upgrade`] makes another job of a drained one. [`explain`], [`schema`] and
+//! again what a run recorded, [`mod@upgrade`] makes another job of a drained one, [`mod@why`] tells
+//! what a row rests on. [`explain`], [`schema`] and
 //! [`mod@reference`] are for people, [`mod@bundled`] are the jobs that come along.
 
 pub mod bundled;
@@ -17,6 +18,7 @@ pub mod run;
 pub mod schema;
 pub mod spec;
 pub mod upgrade;
+pub mod why;
 mod yaml;
 
 pub use bundled::bundled;

@@ -205,6 +205,26 @@ pub fn show(store: Store, job: &str, tick: Option<Tick>) -> Result<Option<Detail
     Ok(Some(found))
 }
 
+/// Returns what `job` reads, as its log says; `None` if it never began to.
+pub fn inputs(store: Store, job: &str) -> Result<Option<Inputs>, StateError> {
+    let Look { reader, .. } = Look::at(store, job)?;
+    if let Some(record) = reader.newest_checkpoint(None)?
+        && let Some(foundation) = foundation_of(&reader, &record)?
+    {
+        return Ok(Some(foundation.inputs));
+    }
+    // Without a checkpoint all of the log is there.
+    let (_, found) = reader.settled(|bounds| {
+        for record in reader.backwards(bounds) {
+            if let Some(foundation) = record?.foundation() {
+                return Ok(Some(foundation.inputs));
+            }
+        }
+        Ok(None)
+    })?;
+    Ok(found)
+}
+
 /// Returns what the record of a checkpoint stands on: its own foundation, or the one that the checkpoint names.
 fn foundation_of(reader: &LogReader, record: &Record) -> Result<Option<Foundation>, StateError> {
     match (record.foundation(), record.body.checkpoint().and_then(|checkpoint| checkpoint.inputs)) {

@@ -1,0 +1,72 @@
+//! `riverrun why`: a row is traced to the input records that it rests on.
+
+use serde_json::{Value, json};
+
+use crate::oracle::Model;
+use crate::support::jobs::{self, Over};
+use crate::support::{Place, Shop};
+
+/// The raw records of a shop's input files, by the value of a column.
+fn records(place: &Place, files: &str, column: &str) -> Vec<(String, Value)> {
+    let paths = place.files_below("in").into_iter().filter(|path| path.to_string_lossy().contains(files));
+    let lines = paths.flat_map(|path| {
+        let text = String::from_utf8(std::fs::read(path).unwrap()).unwrap();
+        text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()).collect::<Vec<_>>()
+    });
+    lines.filter_map(|record| Some((record[column].as_str()?.to_owned(), record.clone()))).collect()
+}
+
+fn of<'a>(records: &'a [(String, Value)], id: &str) -> Vec<&'a Value> {
+    records.iter().filter(|(other, _)| other == id).map(|(_, record)| record).collect()
+}
+
+#[test]
+fn an_attributed_order_is_traced_to_its_order_and_its_click() {
+    let place = Place::new();
+    Shop { seed: 77, rows: 600, ..Shop::default() }.open().write(&place);
+    place.write("job.yaml", jobs::attribution(Over::Files, Model::Last));
+    place.run("job.yaml").workers(2).succeed();
+    let (clicks, orders) = (records(&place, "clicks", "event_id"), records(&place, "orders", "order_id"));
+    let rows = place.rows("out.jsonl");
+    let named = |row: &&Value| row["order_id"].is_string() && row["touch_event_id"].is_string();
+    let credited = rows.iter().filter(named).collect::<Vec<_>>();
+    assert!(credited.len() > 3, "{} orders were credited", credited.len());
+    for row in credited.into_iter().step_by(7) {
+        let (order, click) = (row["order_id"].as_str().unwrap(), row["touch_event_id"].as_str().unwrap());
+        let told = place.riverrun(&["why", "job.yaml", order, "-o", "json"]).succeed().document();
+        let found = &told["rows"][0];
+        assert_eq!((&found["row"], &found["sink"], &found["column"]), (row, &json!("out"), &json!("order_id")));
+        let evidence = found["evidence"].as_array().unwrap();
+        let told_of = |id: &str, source: &str| -> Vec<&Value> {
+            let own = evidence.iter().filter(|piece| piece["id"] == json!(id) && piece["source"] == json!(source));
+            own.map(|piece| &piece["record"]).collect()
+        };
+        assert_eq!(told_of(order, "orders"), of(&orders, order));
+        assert_eq!(told_of(click, "clicks"), of(&clicks, click));
+        let text = String::from_utf8(place.riverrun(&["why", "job.yaml", order]).succeed().stdout).unwrap();
+        assert!(text.contains("rests on") && text.contains(click) && text.contains("clicks, split"), "{text}");
+    }
+    let alone = rows.iter().find(|row| row["order_id"].is_string() && row["touch_event_id"].is_null());
+    let order = alone.expect("some order has no click")["order_id"].as_str().unwrap();
+    let told = place.riverrun(&["why", "job.yaml", order, "-o", "json"]).succeed().document();
+    let evidence = told["rows"][0]["evidence"].as_array().unwrap();
+    assert!(evidence.iter().all(|piece| piece["source"] == json!("orders")), "{told}");
+}
+
+#[test]
+fn what_cannot_be_told_is_said() {
+    let place = Place::new();
+    Shop { seed: 78, rows: 200, ..Shop::default() }.open().write(&place);
+    place.write("job.yaml", jobs::attribution(Over::Files, Model::Last));
+    place.riverrun(&["why", "job.yaml", "o1"]).fail(3, &["there is no state folder"]);
+    place.run("job.yaml").succeed();
+    place.riverrun(&["why", "job.yaml", "no-such-order"]).fail(3, &["no row that `no-such-order` names", "order_id"]);
+    let rows = place.rows("out.jsonl");
+    let order = rows.iter().find_map(|row| row["order_id"].as_str()).unwrap();
+    for path in place.files_below("in") {
+        if path.to_string_lossy().contains("orders") {
+            std::fs::write(path, "{}\n").unwrap();
+        }
+    }
+    place.riverrun(&["why", "job.yaml", order]).fail(78, &["changed while the job was using it"]);
+}
