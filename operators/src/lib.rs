@@ -21,7 +21,8 @@ pub mod keyed;
 mod late;
 pub mod order;
 pub mod select;
-#[cfg(test)]
-mod testing;
 pub mod union;
 pub mod window;
+
+#[cfg(test)]
+mod tests;

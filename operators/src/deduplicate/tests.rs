@@ -5,8 +5,8 @@ use arrow::datatypes::Int64Type;
 use proptest::prelude::*;
 
 use super::*;
-use crate::testing::cluster::{Cluster, after};
-use crate::testing::{
+use crate::tests::cluster::{Cluster, after};
+use crate::tests::{
     Given, ITEM, NAME, Row, TestTick, USER, batch, is_passed, row, schema, shuffled, step_tick, texts, ticks,
 };
 

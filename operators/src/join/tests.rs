@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::testing::cluster::{Cluster, after};
-use crate::testing::{
+use crate::tests::cluster::{Cluster, after};
+use crate::tests::{
     Given, ITEM, Row, TestTick, USER, batch, is_passed, row, schema, shuffled, step_tick, texts, ticks,
 };
 
