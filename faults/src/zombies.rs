@@ -82,8 +82,9 @@ fn many_frozen(setup: &Setup, number: u64, next: &AtomicU64, all: u64, asleep: D
 fn freeze(live: &mut Live<'_>, report: &mut Report, locks: Locks, asleep: Duration) -> Tried<()> {
     let place = live.place;
     let zombie = live.job()?.id();
-    live.strike()?;
     process::signal("STOP", &[zombie])?;
+    // What it committed until now is none of its successor's.
+    live.strike()?;
     report.faults += 1;
     if locks != Locks::All {
         place.remove("state/jobs/faulted/LOCK")?;
@@ -109,6 +110,8 @@ fn freeze(live: &mut Live<'_>, report: &mut Report, locks: Locks, asleep: Durati
     process::signal("CONT", &[zombie])?;
     if locks == Locks::Outputs {
         live.job()?.wait_for(place, FENCED)?;
+        // It may have committed once more before it noticed.
+        live.strike()?;
         live.start(report, 1)?;
     }
     live.recovered(report)
