@@ -12,7 +12,7 @@ pub struct JobFile {
 }
 
 /// The bundled jobs.
-pub const BUNDLED: [JobFile; 2] = [
+pub const BUNDLED: [JobFile; 3] = [
     JobFile {
         name: "attribution",
         about: "credits orders to the last click before them",
@@ -22,6 +22,11 @@ pub const BUNDLED: [JobFile; 2] = [
         name: "item-minutes",
         about: "impressions, clicks and click-through rate of each item per minute",
         text: include_str!("../item-minutes.yaml"),
+    },
+    JobFile {
+        name: "sessions",
+        about: "visits of each device, and the ways through the shop",
+        text: include_str!("../sessions.yaml"),
     },
 ];
 

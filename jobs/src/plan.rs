@@ -10,6 +10,7 @@ mod names;
 mod need;
 mod operators;
 mod select;
+mod sessions;
 mod shape;
 mod stream;
 

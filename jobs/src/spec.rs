@@ -95,6 +95,7 @@ pub(crate) enum OperatorSpec {
     Attribute(AttributeSpec),
     Deduplicate(DeduplicateSpec),
     Join(JoinSpec),
+    Sessionize(Box<SessionizeSpec>),
 }
 
 #[derive(Clone, Debug)]
@@ -150,6 +151,38 @@ pub(crate) struct JoinSpec {
     pub prefix: Spanned<String>,
     pub max_per_key: usize,
     pub max_rows: usize,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct SessionizeSpec {
+    pub from: Spanned<String>,
+    pub by: Vec<Spanned<String>>,
+    pub tenant: Option<Spanned<String>>,
+    pub gap: Duration,
+    pub max_duration: Duration,
+    /// Rows are behaviour events; where that was written.
+    pub behaviour: Option<Span>,
+    pub extend_when: Option<Spanned<String>>,
+    pub leave_when: Option<Spanned<String>>,
+    pub user_switch: Option<Spanned<String>>,
+    pub campaign: Option<Spanned<String>>,
+    pub referrer: Option<Spanned<String>>,
+    pub midnight: Option<Spanned<String>>,
+    pub lateness: Duration,
+    /// Sessions are given at once and corrected.
+    pub live: bool,
+    pub aggregates: Vec<(Spanned<String>, Spanned<String>)>,
+}
+
+impl SessionizeSpec {
+    /// Returns the columns whose change ends a session, with the words for it.
+    pub fn splits(&self) -> [(&'static str, Option<&Spanned<String>>); 3] {
+        [
+            ("user_switch", self.user_switch.as_ref()),
+            ("campaign", self.campaign.as_ref()),
+            ("referrer", self.referrer.as_ref()),
+        ]
+    }
 }
 
 #[derive(Clone, Debug)]

@@ -59,6 +59,11 @@ impl Changes {
         self.stored.resize(slots, false);
     }
 
+    /// Returns for how many slots there is room.
+    pub(crate) fn slots(&self) -> usize {
+        self.changed.len()
+    }
+
     /// Notes that slots changed; one may stand several times.
     pub(crate) fn touch(&mut self, slots: &[u32]) {
         for slot in slots {

@@ -32,6 +32,7 @@ use serde::de::DeserializeOwned;
 
 use crate::changes::Changes;
 use crate::key_table::KeyTable;
+pub(crate) use checkpoint::check_place;
 
 /// The number of a key, as long as something is kept of it; used again later.
 pub type Slot = u32;

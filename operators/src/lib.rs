@@ -20,7 +20,9 @@ mod key_table;
 pub mod keyed;
 mod late;
 pub mod order;
+pub mod reorder;
 pub mod select;
+pub mod sessionize;
 pub mod union;
 pub mod window;
 

@@ -98,6 +98,12 @@ impl OrderColumns {
         &self.times
     }
 
+    /// Returns split and position of `row`; 0 for what it does not carry.
+    pub fn origin(&self, row: usize) -> [u64; 2] {
+        let split = self.splits.as_ref().map_or(0, |splits| u64::from(splits[row]));
+        [split, self.positions.as_ref().map_or(0, |positions| positions[row])]
+    }
+
     /// Returns the order of `row` and a row of another batch of the same schema.
     pub fn compare(&self, row: usize, other: &OrderColumns, other_row: usize) -> Ordering {
         self.times[row].cmp(&other.times[other_row]).then_with(|| self.break_tie(row, other, other_row))

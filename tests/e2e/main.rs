@@ -17,6 +17,7 @@ mod real_data;
 mod replay;
 mod right;
 mod same_bytes;
+mod sessions;
 mod streams;
 mod support;
 mod tables;

@@ -13,7 +13,7 @@ use crate::support::Place;
 use crate::support::place::json_lines;
 
 /// Returns the folder of a data set, if it is there: RIVERRUN_TEST_DATA, else beside the workspace.
-fn data(set: &str) -> Option<PathBuf> {
+pub fn data(set: &str) -> Option<PathBuf> {
     let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data");
     let folder = std::env::var_os("RIVERRUN_TEST_DATA").map_or_else(beside, PathBuf::from).join(set);
     if folder.is_dir() {
@@ -23,7 +23,8 @@ fn data(set: &str) -> Option<PathBuf> {
     None
 }
 
-fn unpacked(path: &Path) -> Vec<Value> {
+/// Returns the rows of a file of gzipped JSON lines.
+pub fn unpacked(path: &Path) -> Vec<Value> {
     let mut bytes = Vec::new();
     let file = File::open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     flate2::read::GzDecoder::new(file).read_to_end(&mut bytes).expect("it is gzip");

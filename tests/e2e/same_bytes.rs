@@ -22,7 +22,7 @@ fn seed() -> u64 {
 
 #[test]
 fn files_give_the_same_bytes_with_any_number_of_workers() {
-    for job in [jobs::attribution(Over::Files, Model::Last), jobs::minutes(Over::Files)] {
+    for job in [jobs::attribution(Over::Files, Model::Last), jobs::minutes(Over::Files), jobs::sessions(Over::Files)] {
         let outputs = [1, 2, 4].map(|workers| {
             let place = filled(&Shop::default().open(), &job);
             place.run("job.yaml").args(BUSY).workers(workers).succeed();
@@ -95,6 +95,21 @@ fn files_give_the_same_bytes_after_kills() {
     let files = |place: &Place| ["out.jsonl", "bad.jsonl", "late.jsonl"].map(|file| place.read(file));
     let calm = filled(&shopping, &job);
     calm.run("job.yaml").args(BUSY).workers(1).succeed();
+    killed_again_and_again(
+        || filled(&shopping, &job),
+        |place| place.run("job.yaml").args(BUSY),
+        |place| assert!(files(place) == files(&calm), "the bytes differ from those of a calm run"),
+    );
+}
+
+#[test]
+fn sessions_are_the_same_bytes_after_kills() {
+    let shopping = Shop { seed: 6, rows: 6000, ..Shop::default() }.open();
+    let job = jobs::sessions(Over::Files);
+    let files = |place: &Place| ["out.jsonl", "bad.jsonl", "late.jsonl", "alone.jsonl"].map(|file| place.read(file));
+    let calm = filled(&shopping, &job);
+    calm.run("job.yaml").args(BUSY).workers(1).succeed();
+    assert!(files(&calm)[0].len() > 1000 && files(&calm)[3].len() > 1000, "there is something to compare");
     killed_again_and_again(
         || filled(&shopping, &job),
         |place| place.run("job.yaml").args(BUSY),

@@ -216,6 +216,20 @@ impl<T: Tally> Live<T> {
         self.held.len()
     }
 
+    /// Returns the time that event time must pass for [`Live::advance`] to do something although no event comes, if anything
+    /// waits.
+    pub fn due(&self, rules: &Rules, lateness_ms: i64) -> Option<i64> {
+        let lateness_ms = lateness_ms.max(0);
+        let idle = |sessions: &Sessions<T>| {
+            sessions.open.as_ref().map(|open| open.span.last_interaction.saturating_add(rules.idle_timeout_ms))
+        };
+        let told = self.standing.last().is_some_and(|last| last.reason.is_some());
+        let falls_silent = idle(&self.tail).filter(|_| !told);
+        let is_final = idle(&self.base).map(|at| at.saturating_add(lateness_ms));
+        let settles = self.held.first().map(|held| held.at.time.saturating_add(lateness_ms));
+        [falls_silent, is_final, settles].into_iter().flatten().min()
+    }
+
     /// Says whether nothing is left of the key: its state may be dropped.
     pub fn is_empty(&self) -> bool {
         self.held.is_empty() && self.base.open.is_none()

@@ -14,7 +14,7 @@ use super::forward::{Forward, StepUses, row_schema};
 use super::names::{Names, base};
 use super::need::Needs;
 use super::stream::indices;
-use super::{Plan, PlannedInput, PlannedSide, PlannedSink, PlannedSource, PlannedStep, operators};
+use super::{Plan, PlannedInput, PlannedSide, PlannedSink, PlannedSource, PlannedStep, operators, sessions};
 use crate::spec::values::write_duration;
 use crate::spec::{AttributeSpec, JobSpec, OperatorSpec};
 
@@ -211,6 +211,7 @@ impl Assembly<'_> {
                 super::deduplicate::make(spec, &schemas[0], read, slack)
             }
             OperatorSpec::Join(join) => super::join::make(join, schemas, slack),
+            OperatorSpec::Sessionize(step) => sessions::made(expressions, step, &schemas[0]),
         }
     }
 

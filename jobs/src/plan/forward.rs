@@ -178,6 +178,9 @@ impl<'a> Forward<'a> {
             }
             OperatorSpec::Deduplicate(spec) => (self.deduplicate(name, spec, &inputs[0]), with_hash(&inputs[0].hidden)),
             OperatorSpec::Join(join) => (self.join(name, join, inputs), with_hash(&inputs[0].hidden)),
+            OperatorSpec::Sessionize(step) => {
+                (self.sessionize(index, step, &inputs[0]), vec![Hidden::Time, Hidden::Hash])
+            }
         };
         let side = |side: &str, stream: &Stream| Stream {
             name: format!("{name}.{side}"),
@@ -260,7 +263,23 @@ impl<'a> Forward<'a> {
             uses.uses.push(key.name().clone());
             fields.push(key);
         }
-        for (column, sql) in &window.aggregates {
+        let note = "a window gives `window_start`, `window_end`, its keys and its aggregates";
+        self.aggregates(name, &window.aggregates, input, note, &mut uses, &mut fields);
+        self.uses.insert(index, uses);
+        Some(fields)
+    }
+
+    /// Adds the columns of aggregates; `note` says which columns the step gives.
+    pub(super) fn aggregates(
+        &mut self,
+        name: &str,
+        aggregates: &[(Spanned<String>, Spanned<String>)],
+        input: &Stream,
+        note: &str,
+        uses: &mut StepUses,
+        fields: &mut Vec<Field>,
+    ) {
+        for (column, sql) in aggregates {
             let schema = input.schema();
             match self.expressions.compile_aggregate(&sql.value, &schema) {
                 Ok(aggregate) => {
@@ -275,12 +294,9 @@ impl<'a> Forward<'a> {
             }
             if fields.iter().filter(|field| *field.name() == column.value).count() > 1 {
                 let message = format!("step `{name}` has the column `{}` twice", column.value);
-                let note = "a window gives `window_start`, `window_end`, its keys and its aggregates";
                 self.faults.push(Fault::error(codes::NAME_CLASH, column.span, message).note(note));
             }
         }
-        self.uses.insert(index, uses);
-        Some(fields)
     }
 
     fn check_spans(&mut self, name: &str, window: &WindowSpec) {

@@ -19,6 +19,7 @@ impl OperatorSpec {
             OperatorSpec::Attribute(attribute) => vec![&attribute.conversions, &attribute.touches],
             OperatorSpec::Deduplicate(deduplicate) => vec![&deduplicate.from],
             OperatorSpec::Join(join) => vec![&join.left, &join.right],
+            OperatorSpec::Sessionize(sessionize) => vec![&sessionize.from],
         }
     }
 
@@ -31,11 +32,15 @@ impl OperatorSpec {
             OperatorSpec::Attribute(_) => "attribute",
             OperatorSpec::Deduplicate(_) => "deduplicate",
             OperatorSpec::Join(_) => "join",
+            OperatorSpec::Sessionize(_) => "sessionize",
         }
     }
 
     fn has_bad(&self) -> bool {
-        matches!(self, OperatorSpec::Select(_) | OperatorSpec::Window(_) | OperatorSpec::Join(_))
+        matches!(
+            self,
+            OperatorSpec::Select(_) | OperatorSpec::Window(_) | OperatorSpec::Join(_) | OperatorSpec::Sessionize(_)
+        )
     }
 
     fn has_late(&self) -> bool {
@@ -47,6 +52,8 @@ impl OperatorSpec {
         match self {
             OperatorSpec::Deduplicate(spec) if spec.compare.is_empty() => vec!["duplicates"],
             OperatorSpec::Deduplicate(_) => vec!["duplicates", "conflicts"],
+            // A live session may yet take in a row that stands alone now.
+            OperatorSpec::Sessionize(step) if !step.live => vec!["sessionless"],
             _ => Vec::new(),
         }
     }
@@ -59,6 +66,7 @@ impl OperatorSpec {
             OperatorSpec::Window(window) => Some(vec![by(&window.by)]),
             OperatorSpec::Attribute(attribute) => Some(vec![by(&attribute.by); 2]),
             OperatorSpec::Deduplicate(spec) => Some(vec![spec.key()]),
+            OperatorSpec::Sessionize(step) => Some(vec![by(&step.by)]),
             OperatorSpec::Join(join) => {
                 let (left, right): (Vec<_>, Vec<_>) = join.on.iter().cloned().unzip();
                 Some(vec![by(&left), by(&right)])

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use riverrun_dataflow::graph::Edge;
 use riverrun_dataflow::schema::Hidden;
+use riverrun_operators::sessionize;
 
 use super::forward::{StepUses, Streams};
 use super::names::Names;
@@ -106,6 +107,12 @@ impl Back<'_> {
                 self.columns(inputs[0], uses.uses.iter().chain(&late.columns).cloned());
                 let order = if uses.ordered { &ORDER[..] } else { &ORDER[..1] };
                 self.hidden(inputs[0], order.iter().copied().chain(late.hidden));
+            }
+            OperatorSpec::Sessionize(_) => {
+                let alone = self.need(Edge::StepSide(step, sessionize::SESSIONLESS));
+                let columns = uses.uses.iter().chain(&late.columns).chain(&alone.columns);
+                self.columns(inputs[0], columns.cloned());
+                self.hidden(inputs[0], ORDER.into_iter().chain(late.hidden).chain(alone.hidden));
             }
             OperatorSpec::Attribute(attribute) => {
                 let keys = || attribute.by.iter().map(|key| key.value.clone());

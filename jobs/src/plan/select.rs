@@ -9,21 +9,27 @@ use crate::spec::{SelectSpec, values};
 use crate::yaml::Spanned;
 
 impl Forward<'_> {
+    /// Returns the columns that a condition uses; `what` it is, for messages.
+    pub(super) fn condition(&mut self, condition: &Spanned<String>, what: &str, input: &Stream) -> Vec<String> {
+        let schema = input.schema();
+        match self.expressions.compile_predicate(&condition.value, &schema) {
+            Ok(expression) => expression.columns().to_vec(),
+            Err(error) => {
+                // Whether it is no SQL or no condition is told apart by compiling it as any expression.
+                let sql = self.expressions.compile(&condition.value, &schema);
+                let code = if sql.is_ok() { codes::NOT_A_CONDITION } else { codes::BAD_EXPRESSION };
+                self.expression_fault(code, condition, 0, what, input, error);
+                Vec::new()
+            }
+        }
+    }
+
     /// Returns the columns that a select gives.
     pub(super) fn select(&mut self, index: usize, select: &SelectSpec, input: &Stream) -> Option<Vec<Field>> {
         let name = &self.spec.steps[index].name.value;
-        let schema = input.schema();
         let mut uses = StepUses::default();
         if let Some(condition) = &select.condition {
-            match self.expressions.compile_predicate(&condition.value, &schema) {
-                Ok(expression) => uses.uses.extend(expression.columns().iter().cloned()),
-                Err(error) => {
-                    // Whether it is no SQL or no condition is told apart by compiling it as any expression.
-                    let sql = self.expressions.compile(&condition.value, &schema);
-                    let code = if sql.is_ok() { codes::NOT_A_CONDITION } else { codes::BAD_EXPRESSION };
-                    self.expression_fault(code, condition, 0, &format!("the `where` of step `{name}`"), input, error);
-                }
-            }
+            uses.uses = self.condition(condition, &format!("the `where` of step `{name}`"), input);
         }
         let Some(written) = &select.columns else {
             self.uses.insert(index, uses);

@@ -10,7 +10,7 @@ use riverrun_dataflow::graph::{Edge, ShardRange, StepWork};
 use riverrun_dataflow::operator::{STATE_COLUMNS, TableSpec};
 use riverrun_dataflow::schema::{Hidden, visible_of};
 use riverrun_dataflow::time::micros_of;
-use riverrun_operators::{attribute, deduplicate, join, window};
+use riverrun_operators::{attribute, deduplicate, join, sessionize, window};
 use riverrun_state::shape::{ColumnShape, Role, Shape, SinkShape, SourceShape, StepShape, TableShape};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -18,7 +18,10 @@ use super::forward::Forward;
 use super::names::Names;
 use super::{Plan, PlannedSink, PlannedSource, PlannedStep};
 use crate::spec::values::write_duration;
-use crate::spec::{AttributeSpec, OperatorSpec, SelectSpec, SinkPlace, SourcePlace, SourceSpec, WindowSpec};
+use crate::spec::{
+    AttributeSpec, OperatorSpec, SelectSpec, SessionizeSpec, SinkPlace, SourcePlace, SourceSpec, WindowSpec,
+};
+use crate::yaml::Spanned;
 
 /// Where the rows of a stream come from.
 #[derive(Clone, Default)]
@@ -54,6 +57,10 @@ pub(super) fn shape(plan: &Plan, names: &Names, forward: &Forward<'_>, used: &BT
         }
         let late = Origin { rows: format!("{}.late", step.name), columns: from[0].columns.clone() };
         origins.insert(Edge::Step(*index), origin);
+        for (number, side) in forward.spec.steps[*index].operator.sides().iter().enumerate() {
+            let rows = format!("{}.{side}", step.name);
+            origins.insert(Edge::StepSide(*index, number), Origin { rows, columns: from[0].columns.clone() });
+        }
         origins.insert(Edge::StepLate(*index), late);
         origins.insert(Edge::StepBad(*index), Origin::default());
         for (number, side) in forward.spec.steps[*index].operator.sides().into_iter().enumerate() {
@@ -131,6 +138,7 @@ impl Step<'_> {
             OperatorSpec::Attribute(attribute) => self.attributed(attribute),
             OperatorSpec::Deduplicate(spec) => super::deduplicate::origin(self.name, spec, &self.from[0]),
             OperatorSpec::Join(join) => super::join::origin(self.name, join, self.from),
+            OperatorSpec::Sessionize(step) => self.sessionized(step, forward),
         }
     }
 
@@ -188,13 +196,17 @@ impl Step<'_> {
         let mut columns: BTreeMap<String, String> =
             ["window_start", "window_end"].map(|name| (name.to_owned(), own(name))).into();
         columns.extend(window.by.iter().map(|key| (key.value.clone(), self.from[0].of(&key.value))));
-        columns.extend(self.aggregates(window, forward));
+        columns.extend(self.aggregates(&window.aggregates, forward));
         columns.insert(Hidden::Time.name().to_owned(), own("window_end"));
         Origin { rows: own("rows"), columns }
     }
 
     /// Returns what each aggregate is.
-    fn aggregates(&self, window: &WindowSpec, forward: &Forward<'_>) -> BTreeMap<String, String> {
+    fn aggregates(
+        &self,
+        aggregates: &[(Spanned<String>, Spanned<String>)],
+        forward: &Forward<'_>,
+    ) -> BTreeMap<String, String> {
         let schema = forward.streams.get(&self.inputs[0]).map(|stream| stream.schema());
         let of = |sql: &str| match schema.as_ref().map(|schema| forward.expressions.compile_aggregate(sql, schema)) {
             // Where order matters, ids are part of what is kept.
@@ -204,7 +216,48 @@ impl Step<'_> {
             Some(Ok(aggregate)) => self.computed(&aggregate.sql(), aggregate.columns()),
             _ => sql.to_owned(),
         };
-        window.aggregates.iter().map(|(name, sql)| (name.value.clone(), of(&sql.value))).collect()
+        aggregates.iter().map(|(name, sql)| (name.value.clone(), of(&sql.value))).collect()
+    }
+
+    fn sessionized(&self, step: &SessionizeSpec, forward: &Forward<'_>) -> Origin {
+        let own = |what: &str| format!("{}.{what}", self.name);
+        let fixed = sessionize::SESSION_COLUMNS.iter().chain(&sessionize::BOT_COLUMNS);
+        let mut columns: BTreeMap<String, String> = fixed.map(|name| ((*name).to_owned(), own(name))).collect();
+        columns.extend(step.by.iter().map(|key| (key.value.clone(), self.from[0].of(&key.value))));
+        columns.extend(self.aggregates(&step.aggregates, forward));
+        columns.insert(Hidden::Time.name().to_owned(), own("session_end"));
+        Origin { rows: own("rows"), columns }
+    }
+
+    /// Returns what decides where a session begins and ends: state of another rule is of other sessions.
+    fn session_meaning(&self, step: &SessionizeSpec, forward: &Forward<'_>) -> Vec<(&'static str, String)> {
+        let schema = forward.streams.get(&self.inputs[0]).map(|stream| stream.schema());
+        let condition = |sql: &Option<Spanned<String>>| match (sql, &schema) {
+            (Some(sql), Some(schema)) => match forward.expressions.compile(&sql.value, schema) {
+                Ok(compiled) => self.computed(compiled.sql(), compiled.columns().iter().map(String::as_str)),
+                Err(_) => sql.value.clone(),
+            },
+            _ => String::new(),
+        };
+        let mut meaning = vec![
+            ("state version", sessionize::STATE_VERSION.to_string()),
+            ("tenant", step.tenant.as_ref().map_or_else(String::new, |tenant| tenant.value.clone())),
+            ("gap", write_duration(step.gap)),
+            ("max_duration", write_duration(step.max_duration)),
+            // Rows that had left by the former lateness would come back by a longer one.
+            ("lateness", write_duration(step.lateness)),
+            ("behaviour", step.behaviour.is_some().to_string()),
+            ("mode", if step.live { "live" } else { "final" }.to_owned()),
+            ("extend_when", condition(&step.extend_when)),
+            ("leave_when", condition(&step.leave_when)),
+            ("midnight", step.midnight.as_ref().map_or_else(String::new, |place| place.value.clone())),
+        ];
+        meaning.extend(
+            step.splits()
+                .into_iter()
+                .map(|(word, column)| (word, column.map_or_else(String::new, |column| self.from[0].of(&column.value)))),
+        );
+        meaning
     }
 
     fn attributed(&self, attribute: &AttributeSpec) -> Origin {
@@ -233,6 +286,11 @@ impl Step<'_> {
                     named(&[("state version", state), ("by", keys(&window.by)), ("size", size), ("every", every)]);
                 settings = named(&[("lateness", write_duration(window.lateness))]);
                 lateness = micros_of(window.lateness);
+            }
+            OperatorSpec::Sessionize(step) => {
+                meaning = named(&self.session_meaning(step, forward));
+                meaning.insert("by".to_owned(), keys(&step.by));
+                lateness = micros_of(step.lateness);
             }
             OperatorSpec::Attribute(spec) => {
                 meaning = named(&[("state version", attribute::STATE_VERSION.to_string()), ("by", keys(&spec.by))]);
@@ -290,6 +348,7 @@ impl Step<'_> {
                     kept_column(from, field.name(), |name| spec.by.iter().any(|key| key.value == name))
                 }
                 OperatorSpec::Deduplicate(spec) => super::deduplicate::column(spec, &self.from[0], field.name()),
+                OperatorSpec::Sessionize(step) => self.session_column(field.name(), table.name, step, forward),
                 OperatorSpec::Join(spec) => super::join::column(spec, self.from, table.name, field.name()),
                 _ => (String::new(), Role::Carried),
             };
@@ -306,11 +365,34 @@ impl Step<'_> {
         // The parts of an aggregate are called `{aggregate}.{part}`.
         match column.rsplit_once('.') {
             Some((name, _)) => {
-                let of = self.aggregates(window, forward).remove(name).unwrap_or_default();
+                let of = self.aggregates(&window.aggregates, forward).remove(name).unwrap_or_default();
                 (of, Role::Part(name.to_owned()))
             }
             // The start of the window, which follows from the event time of its rows.
             None => (self.from[0].of(Hidden::Time.name()), Role::Key),
+        }
+    }
+
+    fn session_column(
+        &self,
+        column: &str,
+        table: &str,
+        step: &SessionizeSpec,
+        forward: &Forward<'_>,
+    ) -> (String, Role) {
+        if table == "waiting" {
+            return kept_column(&self.from[0], column, |name| step.by.iter().any(|key| key.value == name));
+        }
+        if let Some(key) = column.strip_prefix("by.") {
+            return (self.from[0].of(key), Role::Key);
+        }
+        match column.rsplit_once('.') {
+            Some((name, _)) => {
+                let of = self.aggregates(&step.aggregates, forward).remove(name).unwrap_or_default();
+                (of, Role::Part(name.to_owned()))
+            }
+            // What a session is follows from the rules, which are part of the step's meaning.
+            None => (format!("session {column}"), Role::Carried),
         }
     }
 }

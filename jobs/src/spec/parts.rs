@@ -9,8 +9,8 @@ use super::fields::{CONNECTOR, OPERATOR, SINK, SOURCE, STEP};
 use super::reader::Form;
 use super::reusable::Reusable;
 use super::{
-    AttributeSpec, DeduplicateSpec, JobSpec, JoinSpec, Keep, OperatorSpec, SelectSpec, Settings, SinkPlace, SinkSpec,
-    SourcePlace, SourceSpec, StepSpec, WindowSpec,
+    AttributeSpec, DeduplicateSpec, JobSpec, JoinSpec, Keep, OperatorSpec, SelectSpec, SessionizeSpec, Settings,
+    SinkPlace, SinkSpec, SourcePlace, SourceSpec, StepSpec, WindowSpec,
 };
 use crate::fault::{Fault, codes};
 use crate::yaml::Spanned;
@@ -197,6 +197,7 @@ fn operator_of(step: &Form) -> Option<OperatorSpec> {
         }),
         "deduplicate" => OperatorSpec::Deduplicate(deduplicate_of(&form)?),
         "join" => OperatorSpec::Join(join_of(&form)?),
+        "sessionize" => OperatorSpec::Sessionize(Box::new(sessionize_of(&form)?)),
         _ => return None,
     })
 }
@@ -249,6 +250,31 @@ fn join_of(form: &Form) -> Option<JoinSpec> {
         prefix: form.text("prefix")?,
         max_per_key: count_of(form, "max_per_key"),
         max_rows: count_of(form, "max_rows"),
+    })
+}
+
+fn sessionize_of(form: &Form) -> Option<SessionizeSpec> {
+    // A condition or a list that is at fault is not one that was left out.
+    if !form.whole {
+        return None;
+    }
+    let split = form.form("split")?.value;
+    Some(SessionizeSpec {
+        from: form.text("from")?,
+        by: form.list("by")?.value,
+        tenant: form.text("tenant"),
+        gap: span_of(form, "gap"),
+        max_duration: span_of(form, "max_duration"),
+        behaviour: form.flag("behaviour").filter(|flag| flag.value).map(|flag| flag.span),
+        extend_when: form.text("extend_when"),
+        leave_when: form.text("leave_when"),
+        user_switch: split.text("user_switch"),
+        campaign: split.text("campaign"),
+        referrer: split.text("referrer"),
+        midnight: split.text("midnight"),
+        lateness: span_of(form, "lateness"),
+        live: word(form, "mode") == "live",
+        aggregates: form.named("aggregates").map(|named| named.value).unwrap_or_default(),
     })
 }
 

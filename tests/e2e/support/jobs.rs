@@ -105,6 +105,38 @@ sinks:
     )
 }
 
+/// Returns a job of sessions, in which only clicks are interactions; views that stand alone go to `alone`.
+pub fn sessions(over: Over) -> String {
+    let (clicks, out, bad, late) = (over.source("clicks"), over.sink("out"), over.sink("bad"), over.sink("late"));
+    let alone = over.sink("alone");
+    format!(
+        r#"
+job: sessions
+sources:
+  clicks:
+    {clicks}{CLICKS}
+steps:
+  sessions:
+    sessionize:
+      from: clicks
+      by: [user_id]
+      gap: 5m
+      max_duration: 20m
+      lateness: 2s
+      extend_when: "event_type = 'click'"
+      aggregates:
+        events: "count(*)"
+        items: "count(distinct item_id)"
+        landing: "first(item_id)"
+sinks:
+  out: {{ from: sessions, {out} }}
+  bad: {{ from: clicks.bad, {bad} }}
+  late: {{ from: sessions.late, {late} }}
+  alone: {{ from: sessions.sessionless, {alone} }}
+"#
+    )
+}
+
 /// Returns a job with one aggregate of each kind over overlapping windows of orders, one window beginning every five minutes.
 pub fn revenue() -> String {
     let (orders, out) = (Over::Files.source("orders"), Over::Files.sink("out"));

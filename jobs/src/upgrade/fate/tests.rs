@@ -242,3 +242,47 @@ fn what_is_called_otherwise_is_found_again() {
     let told = super::fates(&shape(&renamed), &shape(&renamed), &was, &|_| 7);
     assert_eq!(part(&told, "per_minute").fate, Fate::Kept);
 }
+
+#[test]
+fn sessions_go_on_by_the_same_rules_only() {
+    const VISITS: &str = r#"
+job: visits
+sources:
+  events:
+    topic: events
+    schema: { id: string, user: string, account: string, kind: string, n: int64, ts: timestamp_ms }
+    event_time: ts
+    id: id
+steps:
+  visits:
+    sessionize:
+      from: events
+      by: [user]
+      gap: 30m
+      extend_when: "kind <> 'ping'"
+      split: { user_switch: account }
+      aggregates: { rows: "count(*)", most: "max(n)" }
+sinks:
+  out: { from: visits, topic: out }
+"#;
+    let told = |from: &str, to: &str| {
+        assert!(VISITS.contains(from), "{from}");
+        let fates = fates(&shape(VISITS), &shape(&VISITS.replacen(from, to, 1)), &|_| 7);
+        let Part { fate, notes, loses, .. } = part(&fates, "visits");
+        format!("{fate:?}{} {}", if loses { "!" } else { "" }, notes.join("; "))
+    };
+    for (from, to, expected) in [
+        ("topic: out", "topic: out, timestamps: epoch_ms", "Kept "),
+        ("kind <> 'ping'", "kind<>'ping'", "Kept "),
+        ("gap: 30m", "gap: 20m", "Reset! its gap was `30m` and is `20m`"),
+        ("gap: 30m", "gap: 30m\n      lateness: 1h", "Reset! its lateness was `10m` and is `1h`"),
+        ("kind <> 'ping'", "kind <> 'pong'", "Reset! its extend_when was"),
+        ("{ user_switch: account }", "{}", "Reset! its user_switch was"),
+        ("by: [user]", "by: [account]", "Reset! its by was"),
+        ("max(n)", "min(n)", "Reset! `most` is computed otherwise"),
+        (", most: \"max(n)\"", "", "Migrated `most` is dropped"),
+    ] {
+        let told = told(from, to);
+        assert!(told.starts_with(expected), "{told}\nis not\n{expected}");
+    }
+}
