@@ -19,12 +19,12 @@ struct Bench<'a> {
     arguments: &'a Arguments,
 }
 
-/// Compares both workloads.
+/// Compares all workloads.
 pub fn compare(arguments: &Arguments, scratch: &Path) -> anyhow::Result<()> {
     let bench = Bench { binary: binary(arguments)?, data: data(arguments, scratch)?, scratch, arguments };
     println!("| workload | program | CPU s (median of {}) | ratio | peak MiB | wall s | output |", arguments.runs);
     println!("|---|---|---|---|---|---|---|");
-    for workload in ["w1", "w4"] {
+    for workload in ["w1", "w2", "w4"] {
         let mut rival = Vec::new();
         let mut own: [Vec<Cost>; 2] = Default::default();
         for _ in 0..arguments.runs {
