@@ -12,11 +12,16 @@ pub struct JobFile {
 }
 
 /// The bundled jobs.
-pub const BUNDLED: [JobFile; 3] = [
+pub const BUNDLED: [JobFile; 4] = [
     JobFile {
         name: "attribution",
         about: "credits orders to the last click before them",
         text: include_str!("../attribution.yaml"),
+    },
+    JobFile {
+        name: "frustration",
+        about: "signs of people who do not get on, as signals, incidents and problems",
+        text: include_str!("../frustration.yaml"),
     },
     JobFile {
         name: "item-minutes",

@@ -2,6 +2,7 @@
 //! it nobody validates again.
 
 mod assemble;
+mod behaviour;
 mod deduplicate;
 mod forward;
 mod hash;

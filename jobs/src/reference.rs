@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use riverrun_operators::frustration::settings::Settings;
+
 use crate::spec::fields::{Field, JOB, Kind, Section};
 use crate::spec::reusable;
 
@@ -61,7 +63,7 @@ fn section(section_of: &Section, title: &str, level: usize, out: &mut String) {
     }
     if built().next().is_some() {
         out.push_str("\n| key | value | default | meaning |\n|---|---|---|---|\n");
-        built().for_each(|field| row(field, out));
+        built().for_each(|field| row(section_of, field, out));
     }
     for field in built() {
         match field.kind {
@@ -72,14 +74,18 @@ fn section(section_of: &Section, title: &str, level: usize, out: &mut String) {
     }
 }
 
-fn row(field: &Field, out: &mut String) {
+fn row(section: &Section, field: &Field, out: &mut String) {
     let default = match field.default {
         Some("") => "empty".to_owned(),
         Some(default) => format!("`{default}`"),
         None if field.required => "must be given".to_owned(),
-        None => String::new(),
+        // The settings of signals have the defaults of the rules.
+        None => match Settings::default().get(section.what.trim_matches('`'), field.name) {
+            Some(default) => format!("`{}`", default.replace('|', "\\|")),
+            None => String::new(),
+        },
     };
-    let mut doc = field.doc.replace('|', "\\|");
+    let mut doc = field.doc.trim().replace('|', "\\|");
     if let Kind::Choice(choices) = field.kind {
         for choice in choices.iter().filter(|choice| !choice.later) {
             write(&mut doc, format_args!(" `{}`: {}.", choice.word, choice.doc));
@@ -109,6 +115,10 @@ fn value(kind: Kind) -> String {
             let words = choices.iter().filter(|choice| !choice.later).map(|choice| format!("`{}`", choice.word));
             words.collect::<Vec<_>>().join(", ")
         }
+        Kind::Word(words) => words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", "),
+        Kind::Words(_) => "list of words".to_owned(),
+        Kind::Texts => "list of texts".to_owned(),
+        Kind::Limit => "ms, or `\"<ms\"`".to_owned(),
         Kind::Section(_) => "map, see below".to_owned(),
         Kind::Each(_) => "names, each with a map, see below".to_owned(),
     }

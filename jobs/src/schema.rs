@@ -47,7 +47,7 @@ fn section(section: &Section) -> Value {
 
 fn property(field: &Field) -> Value {
     let mut schema = kind(field.kind);
-    schema["description"] = json!(field.doc);
+    schema["description"] = json!(field.doc.trim());
     if let Some(default) = field.default {
         schema["default"] = match field.kind {
             Kind::Number(..) => default.parse::<u64>().map_or(json!(default), |number| json!(number)),
@@ -88,6 +88,10 @@ fn kind(kind: Kind) -> Value {
             let words: Vec<&str> = choices.iter().filter(|choice| !choice.later).map(|choice| choice.word).collect();
             json!({ "enum": words })
         }
+        Kind::Word(words) => json!({ "enum": words }),
+        Kind::Words(words) => json!({ "type": "array", "items": { "enum": words }, "minItems": 1 }),
+        Kind::Texts => json!({ "type": "array", "items": { "type": "string" }, "minItems": 1 }),
+        Kind::Limit => json!({ "type": ["integer", "string"], "pattern": "^<? ?[0-9]+$" }),
         Kind::Section(inner) => section(inner),
         Kind::Each(inner) => names(PART, section(inner)),
     }

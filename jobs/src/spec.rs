@@ -2,6 +2,7 @@
 //!
 //! What a name refers to, which types an expression has, whether steps fit together: all that is [`crate::plan`]'s.
 
+pub(crate) mod behaviour;
 pub mod fields;
 mod overrides;
 mod parts;
@@ -96,6 +97,9 @@ pub(crate) enum OperatorSpec {
     Deduplicate(DeduplicateSpec),
     Join(JoinSpec),
     Sessionize(Box<SessionizeSpec>),
+    Frustration(behaviour::FrustrationSpec),
+    Incidents(behaviour::IncidentsSpec),
+    Problems(behaviour::ProblemsSpec),
 }
 
 #[derive(Clone, Debug)]

@@ -201,6 +201,7 @@ impl EventReader {
             tabs: text("tab_id"),
             loads: text("page_load_id"),
             pages: text("page_key"),
+            releases: text("release"),
             agents: text("user_agent"),
             knows_agents: column("user_agent").is_some(),
             webdriver: flag("webdriver"),
@@ -251,6 +252,7 @@ pub struct EventRows<'b> {
     tabs: Option<&'b StringArray>,
     loads: Option<&'b StringArray>,
     pages: Option<&'b StringArray>,
+    releases: Option<&'b StringArray>,
     agents: Option<&'b StringArray>,
     knows_agents: bool,
     webdriver: Option<&'b BooleanArray>,
@@ -285,6 +287,11 @@ impl<'b> EventRows<'b> {
         self.times[row].div_euclid(1000)
     }
 
+    /// Returns the event time of a row, in microseconds.
+    pub fn time_us(&self, row: usize) -> i64 {
+        self.times[row]
+    }
+
     /// Returns the event's id; empty if the stream has none.
     pub fn id(&self, row: usize) -> &'b str {
         at(self.ids, row).unwrap_or("")
@@ -303,6 +310,16 @@ impl<'b> EventRows<'b> {
     /// Returns the account.
     pub fn user(&self, row: usize) -> Option<&'b str> {
         at(self.users, row)
+    }
+
+    /// Returns who did it: the account, else the device.
+    pub fn person(&self, row: usize) -> Option<&'b str> {
+        self.user(row).or_else(|| self.device(row))
+    }
+
+    /// Returns the release of the page.
+    pub fn release(&self, row: usize) -> Option<&'b str> {
+        at(self.releases, row)
     }
 
     /// Returns the session that the row names.

@@ -4,7 +4,8 @@
 //! steps, [`aggregate`] folds rows into typed accumulators, and [`window`] does so per key and span of event time. [`order`]
 //! says which of two rows comes first, [`kept`] keeps rows between ticks, [`attribute`] credits conversions to touches,
 //! [`deduplicate`] lets the first row of a key through, [`join`] pairs the rows of two streams, [`keyed`] keeps a machine per key,
-//! [`events`] reads behaviour events.
+//! [`events`] reads behaviour events, [`frustration`] finds the signals in them, [`incidents`] makes cases of signals,
+//! [`problems`] gathers cases that are alike.
 
 pub mod aggregate;
 pub mod attribute;
@@ -13,17 +14,22 @@ mod changes;
 pub mod deduplicate;
 pub mod events;
 pub mod expression;
+pub mod frustration;
+pub mod incidents;
 pub mod join;
 pub mod kept;
 mod key_column;
 mod key_table;
 pub mod keyed;
 mod late;
+mod named;
 pub mod order;
+pub mod problems;
 pub mod reorder;
 pub mod select;
 pub mod sessionize;
 pub mod union;
+mod waiting;
 pub mod window;
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod buckets;
 mod damage;
 mod disk_errors;
 mod fixtures;
+mod frustration;
 mod life_cycle;
 mod live;
 mod oracle;

@@ -155,6 +155,15 @@ sinks:
     }
 }
 
+/// Returns the rows of a query as DuckDB's Python module gives them: RIVERRUN_TEST_PYTHON, else `python3`.
+pub fn by_duckdb(query: &str) -> Option<Value> {
+    let python = std::env::var("RIVERRUN_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let script = "import duckdb, json, sys; print(json.dumps(duckdb.sql(sys.argv[1]).fetchall()))";
+    let output =
+        Command::new(python).args(["-c", script, query]).output().ok().filter(|output| output.status.success())?;
+    Some(serde_json::from_slice(&output.stdout).expect("rows as JSON"))
+}
+
 /// Returns hour, item, impressions and clicks as DuckDB counts them, through its Python module or its command.
 fn duckdb(path: &Path) -> Option<Vec<[i64; 4]>> {
     let query = format!(
@@ -162,10 +171,8 @@ fn duckdb(path: &Path) -> Option<Vec<[i64; 4]>> {
          FROM read_json('{}', format='newline_delimited') GROUP BY ALL ORDER BY 1, 2",
         path.display()
     );
-    let python = "import duckdb, json, sys; print(json.dumps(duckdb.sql(sys.argv[1]).fetchall()))";
-    let python = Command::new("python3").args(["-c", python, &query]).output();
-    if let Some(output) = python.ok().filter(|output| output.status.success()) {
-        return Some(serde_json::from_slice(&output.stdout).expect("rows of four numbers"));
+    if let Some(rows) = by_duckdb(&query) {
+        return Some(serde_json::from_value(rows).expect("rows of four numbers"));
     }
     let command =
         Command::new("duckdb").args(["-json", "-c", &query]).output().ok().filter(|output| output.status.success())?;

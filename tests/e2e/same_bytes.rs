@@ -169,7 +169,7 @@ fn until_end(place: &Place) -> Invocation {
 
 /// Starts runs and kills them at random moments, with 1, 2 and 4 workers in turn, until there were enough kills. Whenever a
 /// run came to its end, looks at what it gave, and begins anew.
-fn killed_again_and_again(begin: impl Fn() -> Place, run: impl Fn(&Place) -> Invocation, check: impl Fn(&Place)) {
+pub fn killed_again_and_again(begin: impl Fn() -> Place, run: impl Fn(&Place) -> Invocation, check: impl Fn(&Place)) {
     let seed = seed();
     let mut dice = Dice::new(seed);
     // About how long a run takes from start to end; a run that was killed shows that it takes longer.

@@ -22,6 +22,9 @@ macro_rules! kinds {
             /// All kinds.
             pub const ALL: &'static [Kind] = &[$(Kind::$kind,)*];
 
+            /// Our names of them.
+            pub const NAMES: &'static [&'static str] = &[$($name,)*];
+
             /// Returns our name of it.
             pub fn name(self) -> &'static str {
                 match self { $(Kind::$kind => $name,)* }

@@ -147,7 +147,40 @@ pub enum Told {
     Closed(IncidentRow),
 }
 
+impl State {
+    /// All of them.
+    pub const ALL: [State; 3] = [State::Open, State::Closed, State::Merged];
+
+    /// Returns its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Open => "open",
+            State::Closed => "closed",
+            State::Merged => "merged",
+        }
+    }
+}
+
+impl Outcome {
+    /// Returns its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Outcome::None => "none",
+            Outcome::Recovered => "recovered",
+        }
+    }
+}
+
 impl Told {
+    /// Returns what happened.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Told::Opened(_) => "opened",
+            Told::Updated(_) => "updated",
+            Told::Closed(_) => "closed",
+        }
+    }
+
     /// Returns the row.
     pub fn row(&self) -> &IncidentRow {
         match self {
@@ -182,6 +215,9 @@ pub struct Case {
     recovered_at: Option<i64>,
     is_closed: bool,
     is_stale: bool,
+    /// Until when a change is held back for the sake of coalescing.
+    #[serde(default)]
+    held_until: Option<i64>,
     /// How many signals came beyond the bound.
     dropped: u64,
 }
@@ -255,6 +291,16 @@ impl Case {
         self.dropped
     }
 
+    /// Returns when a change that is held back is to be told, if there is one.
+    pub fn due(&self) -> Option<i64> {
+        self.held_until
+    }
+
+    /// Returns a signal.
+    pub fn signal(&self, id: Id) -> Option<&Signal> {
+        self.signals.iter().find(|signal| signal.signal_id == id)
+    }
+
     /// Says whether there are signals of which none has opened an incident so far: at the end of the session such a candidate is
     /// counted, and dropped.
     pub fn is_candidate(&self) -> bool {
@@ -268,7 +314,7 @@ impl Case {
         if !self.is_stale {
             return;
         }
-        self.is_stale = false;
+        (self.is_stale, self.held_until) = (false, None);
         let signals = std::mem::take(&mut self.signals);
         let mut before = self.in_order(&signals).into_iter().peekable();
         let segments = segments(settings.scope, &signals);
@@ -292,7 +338,11 @@ impl Case {
                 .opened_at
                 .map(|opened_at| IncidentRow { state, ..self.row(settings, owner, &members, &found, opened_at) });
             if let Some(row) = row {
-                self.is_stale |= kept.tell(row, settings.coalesce_ms, now, out);
+                if kept.tell(row, settings.coalesce_ms, now, out) {
+                    let until = kept.told_at.saturating_add(settings.coalesce_ms);
+                    self.is_stale = true;
+                    self.held_until = Some(self.held_until.map_or(until, |other| other.min(until)));
+                }
             }
             self.named.push(kept);
         }

@@ -23,6 +23,21 @@ pub enum Severity {
     Critical,
 }
 
+impl Severity {
+    /// All of them, the least first.
+    pub const ALL: [Severity; 4] = [Severity::Low, Severity::Medium, Severity::High, Severity::Critical];
+
+    /// Returns its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Severity::Low => "low",
+            Severity::Medium => "medium",
+            Severity::High => "high",
+            Severity::Critical => "critical",
+        }
+    }
+}
+
 /// What signals are worth.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scoring {
@@ -147,6 +162,10 @@ pub enum Group {
 }
 
 impl Group {
+    /// All of them.
+    pub const ALL: [Group; 7] =
+        [Group::Unresponsive, Group::Error, Group::Endpoint, Group::Form, Group::Auth, Group::Flow, Group::Comfort];
+
     /// Returns the group of a kind.
     pub fn of(kind: SignalKind) -> Self {
         use SignalKind as Kind;
@@ -180,17 +199,20 @@ impl Group {
     }
 }
 
-/// Returns what a signal is about, across sessions: the group, the page and the subject. Neither the release nor the browser nor
-/// the person is in it, else every release and every person would make a new problem.
+/// Returns what a signal is about on its page.
 ///
 /// The subject is the target of what does not answer and of forms and sign-ins, the cause of errors and requests, and the page
 /// of all else.
-pub fn fingerprint(tenant: &str, signal: &Signal) -> Id {
-    let group = Group::of(signal.kind);
-    let subject = match group {
+pub fn subject(signal: &Signal) -> &str {
+    match Group::of(signal.kind) {
         Group::Unresponsive | Group::Form | Group::Auth => &signal.target_fp,
         Group::Error | Group::Endpoint => &signal.cause_fp,
         Group::Flow | Group::Comfort => &signal.page_key,
-    };
-    identity(&["ufse/1", tenant, group.name(), &signal.page_key, subject])
+    }
+}
+
+/// Returns what a signal is about, across sessions: the group, the page and the subject. Neither the release nor the browser nor
+/// the person is in it, else every release and every person would make a new problem.
+pub fn fingerprint(tenant: &str, signal: &Signal) -> Id {
+    identity(&["ufse/1", tenant, Group::of(signal.kind).name(), &signal.page_key, subject(signal)])
 }

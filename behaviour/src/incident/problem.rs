@@ -189,7 +189,11 @@ impl Problem {
         }
     }
 
-    /// Returns the next hop at which something may change.
+    /// Returns the next hop at which something may change, if there is one.
+    pub fn due(&self, gate: &Gate) -> Option<i64> {
+        self.next(gate)
+    }
+
     fn next(&self, gate: &Gate) -> Option<i64> {
         let hop = gate.hop_ms.max(1);
         let at_or_after = |time: i64| time.saturating_add(hop - 1).div_euclid(hop).saturating_mul(hop);

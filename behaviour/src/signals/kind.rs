@@ -13,6 +13,9 @@ macro_rules! kinds {
             /// All kinds.
             pub const ALL: &'static [SignalKind] = &[$(SignalKind::$kind,)*];
 
+            /// Their names.
+            pub const NAMES: &'static [&'static str] = &[$($name,)*];
+
             /// Returns its name in rows and ids.
             pub fn name(self) -> &'static str {
                 match self { $(SignalKind::$kind => $name,)* }

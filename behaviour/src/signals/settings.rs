@@ -2,8 +2,14 @@
 
 use serde::{Deserialize, Deserializer};
 
+#[macro_use]
+mod written;
+
+use self::written::Setting;
 use super::SignalKind;
 use crate::target::{StepWords, Traits};
+
+pub use written::{Form, SettingField};
 
 /// The longest a duration may be: with a closed or an open end. Written as ms (`1000`, closed) or as `"<1000"` (open).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,6 +35,17 @@ impl Limit {
     /// Returns whether a duration of `us` holds.
     pub fn holds(self, us: i64) -> bool {
         (0..=self.us).contains(&us)
+    }
+}
+
+impl Limit {
+    /// Reads `1000` or `<1000`.
+    pub fn parse(text: &str) -> Option<Limit> {
+        let text = text.trim();
+        match text.strip_prefix('<') {
+            Some(ms) => ms.trim().parse().ok().filter(|ms| *ms >= 0).map(Limit::below),
+            None => text.parse().ok().filter(|ms| *ms >= 0).map(Limit::at_most),
+        }
     }
 }
 
@@ -81,58 +98,84 @@ impl<'de> Deserialize<'de> for Enabled {
     }
 }
 
-macro_rules! settings {
-    ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty = $value:expr,)* }) => {
-        $(#[$doc])*
-        #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-        #[serde(default, deny_unknown_fields)]
-        pub struct $name { $($(#[$field_doc])* pub $field: $type,)* }
-
-        impl Default for $name {
-            fn default() -> Self {
-                $name { $($field: $value,)* }
-            }
-        }
-    };
+/// All settings of the signals.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Which signals are looked for.
+    pub enabled: Enabled,
+    /// How far event times of one page load may stray from its monotonic clock, in ms. Events that carry that clock are
+    /// put in its order, and so are judged this much later.
+    pub clock_skew_ms: i64,
+    /// Rage clicks.
+    pub rage: Rage,
+    /// Dead and slow clicks, and dead swipes.
+    pub dead: Dead,
+    /// Error clicks.
+    pub error: ErrorClick,
+    /// Pages left at once.
+    pub quick_back: QuickBack,
+    /// Thrashed cursors.
+    pub thrash: Thrash,
+    /// Excessive scrolling.
+    pub scroll: ScrollTurns,
+    /// Forms abandoned and refused.
+    pub form: Forms,
+    /// Failing requests.
+    pub network: Network,
+    /// Reloads and redirects.
+    pub reload: Reload,
+    /// The checkout.
+    pub checkout: Checkout,
+    /// Sluggish pages.
+    pub jank: Jank,
+    /// Pages that fall apart.
+    pub crash: Crash,
+    /// Swipes.
+    pub swipe: Swipes,
+    /// Searches.
+    pub search: Searches,
 }
 
-settings! {
-    /// All settings of the signals.
-    Settings {
-        /// Which signals are looked for.
-        enabled: Enabled = Enabled::ALL,
-        /// How far event times of one page load may stray from its monotonic clock, in ms. Events that carry that clock are
-        /// put in its order, and so are judged this much later.
-        clock_skew_ms: i64 = 2000,
-        /// Rage clicks.
-        rage: Rage = Rage::default(),
-        /// Dead and slow clicks, and dead swipes.
-        dead: Dead = Dead::default(),
-        /// Error clicks.
-        error: ErrorClick = ErrorClick::default(),
-        /// Pages left at once.
-        quick_back: QuickBack = QuickBack::default(),
-        /// Thrashed cursors.
-        thrash: Thrash = Thrash::default(),
-        /// Excessive scrolling.
-        scroll: ScrollTurns = ScrollTurns::default(),
-        /// Forms abandoned and refused.
-        form: Forms = Forms::default(),
-        /// Failing requests.
-        network: Network = Network::default(),
-        /// Reloads and redirects.
-        reload: Reload = Reload::default(),
-        /// The checkout.
-        checkout: Checkout = Checkout::default(),
-        /// Sluggish pages.
-        jank: Jank = Jank::default(),
-        /// Pages that fall apart.
-        crash: Crash = Crash::default(),
-        /// Swipes.
-        swipe: Swipes = Swipes::default(),
-        /// Searches.
-        search: Searches = Searches::default(),
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            enabled: Enabled::ALL,
+            clock_skew_ms: 2000,
+            rage: Rage::default(),
+            dead: Dead::default(),
+            error: ErrorClick::default(),
+            quick_back: QuickBack::default(),
+            thrash: Thrash::default(),
+            scroll: ScrollTurns::default(),
+            form: Forms::default(),
+            network: Network::default(),
+            reload: Reload::default(),
+            checkout: Checkout::default(),
+            jank: Jank::default(),
+            crash: Crash::default(),
+            swipe: Swipes::default(),
+            search: Searches::default(),
+        }
     }
+}
+
+groups! {
+    "rage" Rage rage;
+    "words" Words rage.words;
+    "dead" Dead dead;
+    "error" ErrorClick error;
+    "quick_back" QuickBack quick_back;
+    "thrash" Thrash thrash;
+    "scroll" ScrollTurns scroll;
+    "form" Forms form;
+    "network" Network network;
+    "reload" Reload reload;
+    "checkout" Checkout checkout;
+    "jank" Jank jank;
+    "crash" Crash crash;
+    "swipe" Swipes swipe;
+    "search" Searches search;
 }
 
 /// What makes quick clicks a rage click.
@@ -172,7 +215,7 @@ settings! {
         /// What is counted.
         mode: Mode = Mode::Sliding,
         /// How many clicks it takes; 2 to 8.
-        clicks: u8 = 3,
+        clicks: u8 = 3 => (2, 8),
         /// Within how long they lie.
         window: Limit = Limit::at_most(1000),
         /// How long after the one before a click still belongs to the chain.
@@ -187,12 +230,23 @@ settings! {
         points: u32 = 4,
         /// What it is worth if every click was answered.
         points_responsive: u32 = 2,
-        /// Targets on which quick clicks mean nothing.
+    }
+    beside {
+        /// Targets on which quick clicks mean nothing: a preset fixes them.
         not_on: TraitSet = TraitSet(RAGE_NOT_ON),
-        /// Words of elements that are made for many clicks.
+        /// Words of elements that are made for many clicks; their settings are a group of their own.
         words: Words = Words::default(),
     }
 }
+
+words!(Mode: Sliding "sliding", Consecutive "consecutive", OnDead "on_dead");
+words!(
+    Space: TargetOrNear "target_or_near",
+    Near "near",
+    TargetAndNear "target_and_near",
+    Target "target",
+    TargetAndBox "target_and_box"
+);
 
 const RAGE_NOT_ON: Traits =
     Traits::TEXT_FIELD.and(Traits::STEPS).and(Traits::SURFACE).and(Traits::SLIDER).and(Traits::KEYPAD);
@@ -279,7 +333,7 @@ settings! {
     /// Thrashed cursors.
     Thrash {
         /// Reversals on one axis; 2 to 16.
-        reversals: u8 = 10,
+        reversals: u8 = 10 => (2, 16),
         /// Within how long they lie.
         window: Limit = Limit::below(2000),
         /// The shortest leg that counts, in CSS pixels.
@@ -299,7 +353,7 @@ settings! {
         /// Within how long the reversals lie.
         window: Limit = Limit::at_most(20_000),
         /// How many; 2 to 16.
-        reversals: u8 = 6,
+        reversals: u8 = 6 => (2, 16),
         /// The shortest leg, in percent of the view's height.
         leg_viewport_pct: i64 = 25,
         /// The shortest way, in heights of the view.
@@ -323,7 +377,7 @@ settings! {
         /// A submit that was not refused within this succeeded, in ms.
         submit_result_ms: i64 = 5000,
         /// Refusals that make a signal; 2 to 8.
-        failures: u8 = 3,
+        failures: u8 = 3 => (2, 8),
         /// Within how long they lie.
         failure_window: Limit = Limit::at_most(300_000),
         /// What an abandoned form is worth.
@@ -339,11 +393,11 @@ settings! {
     /// Failing requests.
     Network {
         /// Failures of one endpoint; 2 to 8.
-        same_endpoint: u8 = 3,
+        same_endpoint: u8 = 3 => (2, 8),
         /// Within how long they lie.
         same_window: Limit = Limit::at_most(30_000),
         /// Failures of any endpoints; 2 to 8.
-        any: u8 = 5,
+        any: u8 = 5 => (2, 8),
         /// Within how long they lie.
         any_window: Limit = Limit::at_most(60_000),
         /// A further failure of one endpoint counts only after this, in ms, unless a click came before it.
@@ -363,11 +417,11 @@ settings! {
     /// Reloads and redirects.
     Reload {
         /// Reloads of one page; 2 to 8.
-        count: u8 = 3,
+        count: u8 = 3 => (2, 8),
         /// Within how long they lie.
         span: Limit = Limit::below(60_000),
         /// Page views without anything done between; 2 to 8.
-        redirect_count: u8 = 6,
+        redirect_count: u8 = 6 => (2, 8),
         /// Within how long they lie.
         redirect_window: Limit = Limit::at_most(10_000),
         /// The signal is over after so long without a reload, in ms.
@@ -403,7 +457,7 @@ settings! {
         /// A longer interaction is slow, in ms.
         slow_interaction_ms: i64 = 500,
         /// Slow interactions; 2 to 8.
-        slow_count: u8 = 3,
+        slow_count: u8 = 3 => (2, 8),
         /// Within how long they lie.
         slow_window: Limit = Limit::at_most(60_000),
         /// Blocking time, in ms: what long tasks take above 50 ms each.
@@ -451,7 +505,7 @@ settings! {
     /// Searches.
     Searches {
         /// Different queries; 2 to 8.
-        queries: u8 = 3,
+        queries: u8 = 3 => (2, 8),
         /// Within how long they lie.
         window: Limit = Limit::at_most(120_000),
         /// What it is worth.
@@ -478,6 +532,43 @@ mod tests {
         {
             assert!(serde_json::from_str::<Settings>(json).is_err(), "{json}");
         }
+    }
+
+    #[test]
+    fn a_job_sets_one_by_one_and_reads_what_it_would_write() {
+        for group in Settings::GROUPS {
+            let fields = Settings::fields(group);
+            assert!(!fields.is_empty(), "{group}");
+            for field in fields {
+                let mut settings = Settings::default();
+                let written = settings.get(group, field.name).unwrap();
+                let texts: Vec<&str> = match field.form {
+                    Form::Texts => written.split(", ").collect(),
+                    _ => vec![&written],
+                };
+                settings.set(group, field.name, &texts).unwrap();
+                assert_eq!(settings, Settings::default(), "{group}.{}", field.name);
+                assert!(field.doc.len() > 5);
+            }
+        }
+        let mut settings = Settings::default();
+        settings.set("rage", "clicks", &["4"]).unwrap();
+        settings.set("dead", "ok", &["<100"]).unwrap();
+        settings.set("rage", "mode", &["on_dead"]).unwrap();
+        settings.set("words", "whole", &["+", "-"]).unwrap();
+        assert_eq!((settings.rage.clicks, settings.dead.ok, settings.rage.mode), (4, Limit::below(100), Mode::OnDead));
+        assert_eq!(settings.rage.words.whole, ["+", "-"]);
+        for (group, name, text) in [
+            ("rage", "click", "4"),
+            ("raje", "clicks", "4"),
+            ("rage", "clicks", "many"),
+            ("rage", "mode", "x"),
+            ("dead", "ok", "-1"),
+        ] {
+            assert!(settings.set(group, name, &[text]).is_err(), "{group}.{name}");
+        }
+        let bounds = Rage::FIELDS.iter().find(|field| field.name == "clicks").map(|field| field.form);
+        assert_eq!(bounds, Some(Form::Int(2, 8)));
     }
 
     #[test]

@@ -57,6 +57,7 @@ codes! {
     SAME_PLACE "J029" "Two sinks write to the same place.";
     NOTHING_TO_DO "J030" "The job has nothing to read or nowhere to write.";
     NO_ID "J032" "An id is needed, and the source names none.";
+    NOT_ITS_ROWS "J037" "The input of a behaviour step is not made of the rows that it reads.";
     TOPICS_ELSEWHERE "J040" "Topics are in a place that this version cannot use.";
     CANNOT_OPEN "J041" "A source or sink cannot be opened.";
 }

@@ -14,7 +14,7 @@ use super::forward::{Forward, StepUses, row_schema};
 use super::names::{Names, base};
 use super::need::Needs;
 use super::stream::indices;
-use super::{Plan, PlannedInput, PlannedSide, PlannedSink, PlannedSource, PlannedStep, operators, sessions};
+use super::{Plan, PlannedInput, PlannedSide, PlannedSink, PlannedSource, PlannedStep, behaviour, operators, sessions};
 use crate::spec::values::write_duration;
 use crate::spec::{AttributeSpec, JobSpec, OperatorSpec};
 
@@ -130,9 +130,10 @@ impl Assembly<'_> {
     fn step(&mut self, index: usize, before: &[PlannedStep]) -> PlannedStep {
         let step = &self.spec.steps[index];
         let edges = self.edges(index);
-        let keys = step.operator.keys();
-        let key = |input: usize| keys.as_ref().map(|keys| &keys[input]);
         let given: Vec<SchemaRef> = edges.iter().map(|edge| self.schemas[edge].clone()).collect();
+        let own = || behaviour::keys(&step.operator, &given[0]).map(|keys| vec![keys]);
+        let keys = step.operator.keys().or_else(own);
+        let key = |input: usize| keys.as_ref().map(|keys| &keys[input]);
         // Steps whose keys agree are chained: their rows are on the right worker already, with the right hash.
         let there: Vec<bool> =
             edges.iter().enumerate().map(|(at, edge)| keys.is_some() && self.keyed.get(edge) == key(at)).collect();
@@ -212,6 +213,9 @@ impl Assembly<'_> {
             }
             OperatorSpec::Join(join) => super::join::make(join, schemas, slack),
             OperatorSpec::Sessionize(step) => sessions::made(expressions, step, &schemas[0]),
+            OperatorSpec::Frustration(spec) => behaviour::make_frustration(spec, &schemas[0], slack),
+            OperatorSpec::Incidents(spec) => behaviour::make_incidents(spec, &schemas[0], slack),
+            OperatorSpec::Problems(spec) => behaviour::make_problems(spec, &schemas[0], slack),
         }
     }
 

@@ -181,6 +181,11 @@ impl<'a> Forward<'a> {
             OperatorSpec::Sessionize(step) => {
                 (self.sessionize(index, step, &inputs[0]), vec![Hidden::Time, Hidden::Hash])
             }
+            OperatorSpec::Frustration(spec) => {
+                (self.frustration(name, spec, &inputs[0]), vec![Hidden::Time, Hidden::Hash])
+            }
+            OperatorSpec::Incidents(spec) => (self.incidents(name, spec, &inputs[0]), vec![Hidden::Time, Hidden::Hash]),
+            OperatorSpec::Problems(spec) => (self.problems(name, spec, &inputs[0]), vec![Hidden::Time, Hidden::Hash]),
         };
         let side = |side: &str, stream: &Stream| Stream {
             name: format!("{name}.{side}"),

@@ -20,6 +20,9 @@ impl OperatorSpec {
             OperatorSpec::Deduplicate(deduplicate) => vec![&deduplicate.from],
             OperatorSpec::Join(join) => vec![&join.left, &join.right],
             OperatorSpec::Sessionize(sessionize) => vec![&sessionize.from],
+            OperatorSpec::Frustration(frustration) => vec![&frustration.from],
+            OperatorSpec::Incidents(incidents) => vec![&incidents.from],
+            OperatorSpec::Problems(problems) => vec![&problems.from],
         }
     }
 
@@ -33,6 +36,9 @@ impl OperatorSpec {
             OperatorSpec::Deduplicate(_) => "deduplicate",
             OperatorSpec::Join(_) => "join",
             OperatorSpec::Sessionize(_) => "sessionize",
+            OperatorSpec::Frustration(_) => "frustration",
+            OperatorSpec::Incidents(_) => "incidents",
+            OperatorSpec::Problems(_) => "problems",
         }
     }
 
@@ -63,6 +69,8 @@ impl OperatorSpec {
         let by = |names: &[Spanned<String>]| names.iter().map(|name| name.value.clone()).collect::<Vec<_>>();
         match self {
             OperatorSpec::Select(_) | OperatorSpec::Union(_) => None,
+            // Theirs follow from the columns that come in.
+            OperatorSpec::Frustration(_) | OperatorSpec::Incidents(_) | OperatorSpec::Problems(_) => None,
             OperatorSpec::Window(window) => Some(vec![by(&window.by)]),
             OperatorSpec::Attribute(attribute) => Some(vec![by(&attribute.by); 2]),
             OperatorSpec::Deduplicate(spec) => Some(vec![spec.key()]),

@@ -6,6 +6,7 @@ use riverrun_dataflow::graph::Edge;
 use riverrun_dataflow::schema::Hidden;
 use riverrun_operators::sessionize;
 
+use super::behaviour;
 use super::forward::{StepUses, Streams};
 use super::names::Names;
 use crate::spec::{JobSpec, OperatorSpec, SinkPlace};
@@ -113,6 +114,11 @@ impl Back<'_> {
                 let columns = uses.uses.iter().chain(&late.columns).chain(&alone.columns);
                 self.columns(inputs[0], columns.cloned());
                 self.hidden(inputs[0], ORDER.into_iter().chain(late.hidden).chain(alone.hidden));
+            }
+            OperatorSpec::Frustration(_) | OperatorSpec::Incidents(_) | OperatorSpec::Problems(_) => {
+                let used = behaviour::columns_used(operator, &self.streams[&inputs[0]].schema());
+                self.columns(inputs[0], used.into_iter().chain(late.columns));
+                self.hidden(inputs[0], behaviour::HIDDEN.into_iter().chain(late.hidden));
             }
             OperatorSpec::Attribute(attribute) => {
                 let keys = || attribute.by.iter().map(|key| key.value.clone());

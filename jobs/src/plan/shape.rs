@@ -16,7 +16,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::forward::Forward;
 use super::names::Names;
-use super::{Plan, PlannedSink, PlannedSource, PlannedStep};
+use super::{Plan, PlannedSink, PlannedSource, PlannedStep, behaviour};
 use crate::spec::values::write_duration;
 use crate::spec::{
     AttributeSpec, OperatorSpec, SelectSpec, SessionizeSpec, SinkPlace, SourcePlace, SourceSpec, WindowSpec,
@@ -139,6 +139,9 @@ impl Step<'_> {
             OperatorSpec::Deduplicate(spec) => super::deduplicate::origin(self.name, spec, &self.from[0]),
             OperatorSpec::Join(join) => super::join::origin(self.name, join, self.from),
             OperatorSpec::Sessionize(step) => self.sessionized(step, forward),
+            OperatorSpec::Frustration(_) | OperatorSpec::Incidents(_) | OperatorSpec::Problems(_) => {
+                self.watched(forward)
+            }
         }
     }
 
@@ -270,6 +273,29 @@ impl Step<'_> {
         Origin { rows: self.from[0].rows.clone(), columns }
     }
 
+    /// Returns the rows of a behaviour step: the keys are those of its input, all else is its own.
+    fn watched(&self, forward: &Forward<'_>) -> Origin {
+        let own = |what: &str| format!("{}.{what}", self.name);
+        let columns = forward.streams.get(&Edge::Step(self.index)).map(|stream| stream.columns.clone());
+        let mut origin = Origin { rows: own("rows"), columns: BTreeMap::new() };
+        let hidden = Hidden::Time.name().to_owned();
+        let names = columns.unwrap_or_default().into_iter().map(|field| field.name().clone()).chain([hidden]);
+        origin.columns.extend(names.map(|name| {
+            let of = own(&name);
+            (name, of)
+        }));
+        origin.columns.extend(self.behaviour_keys(forward).into_iter().map(|key| {
+            let of = self.from[0].of(&key);
+            (key, of)
+        }));
+        origin
+    }
+
+    fn behaviour_keys(&self, forward: &Forward<'_>) -> Vec<String> {
+        let input = forward.streams.get(&self.inputs[0]).map(|stream| stream.schema());
+        input.and_then(|input| behaviour::keys(&forward.spec.steps[self.index].operator, &input)).unwrap_or_default()
+    }
+
     fn shape(&self, plan: &Plan, planned: &PlannedStep, forward: &Forward<'_>) -> StepShape {
         let keys =
             |by: &[crate::yaml::Spanned<String>]| by.iter().map(|key| key.value.clone()).collect::<Vec<_>>().join(", ");
@@ -278,7 +304,6 @@ impl Step<'_> {
         };
         let (mut meaning, mut settings, mut lateness) = Default::default();
         match &forward.spec.steps[self.index].operator {
-            OperatorSpec::Select(_) | OperatorSpec::Union(_) => {}
             OperatorSpec::Window(window) => {
                 let (size, every) = (write_duration(window.size.value), write_duration(window.every.value));
                 let state = window::STATE_VERSION.to_string();
@@ -317,6 +342,14 @@ impl Step<'_> {
                     ("max_per_key", spec.max_per_key.to_string()),
                 ]);
             }
+            operator => {
+                if let Some(version) = behaviour::state_version(operator) {
+                    let by = self.behaviour_keys(forward).join(", ");
+                    meaning = named(&[("state version", version.to_string()), ("by", by)]);
+                    settings = named(&behaviour::settings_of(operator));
+                    lateness = micros_of(behaviour::lateness_of(operator));
+                }
+            }
         }
         let tables = match &planned.work {
             StepWork::Transform(_) => Vec::new(),
@@ -350,6 +383,13 @@ impl Step<'_> {
                 OperatorSpec::Deduplicate(spec) => super::deduplicate::column(spec, &self.from[0], field.name()),
                 OperatorSpec::Sessionize(step) => self.session_column(field.name(), table.name, step, forward),
                 OperatorSpec::Join(spec) => super::join::column(spec, self.from, table.name, field.name()),
+                OperatorSpec::Frustration(_) | OperatorSpec::Incidents(_) | OperatorSpec::Problems(_) => {
+                    match field.name().strip_prefix("by.") {
+                        Some(key) => (self.from[0].of(key), Role::Key),
+                        // What a machine keeps is told by the version of the state.
+                        None => (String::new(), Role::Carried),
+                    }
+                }
                 _ => (String::new(), Role::Carried),
             };
             let (name, data_type) = (field.name().clone(), field.data_type().to_string());

@@ -3,6 +3,8 @@
 //! The reader ([`super::reader`]), the JSON Schema ([`crate::schema`]) and the reference page ([`crate::reference`]) all
 //! follow this table.
 
+use super::behaviour::{FRUSTRATION, INCIDENTS, PROBLEMS};
+
 /// A map with fixed keys.
 #[derive(Debug)]
 pub struct Section {
@@ -85,6 +87,14 @@ pub enum Kind {
     Time,
     /// One of these words.
     Choice(&'static [Choice]),
+    /// One of these words, which explain themselves.
+    Word(&'static [&'static str]),
+    /// Several of these words.
+    Words(&'static [&'static str]),
+    /// Several texts.
+    Texts,
+    /// A number of milliseconds, or `<` and one.
+    Limit,
     /// A map with fixed keys.
     Section(&'static Section),
     /// Any number of names, each with such a map.
@@ -102,7 +112,7 @@ pub struct Choice {
     pub later: bool,
 }
 
-const fn field(name: &'static str, kind: Kind, doc: &'static str) -> Field {
+pub(super) const fn field(name: &'static str, kind: Kind, doc: &'static str) -> Field {
     Field { name, kind, doc, required: false, default: None, group: "", later: false }
 }
 
@@ -110,7 +120,7 @@ const fn later(name: &'static str, group: &'static str, doc: &'static str) -> Fi
     Field { name, kind: Kind::Text, doc, required: false, default: None, group, later: true }
 }
 
-const fn choice(word: &'static str, doc: &'static str) -> Choice {
+pub(super) const fn choice(word: &'static str, doc: &'static str) -> Choice {
     Choice { word, doc, later: false }
 }
 
@@ -119,17 +129,17 @@ const fn later_choice(word: &'static str) -> Choice {
 }
 
 impl Field {
-    const fn required(mut self) -> Field {
+    pub(super) const fn required(mut self) -> Field {
         self.required = true;
         self
     }
 
-    const fn default(mut self, default: &'static str) -> Field {
+    pub(super) const fn default(mut self, default: &'static str) -> Field {
         self.default = Some(default);
         self
     }
 
-    const fn of(mut self, group: &'static str) -> Field {
+    pub(super) const fn of(mut self, group: &'static str) -> Field {
         self.group = group;
         self
     }
@@ -155,7 +165,7 @@ pub const OPERATOR: &str = "operator";
 pub const SPANS: &str = "spans";
 
 /// The longest duration that can be written.
-const LONG: &str = "36500d";
+pub(super) const LONG: &str = "36500d";
 
 /// The whole job file.
 pub static JOB: Section = Section {
@@ -328,12 +338,28 @@ pub static STEP: Section = Section {
             .of(OPERATOR),
         field("sessionize", Kind::Section(&SESSIONIZE), "Groups the rows of a key into sessions.").of(OPERATOR),
         field(
+            "frustration",
+            Kind::Section(&FRUSTRATION),
+            "Finds in behaviour events the signs of people who do not get on.",
+        )
+        .of(OPERATOR),
+        field(
+            "incidents",
+            Kind::Section(&INCIDENTS),
+            "Makes of the signals of each session one incident with a severity.",
+        )
+        .of(OPERATOR),
+        field(
+            "problems",
+            Kind::Section(&PROBLEMS),
+            "Gathers incidents that are alike, over sessions, and says which deserve a ticket.",
+        )
+        .of(OPERATOR),
+        field(
             "was",
             Kind::Text,
             "The name that the step had before: an upgrade brings its state over. Without effect otherwise, it may stay.",
         ),
-        later("frustration", OPERATOR, "Finds signs of frustration."),
-        later("incidents", OPERATOR, "Makes incidents of signals."),
         later("funnel", OPERATOR, "Follows users through steps."),
         later("anomaly", OPERATOR, "Finds unusual values."),
         later("meter", OPERATOR, "Meters usage."),
@@ -344,7 +370,7 @@ pub static STEP: Section = Section {
     ],
 };
 
-const FROM: &str = "Where rows come from: a source, a step, or a side output such as `clicks.bad`.";
+pub(super) const FROM: &str = "Where rows come from: a source, a step, or a side output such as `clicks.bad`.";
 
 static SELECT: Section = Section {
     what: "`select`",

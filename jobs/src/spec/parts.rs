@@ -5,6 +5,7 @@ use std::time::Duration;
 use riverrun_connectors::format::{CsvOptions, EncodeSpec, FormatSpec, Timestamps};
 use riverrun_dataflow::graph::{OnBadRow, TickSettings};
 
+use super::behaviour::{frustration_of, incidents_of, problems_of};
 use super::fields::{CONNECTOR, OPERATOR, SINK, SOURCE, STEP};
 use super::reader::Form;
 use super::reusable::Reusable;
@@ -198,6 +199,9 @@ fn operator_of(step: &Form) -> Option<OperatorSpec> {
         "deduplicate" => OperatorSpec::Deduplicate(deduplicate_of(&form)?),
         "join" => OperatorSpec::Join(join_of(&form)?),
         "sessionize" => OperatorSpec::Sessionize(Box::new(sessionize_of(&form)?)),
+        "frustration" => OperatorSpec::Frustration(frustration_of(&form)?),
+        "incidents" => OperatorSpec::Incidents(incidents_of(&form)?),
+        "problems" => OperatorSpec::Problems(problems_of(&form)?),
         _ => return None,
     })
 }

@@ -148,7 +148,9 @@ impl Reader {
             Kind::Each(section) => self.each(section, node, &inner),
             Kind::Schema => self.schema(node, &inner),
             Kind::SqlMap => self.named(node, &inner),
-            Kind::Streams | Kind::Columns | Kind::SqlList => self.list(field.kind, node, &inner),
+            Kind::Streams | Kind::Columns | Kind::SqlList | Kind::Words(_) | Kind::Texts => {
+                self.list(field.kind, node, &inner)
+            }
             kind => {
                 let text = self.text(node, kind, &inner)?;
                 match scalar(kind, &text) {
@@ -270,11 +272,24 @@ impl Reader {
             self.faults.push(Fault::error(codes::WRONG_KIND, node.span, format!("{name} is an empty list")));
             return None;
         }
-        let one = if matches!(kind, Kind::SqlList) { Kind::Sql } else { Kind::Column };
+        let one = match kind {
+            Kind::SqlList => Kind::Sql,
+            Kind::Words(_) | Kind::Texts => kind,
+            _ => Kind::Column,
+        };
         let item_name = format!("an item of {name}");
         let texts: Vec<Option<Spanned<String>>> = items
             .iter()
-            .map(|item| self.text(item, one, &item_name).map(|value| Spanned { value, span: item.span }))
+            .map(|item| {
+                let value = self.text(item, one, &item_name)?;
+                match scalar(one, &value) {
+                    Ok(_) => Some(Spanned { value, span: item.span }),
+                    Err(fault) => {
+                        self.faults.push(fault.at(&item_name, &value, item.span));
+                        None
+                    }
+                }
+            })
             .collect();
         texts.into_iter().collect::<Option<Vec<_>>>().map(Value::List)
     }

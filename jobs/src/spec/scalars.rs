@@ -1,5 +1,7 @@
 //! Scalars by their kind: from a text to a value, or why it is none.
 
+use riverrun_operators::frustration::settings::Limit;
+
 use super::fields::{Choice, Kind};
 use super::reader::Value;
 use super::values;
@@ -20,6 +22,9 @@ pub(super) fn wanted(kind: Kind) -> String {
         Kind::Char => "one character".to_owned(),
         Kind::Time => "a date or time".to_owned(),
         Kind::Choice(choices) => format!("one of {}", words(choices)),
+        Kind::Word(words) | Kind::Words(words) => format!("one of {}", list(words)),
+        Kind::Texts => "a text".to_owned(),
+        Kind::Limit => "a number of ms, or `<` and one".to_owned(),
         Kind::Schema | Kind::Section(_) | Kind::Each(_) => "a map".to_owned(),
     }
 }
@@ -35,6 +40,7 @@ pub(super) enum Unfit {
     Choice(&'static [Choice]),
     Later(&'static [Choice]),
     Reference(String),
+    Word(&'static [&'static str]),
 }
 
 impl Unfit {
@@ -52,6 +58,9 @@ impl Unfit {
                     .note(format!("it is one of {}", words(choices)))
                     .did_you_mean(text, known)
             }
+            Unfit::Word(words) => Fault::error(codes::BAD_CHOICE, span, format!("{name} cannot be `{shown}`"))
+                .note(format!("it is one of {}", list(words)))
+                .did_you_mean(text, words.iter().copied()),
             Unfit::Later(choices) => {
                 Fault::error(codes::NOT_YET, span, format!("{name} is `{shown}`, which is not in this version"))
                     .note(format!("there are {}", words(choices)))
@@ -100,6 +109,16 @@ pub(super) fn scalar(kind: Kind, text: &str) -> Result<Value, Unfit> {
             Some(choice) if choice.later => Err(Unfit::Later(choices)),
             Some(_) => Ok(owned()),
             None => Err(Unfit::Choice(choices)),
+        },
+        Kind::Word(words) | Kind::Words(words) => match words.contains(&text) {
+            true => Ok(owned()),
+            false => Err(Unfit::Word(words)),
+        },
+        Kind::Limit => match Limit::parse(text) {
+            Some(_) => Ok(owned()),
+            None => Err(Unfit::Quantity(
+                "it is a number of ms such as `1000`, or less than one such as `\"<1000\"`".to_owned(),
+            )),
         },
         _ => Ok(owned()),
     }

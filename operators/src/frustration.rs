@@ -1,0 +1,300 @@
+//! Frustration: finds in the events of each session the signs of a person who does not get on.
+//!
+//! In:       one input of behaviour events ([`crate::events`]), routed by `tenant_id` (where the input has one) and `session_id`,
+//!           with event time. An event waits until the watermark less the lateness has passed it; then those of a session are
+//!           looked at in the total order (event time, rank of the type, id, split, position). Left out, and counted as
+//!           filtered: rows without a session, of an unknown type, and those that bear the sign of a bot.
+//! Out:      the rows of signals, see [`columns`]. A row replaces the one of the same `signal_id` with a lower `rev`. Its event
+//!           time is that at which the rule had decided, never before the signal's end; so it is never behind the watermark.
+//!           Of a session with signals, two more rows tell what became of it: `goal` when its person got where they wanted,
+//!           and `session_end` when nothing was done for `gap`. They have no `signal_id`.
+//! Late:     a row with `time < W(t-1) - lateness` goes to the `late` output as it came.
+//! Retract:  none; what came right in the end is told again, with 0 points.
+//! Keeps:    one visit per session, with at most 32 tabs, from its first event until `gap` after its last and, if there were
+//!           signals, for as long as an order can make them good; the events that wait. More than `sessions_max` sessions or
+//!           `waiting_max` events stop the job. A session has at most 200 signals, and 50 of a kind; one `capped` marks the place.
+//! Restart:  a checkpoint has the sessions that changed, whole; the rest is the same rows.
+
+mod rows;
+mod sitting;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use riverrun_behaviour::event::kind::Kind;
+use riverrun_behaviour::signals::settings::Enabled;
+use riverrun_behaviour::signals::{Preset, Settings, SignalKind};
+use riverrun_behaviour::target::StepWords;
+use riverrun_dataflow::EventTime;
+use riverrun_dataflow::graph::ShardRange;
+use riverrun_dataflow::operator::{Frozen, Operator, Outputs, StepError, TableSize, TableSpec};
+use riverrun_dataflow::schema::{Hidden, with_hidden};
+use riverrun_dataflow::tick::StepTick;
+use riverrun_dataflow::time::micros_of;
+
+use self::rows::Builder;
+use self::sitting::{Arrived, Sitting, Told};
+use crate::events::{EventReader, columns_in};
+use crate::keyed::{KeyedState, Slot};
+use crate::waiting::{on_time, only};
+
+pub use riverrun_behaviour::signals::settings;
+pub(crate) use rows::texts;
+pub use rows::{GOAL, SESSION_END, columns};
+
+/// The names of the signals.
+pub const SIGNALS: &[&str] = match SignalKind::NAMES.split_last() {
+    // The last one marks that there were too many.
+    Some((_, signals)) => signals,
+    None => &[],
+};
+/// The types of events.
+pub const EVENTS: &[&str] = Kind::NAMES;
+
+/// The version of what the step keeps. State of another version has another meaning, whatever its columns: raise it with every
+/// change to what the columns hold, and teach upgrades the way from the one before.
+pub const STATE_VERSION: u32 = 1;
+
+/// Columns of the key, as far as a stream has them. The last one must be there.
+pub const KEYS: [&str; 2] = ["tenant_id", "session_id"];
+
+/// Columns of behaviour events that say nothing to the rules.
+const NOT_USED: [&str; 19] = [
+    "source",
+    "event_time",
+    "sent_at",
+    "received_at",
+    "seq",
+    "api_key_id",
+    "campaign_source",
+    "campaign_medium",
+    "campaign_name",
+    "campaign_term",
+    "campaign_content",
+    "click_id_kind",
+    "click_id",
+    "referrer",
+    "device_type",
+    "bot_reason",
+    "order_id",
+    "amount_minor",
+    "currency",
+];
+
+/// What the job's author chooses, already checked.
+#[derive(Clone, Debug)]
+pub struct FrustrationSettings {
+    /// The key columns, as indices into the input's schema.
+    pub by: Vec<usize>,
+    /// The numbers behind the rules.
+    pub rules: Settings,
+    /// A session in which nothing was done for longer than this has ended.
+    pub gap: Duration,
+    /// How long after the watermark an event is still taken.
+    pub lateness: Duration,
+    /// What a person comes for.
+    pub goals: Vec<Kind>,
+    /// How much may be kept.
+    pub bounds: FrustrationBounds,
+}
+
+/// Returns the settings of a preset, for these signals; all of them if none are named.
+pub fn preset(name: &str, signals: Option<&[String]>) -> Option<Settings> {
+    let mut settings = Preset::parse(name)?.settings();
+    if let Some(signals) = signals {
+        let chosen = |kind: &&SignalKind| signals.iter().any(|name| name == kind.name());
+        let kinds: Vec<SignalKind> = SignalKind::ALL.iter().filter(chosen).copied().collect();
+        settings.enabled = Enabled::only(&kinds);
+    }
+    Some(settings)
+}
+
+/// Returns the kinds of events of these types.
+pub fn kinds(types: &[String]) -> Vec<Kind> {
+    types.iter().filter_map(|name| Kind::parse(name)).collect()
+}
+
+/// How much one worker may keep of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrustrationBounds {
+    /// Sessions.
+    pub sessions_max: usize,
+    /// Events that wait for the watermark.
+    pub waiting_max: usize,
+}
+
+impl Default for FrustrationBounds {
+    fn default() -> Self {
+        FrustrationBounds { sessions_max: 2_000_000, waiting_max: 5_000_000 }
+    }
+}
+
+/// Returns the key columns that a stream has.
+pub fn keys_in(schema: &Schema) -> Vec<String> {
+    KEYS.iter().filter(|name| schema.column_with_name(name).is_some()).map(|name| (*name).to_owned()).collect()
+}
+
+/// Returns the columns of a stream that the step reads.
+pub fn columns_used(schema: &Schema) -> Vec<&'static str> {
+    columns_in(schema).into_iter().filter(|name| !NOT_USED.contains(name)).collect()
+}
+
+/// Says what is wrong with a stream as input of the step, if anything is.
+pub fn misfit(schema: &Schema) -> Option<String> {
+    if let Err(reason) = EventReader::of(schema) {
+        return Some(reason);
+    }
+    let missing = ["event_id", "session_id"].into_iter().find(|name| schema.column_with_name(name).is_none());
+    missing.map(|name| format!("it has no `{name}`"))
+}
+
+/// The step, checked.
+#[derive(Clone, Debug)]
+pub struct Frustration {
+    settings: FrustrationSettings,
+    keys: Vec<Field>,
+    reader: EventReader,
+    words: StepWords,
+    schema: SchemaRef,
+}
+
+impl Frustration {
+    /// Returns the step on rows of `input`, or what does not fit.
+    pub fn new(settings: FrustrationSettings, input: &Schema) -> Result<Frustration, String> {
+        if let Some(reason) = misfit(input) {
+            return Err(reason);
+        }
+        if input.column_with_name(Hidden::Time.name()).is_none() {
+            return Err("it has no event time".into());
+        }
+        let keys: Vec<Field> = settings.by.iter().map(|column| input.field(*column).clone()).collect();
+        if keys.iter().any(|key| key.data_type() != &DataType::Utf8) {
+            return Err("tenant and session are texts".into());
+        }
+        let reader = EventReader::of(input)?;
+        let words = &settings.rules.rage.words;
+        let words = StepWords { contained: words.contained.clone(), whole: words.whole.clone() };
+        let schema = with_hidden(&columns(&keys), &[Hidden::Time, Hidden::Hash]);
+        Ok(Frustration { settings, keys, reader, words, schema })
+    }
+
+    /// Returns the schema of its rows, hidden columns included.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// Returns the step's empty state on the shards of one worker.
+    pub fn on(&self, shards: ShardRange) -> FrustrationState {
+        FrustrationState {
+            state: KeyedState::new("sessions", self.keys.clone(), shards),
+            plan: self.clone(),
+            told: Vec::new(),
+        }
+    }
+}
+
+/// What must outlive a restart.
+pub struct FrustrationState {
+    plan: Frustration,
+    state: KeyedState<Sitting>,
+    /// What the sessions said in this tick.
+    told: Vec<(Slot, Told)>,
+}
+
+impl Operator for FrustrationState {
+    fn step(&mut self, inputs: Vec<Vec<RecordBatch>>, tick: &StepTick, out: &mut Outputs) -> Result<(), StepError> {
+        let lateness = self.plan.settings.lateness;
+        for batch in inputs.into_iter().flatten() {
+            let batch = on_time(batch, tick.before.minus(lateness), out)?;
+            self.take(batch, out)?;
+        }
+        let limit = if tick.last { EventTime::MAX } else { tick.watermark.minus(lateness) };
+        let (settings, told) = (&self.plan.settings, &mut self.told);
+        self.state.fire(limit, |slot, sitting| {
+            let left = sitting.advance(limit, settings, &mut |said| told.push((slot, said)));
+            Ok::<_, StepError>(left)
+        })?;
+        self.emit(out)?;
+        self.state.tidy()?;
+        self.check_bounds()
+    }
+
+    fn tables(&self) -> Vec<TableSpec> {
+        vec![self.state.spec()]
+    }
+
+    fn sizes(&self) -> Vec<TableSize> {
+        vec![self.state.table_size()]
+    }
+
+    fn freeze(&mut self, rebase: &[Vec<u16>]) -> Result<Vec<Frozen>, StepError> {
+        Ok(vec![self.state.freeze(rebase.first().map_or(&[], Vec::as_slice))?.into()])
+    }
+
+    fn restore(&mut self, _: usize, rows: &RecordBatch) -> Result<(), StepError> {
+        self.state.restore(rows)
+    }
+}
+
+impl FrustrationState {
+    /// Lets the events of a batch wait for their time.
+    fn take(&mut self, batch: RecordBatch, out: &mut Outputs) -> Result<(), StepError> {
+        if batch.num_rows() == 0 {
+            return Ok(());
+        }
+        let rows = self.plan.reader.rows(&batch)?;
+        let is_taken = |row: usize| rows.session(row).is_some() && rows.kinds[row].is_some() && rows.bot(row).is_none();
+        let taken = only(batch.clone(), is_taken, out)?;
+        let (rows, settings) = (self.plan.reader.rows(&taken)?, &self.plan.settings);
+        let slots = self.state.slots(&taken, &settings.by)?;
+        for (row, slot) in slots.into_iter().enumerate() {
+            let Some(arrived) = Arrived::read(&rows, row, &self.plan.words, &settings.goals) else { continue };
+            let (tenant, session) = (rows.tenant(row), rows.session(row).unwrap_or_default());
+            self.state.update(slot, |sitting| Ok::<_, StepError>(sitting.take(tenant, session, arrived, settings)))?;
+        }
+        Ok(())
+    }
+
+    fn emit(&mut self, out: &mut Outputs) -> Result<(), StepError> {
+        for told in self.told.chunks(crate::kept::BATCH_ROWS) {
+            let slots: Vec<Slot> = told.iter().map(|(slot, _)| *slot).collect();
+            let hashes = slots.iter().map(|slot| self.state.hash(*slot)).collect();
+            let mut builder = Builder::default();
+            told.iter().for_each(|(_, said)| builder.push(said));
+            out.rows.push(builder.finish(&self.plan.schema, self.state.keys(&slots), hashes)?);
+        }
+        self.told.clear();
+        Ok(())
+    }
+
+    fn check_bounds(&self) -> Result<(), StepError> {
+        let FrustrationBounds { sessions_max, waiting_max } = self.plan.settings.bounds;
+        let (sessions, waiting) = (self.state.len(), self.state.size() - self.state.len());
+        if sessions > sessions_max {
+            return Err(StepError::Bound(format!(
+                "it keeps {sessions} sessions, and {sessions_max} are allowed on one worker: a shorter `gap` or more workers \
+                 need fewer"
+            )));
+        }
+        if waiting > waiting_max {
+            return Err(StepError::Bound(format!(
+                "{waiting} events wait for the watermark, and {waiting_max} may on one worker: look for a source that holds it \
+                 back, or take less `lateness`"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Returns how many sessions are kept.
+    pub fn sessions(&self) -> usize {
+        self.state.len()
+    }
+}
+
+/// Returns a duration in whole milliseconds.
+fn millis(span: Duration) -> i64 {
+    micros_of(span).div_euclid(1000)
+}

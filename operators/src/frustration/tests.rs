@@ -1,0 +1,7 @@
+//! Frustration, incidents and problems as steps: rows in, rows out.
+
+mod chain;
+mod golden;
+mod incidents;
+mod same;
+pub(crate) mod world;
