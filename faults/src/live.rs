@@ -136,11 +136,15 @@ impl<'a> Live<'a> {
         let rows = |rows: &oracle::Rows| rows.values().sum::<i64>().unsigned_abs();
         let out = rows(&expected.out);
         let all = [&expected.counts, &expected.bad, &expected.late_orders].map(rows);
-        let from = now();
+        // A job that has much to make up for may take its time, as long as it goes on.
+        let (mut from, mut before) = (now(), 0);
         loop {
-            let there = lines(&place.read("out.jsonl")?).count() as u64 >= out;
-            if there && records(place)? == all {
+            let there = lines(&place.read("out.jsonl")?).count() as u64;
+            if there >= out && records(place)? == all {
                 break;
+            }
+            if there > before {
+                (from, before) = (now(), there);
             }
             if from.elapsed() > process::HUNG_AFTER || self.job()?.ended()?.is_some() {
                 // The comparison says what is missing.
