@@ -218,7 +218,7 @@ impl Operator for AttributeState {
 
     fn tables(&self) -> Vec<TableSpec> {
         let table = |name, rows: &KeptRows| TableSpec { name, schema: rows.layout().state_schema(), key_columns: 0 };
-        let mut tables = vec![table("touches", &self.touches.rows()), table("pending", &self.pending)];
+        let mut tables = vec![table("touches", self.touches.rows()), table("pending", &self.pending)];
         tables.extend(self.seen.as_ref().map(|seen| table("seen", &seen.rows)));
         tables
     }
@@ -232,7 +232,7 @@ impl Operator for AttributeState {
     fn sizes(&self) -> Vec<TableSize> {
         let size = |rows: &KeptRows, bytes: usize| TableSize { rows: rows.len() as u64, bytes: Some(bytes as u64) };
         let mut sizes =
-            vec![size(&self.touches.rows(), self.touches.bytes()), size(&self.pending, self.pending.bytes())];
+            vec![size(self.touches.rows(), self.touches.bytes()), size(&self.pending, self.pending.bytes())];
         sizes.extend(self.seen.as_ref().map(|seen| size(&seen.rows, seen.rows.bytes())));
         sizes
     }
@@ -360,7 +360,7 @@ impl AttributeState {
 
     /// Makes a batch of rows and lets go of their conversions.
     fn finish(&mut self, rows: &mut Rows) -> Result<RecordBatch, StepError> {
-        let batch = rows.build(&self.plan, &self.pending, &self.touches.rows())?;
+        let batch = rows.build(&self.plan, &self.pending, self.touches.rows())?;
         rows.conversions().for_each(|slot| self.pending.remove(slot));
         *rows = Rows::default();
         Ok(batch)

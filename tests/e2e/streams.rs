@@ -184,7 +184,10 @@ fn they_give_the_same_bytes_with_any_number_of_workers_and_after_restarts() {
         let out = place.path("near.jsonl");
         running.until("a row", || std::fs::metadata(&out).is_ok_and(|file| file.len() > 0));
         match workers {
-            2 => running.signal(Stop::Terminate),
+            2 => {
+                running.signal(Stop::Terminate);
+                running.finish();
+            }
             _ => running.kill(),
         }
         place.run("job.yaml").args(BUSY).workers(5 - workers.min(4)).succeed();
