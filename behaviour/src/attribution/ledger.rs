@@ -436,6 +436,11 @@ impl Ledger {
         self.settle(settings, out);
     }
 
+    /// Returns how much is kept: touches, orders and runs of touches.
+    pub fn size(&self) -> usize {
+        self.touches.len() + self.orders.len() + self.runs.len()
+    }
+
     /// Returns how many touches are kept.
     pub fn touches_kept(&self) -> usize {
         self.touches.len()

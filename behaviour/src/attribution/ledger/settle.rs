@@ -7,6 +7,37 @@ use super::{
 use crate::attribution::channels::End;
 
 impl Ledger {
+    /// Returns the time after which [`Ledger::advance`] has something to do: being told a time up to it changes nothing and says
+    /// nothing. None if it has nothing to do but with what is pushed.
+    ///
+    /// To be asked after an advance, which is due at once after a push.
+    pub fn due(&self, settings: &Settings) -> Option<i64> {
+        let settled = |time: i64| time.saturating_add(settings.lateness_ms.max(0));
+        let longest_ms = settings.windows.longest_ms();
+        let kept_ms = longest_ms.max(settings.dup_click_ms);
+        let unsettled = self.touches.partition_point(|known| known.touch.time < self.settled);
+        let touches = [
+            self.touches.get(unsettled).map(|known| known.touch.time),
+            self.touches.first().map(|known| known.touch.time.saturating_add(kept_ms)),
+        ];
+        let over = |run: &Run| run.last.saturating_add(longest_ms).saturating_add(kept_ms);
+        let rest = [
+            self.runs.values().map(over).min(),
+            self.frozen.first().map(|(time, _)| time.saturating_add(CORRECTED_FOR_MS)),
+        ];
+        let orders = self.active.iter().filter_map(|order_id| self.orders.get(order_id)?.settles_after());
+        let hidden = self.active.iter().filter_map(|order_id| self.comes_into_sight(settings, order_id));
+        let at_once = self.stale_from.map(|_| i64::MIN);
+        touches.into_iter().chain(rest).flatten().chain(orders).map(settled).chain(hidden).chain(at_once).min()
+    }
+
+    /// Returns the time of the first event of an order that the watermark has to pass to make it visible.
+    fn comes_into_sight(&self, settings: &Settings, order_id: &str) -> Option<i64> {
+        let order = self.orders.get(order_id).filter(|order| !order.tellings.is_empty())?;
+        let events = order.tellings.iter().chain(&order.corrections);
+        events.filter(|event| !self.is_visible(settings, event)).map(|event| event.time).min()
+    }
+
     /// Settles everything before the watermark less the lateness. Rows are published already.
     pub(super) fn settle(&mut self, settings: &Settings, out: &mut Output) {
         let bound = self.passed.saturating_sub(settings.lateness_ms.max(0));
@@ -125,6 +156,16 @@ impl Run {
 }
 
 impl Order {
+    /// Returns the time after which there is something to make final: the order itself, or its first correction.
+    fn settles_after(&self) -> Option<i64> {
+        let correction = self.corrections.first().map(|event| event.time);
+        match (&self.account, self.tellings.first()) {
+            (Some(_), _) => correction,
+            (None, Some(accepted)) => Some(accepted.time),
+            (None, None) => correction.map(|time| time.saturating_add(WAITS_FOR_MS)),
+        }
+    }
+
     /// Makes final what is before `bound`: the order itself, then its corrections. Says whether there was anything.
     fn settle(&mut self, bound: i64, out: &mut Output) -> bool {
         let mut has_settled = false;

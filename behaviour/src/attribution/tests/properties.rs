@@ -284,3 +284,43 @@ fn the_ledger_ends_as_the_naive_one_in_any_order_of_arrival() {
         assert_eq!(closed(&again), closed(&reader), "seed {seed}: another order of arrival");
     }
 }
+
+/// Told the time only when it is due, a ledger says the same at the same times as one that is told every millisecond.
+#[test]
+fn nothing_happens_before_it_is_due() {
+    for seed in 1..60 {
+        let mut dice = Dice(seed);
+        let settings = random_settings(&mut dice);
+        let events = random_events(&mut dice);
+        let (mut always, mut when_due) = (Reader::new(settings.clone()), Reader::new(settings.clone()));
+        let (mut skipped, mut woken) = (0, 0);
+        for time in 990..1_500 {
+            let mut is_fed = false;
+            for event in events.iter().filter(|event| event.time() == time) {
+                for reader in [&mut always, &mut when_due] {
+                    match event.clone() {
+                        Event::Touch(touch) => reader.touch(touch),
+                        Event::Identify(time, id, device, user) => reader.ledger.push_identify(time, &id, device, user),
+                        Event::Order(event) => reader.order(event),
+                    };
+                }
+                is_fed = true;
+            }
+            let changes = always.advance(time);
+            if is_fed || when_due.ledger.due(&settings).is_some_and(|due| due < time) {
+                assert_eq!(when_due.advance(time), changes, "seed {seed} at {time}");
+                woken += 1;
+            } else {
+                assert!(changes.is_empty(), "seed {seed} at {time}");
+                skipped += 1;
+            }
+            assert_eq!(when_due.notices, always.notices, "seed {seed} at {time}");
+            assert_eq!(when_due.closed, always.closed, "seed {seed} at {time}");
+        }
+        assert!(skipped > woken, "seed {seed}: {woken} times of {}", skipped + woken);
+        let due = always.ledger.due(&settings).map(|due| due > 1_500);
+        assert!(due.unwrap_or(always.ledger.is_empty()), "what is left is due later");
+        when_due.advance(i64::MAX);
+        assert!(when_due.ledger.is_empty() && when_due.ledger.due(&settings).is_none());
+    }
+}
