@@ -79,7 +79,7 @@ pub enum Command {
 /// A job and where it runs.
 #[derive(Clone, Debug, Args)]
 pub struct JobArgs {
-    /// A job file, or the name of a bundled job (`attribution`, `frustration`, `item-minutes`, `sessions`).
+    /// A job file, or the name of a bundled job (`attribution`, `attribution-models`, `frustration`, `item-minutes`, `sessions`).
     #[arg(value_name = "JOB", env = "RIVERRUN_JOB")]
     pub job: String,
     /// Where topics live: a folder.

@@ -12,11 +12,16 @@ pub struct JobFile {
 }
 
 /// The bundled jobs.
-pub const BUNDLED: [JobFile; 4] = [
+pub const BUNDLED: [JobFile; 5] = [
     JobFile {
         name: "attribution",
         about: "credits orders to the last click before them",
         text: include_str!("../attribution.yaml"),
+    },
+    JobFile {
+        name: "attribution-models",
+        about: "divides the revenue of orders among touches by six models side by side",
+        text: include_str!("../attribution-models.yaml"),
     },
     JobFile {
         name: "frustration",

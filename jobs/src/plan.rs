@@ -7,6 +7,7 @@ mod deduplicate;
 mod forward;
 mod hash;
 mod join;
+mod ledger;
 mod names;
 mod need;
 mod operators;

@@ -86,7 +86,7 @@ fn row(section: &Section, field: &Field, out: &mut String) {
         },
     };
     let mut doc = field.doc.trim().replace('|', "\\|");
-    if let Kind::Choice(choices) = field.kind {
+    if let Kind::Choice(choices) | Kind::Choices(choices) = field.kind {
         for choice in choices.iter().filter(|choice| !choice.later) {
             write(&mut doc, format_args!(" `{}`: {}.", choice.word, choice.doc));
         }
@@ -119,6 +119,7 @@ fn value(kind: Kind) -> String {
         Kind::Words(_) => "list of words".to_owned(),
         Kind::Texts => "list of texts".to_owned(),
         Kind::Limit => "ms, or `\"<ms\"`".to_owned(),
+        Kind::Choices(_) => "list of words".to_owned(),
         Kind::Section(_) => "map, see below".to_owned(),
         Kind::Each(_) => "names, each with a map, see below".to_owned(),
     }

@@ -92,6 +92,9 @@ fn kind(kind: Kind) -> Value {
         Kind::Words(words) => json!({ "type": "array", "items": { "enum": words }, "minItems": 1 }),
         Kind::Texts => json!({ "type": "array", "items": { "type": "string" }, "minItems": 1 }),
         Kind::Limit => json!({ "type": ["integer", "string"], "pattern": "^<? ?[0-9]+$" }),
+        Kind::Choices(choices) => {
+            json!({ "type": "array", "items": self::kind(Kind::Choice(choices)), "minItems": 1, "uniqueItems": true })
+        }
         Kind::Section(inner) => section(inner),
         Kind::Each(inner) => names(PART, section(inner)),
     }

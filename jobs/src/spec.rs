@@ -2,6 +2,7 @@
 //!
 //! What a name refers to, which types an expression has, whether steps fit together: all that is [`crate::plan`]'s.
 
+pub(crate) mod attribution;
 pub(crate) mod behaviour;
 pub mod fields;
 mod overrides;
@@ -130,6 +131,8 @@ pub(crate) struct AttributeSpec {
     pub dedupe_for: Duration,
     /// Where `dedupe_for` was written, if it was.
     pub dedupe_written: Option<Span>,
+    /// It keeps a ledger.
+    pub ledger: Option<Box<attribution::LedgerSpec>>,
 }
 
 #[derive(Clone, Debug)]

@@ -5,10 +5,11 @@
 //! says which of two rows comes first, [`kept`] keeps rows between ticks, [`attribute`] credits conversions to touches,
 //! [`deduplicate`] lets the first row of a key through, [`join`] pairs the rows of two streams, [`keyed`] keeps a machine per key,
 //! [`events`] reads behaviour events, [`frustration`] finds the signals in them, [`incidents`] makes cases of signals,
-//! [`problems`] gathers cases that are alike.
+//! [`problems`] gathers cases that are alike. [`attribution`] keeps a ledger of who is credited with what.
 
 pub mod aggregate;
 pub mod attribute;
+pub mod attribution;
 mod bad_row;
 mod changes;
 pub mod deduplicate;

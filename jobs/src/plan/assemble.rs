@@ -199,6 +199,7 @@ impl Assembly<'_> {
 
     fn make(&self, index: usize, uses: &StepUses, schemas: &[SchemaRef], slack: Duration) -> Made {
         let expressions = &self.forward.expressions;
+        let read = [0, 1].map(|side| self.needs.contains_key(&Edge::StepSide(index, side)));
         match &self.spec.steps[index].operator {
             OperatorSpec::Select(select) => {
                 let need = self.needs.get(&Edge::Step(index)).cloned().unwrap_or_default();
@@ -206,11 +207,11 @@ impl Assembly<'_> {
             }
             OperatorSpec::Union(_) => operators::union(schemas),
             OperatorSpec::Window(window) => operators::window(expressions, window, &schemas[0]),
-            OperatorSpec::Attribute(attribute) => make_attribute(attribute, schemas, slack),
-            OperatorSpec::Deduplicate(spec) => {
-                let read = [0, 1].map(|side| self.needs.contains_key(&Edge::StepSide(index, side)));
-                super::deduplicate::make(spec, &schemas[0], read, slack)
-            }
+            OperatorSpec::Attribute(attribute) => match &attribute.ledger {
+                Some(ledger) => super::ledger::make(attribute, ledger, schemas, read, slack),
+                None => make_attribute(attribute, schemas, slack),
+            },
+            OperatorSpec::Deduplicate(spec) => super::deduplicate::make(spec, &schemas[0], read, slack),
             OperatorSpec::Join(join) => super::join::make(join, schemas, slack),
             OperatorSpec::Sessionize(step) => sessions::made(expressions, step, &schemas[0]),
             OperatorSpec::Frustration(spec) => behaviour::make_frustration(spec, &schemas[0], slack),

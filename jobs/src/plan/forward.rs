@@ -173,9 +173,10 @@ impl<'a> Forward<'a> {
             OperatorSpec::Select(select) => (self.select(index, select, &inputs[0]), inputs[0].hidden.clone()),
             OperatorSpec::Union(from) => (self.union(name, from, inputs), united_hidden(inputs)),
             OperatorSpec::Window(window) => (self.window(index, window, &inputs[0]), vec![Hidden::Time, Hidden::Hash]),
-            OperatorSpec::Attribute(attribute) => {
-                (self.attribute(name, attribute, inputs), with_hash(&inputs[0].hidden))
-            }
+            OperatorSpec::Attribute(attribute) => match &attribute.ledger {
+                Some(ledger) => (self.ledger(name, attribute, ledger, inputs), vec![Hidden::Time, Hidden::Hash]),
+                None => (self.attribute(name, attribute, inputs), with_hash(&inputs[0].hidden)),
+            },
             OperatorSpec::Deduplicate(spec) => (self.deduplicate(name, spec, &inputs[0]), with_hash(&inputs[0].hidden)),
             OperatorSpec::Join(join) => (self.join(name, join, inputs), with_hash(&inputs[0].hidden)),
             OperatorSpec::Sessionize(step) => {
@@ -195,11 +196,13 @@ impl<'a> Forward<'a> {
         self.streams.insert(Edge::StepLate(index), side("late", &inputs[0]));
         self.streams.insert(Edge::StepBad(index), Stream::bad(&format!("{name}.bad")));
         for (number, own) in step.operator.sides().into_iter().enumerate() {
-            let columns = match (&step.operator, own) {
-                (OperatorSpec::Deduplicate(_), "conflicts") => Deduplicate::conflict_columns(&inputs[0].schema()),
-                _ => inputs[0].columns.clone(),
+            let stream = match &step.operator {
+                OperatorSpec::Attribute(attribute) => super::ledger::side(attribute, number, side(own, &inputs[0])),
+                OperatorSpec::Deduplicate(_) if own == "conflicts" => {
+                    Stream { columns: Deduplicate::conflict_columns(&inputs[0].schema()), ..side(own, &inputs[0]) }
+                }
+                _ => side(own, &inputs[0]),
             };
-            let stream = Stream { columns, ..side(own, &inputs[0]) };
             self.streams.insert(Edge::StepSide(index, number), stream);
         }
         if let Some(columns) = columns.filter(|_| self.errors() == before) {

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use riverrun_connectors::file;
 use riverrun_dataflow::graph::{Edge, OnBadRow};
 
+use super::stream::with_article;
 use crate::fault::{Fault, codes, list};
 use crate::spec::{JobSpec, OperatorSpec, SinkPlace, SourcePlace};
 use crate::yaml::Spanned;
@@ -16,7 +17,10 @@ impl OperatorSpec {
             OperatorSpec::Select(select) => vec![&select.from],
             OperatorSpec::Union(from) => from.iter().collect(),
             OperatorSpec::Window(window) => vec![&window.from],
-            OperatorSpec::Attribute(attribute) => vec![&attribute.conversions, &attribute.touches],
+            OperatorSpec::Attribute(attribute) => {
+                let corrections = attribute.ledger.as_ref().and_then(|ledger| ledger.corrections.as_ref());
+                [Some(&attribute.conversions), Some(&attribute.touches), corrections].into_iter().flatten().collect()
+            }
             OperatorSpec::Deduplicate(deduplicate) => vec![&deduplicate.from],
             OperatorSpec::Join(join) => vec![&join.left, &join.right],
             OperatorSpec::Sessionize(sessionize) => vec![&sessionize.from],
@@ -43,10 +47,13 @@ impl OperatorSpec {
     }
 
     fn has_bad(&self) -> bool {
-        matches!(
-            self,
-            OperatorSpec::Select(_) | OperatorSpec::Window(_) | OperatorSpec::Join(_) | OperatorSpec::Sessionize(_)
-        )
+        match self {
+            OperatorSpec::Attribute(attribute) => attribute.ledger.is_some(),
+            OperatorSpec::Select(_) | OperatorSpec::Window(_) | OperatorSpec::Join(_) | OperatorSpec::Sessionize(_) => {
+                true
+            }
+            _ => false,
+        }
     }
 
     fn has_late(&self) -> bool {
@@ -60,6 +67,7 @@ impl OperatorSpec {
             OperatorSpec::Deduplicate(_) => vec!["duplicates", "conflicts"],
             // A live session may yet take in a row that stands alone now.
             OperatorSpec::Sessionize(step) if !step.live => vec!["sessionless"],
+            OperatorSpec::Attribute(attribute) if attribute.ledger.is_some() => super::ledger::SIDES.to_vec(),
             _ => Vec::new(),
         }
     }
@@ -72,7 +80,7 @@ impl OperatorSpec {
             // Theirs follow from the columns that come in.
             OperatorSpec::Frustration(_) | OperatorSpec::Incidents(_) | OperatorSpec::Problems(_) => None,
             OperatorSpec::Window(window) => Some(vec![by(&window.by)]),
-            OperatorSpec::Attribute(attribute) => Some(vec![by(&attribute.by); 2]),
+            OperatorSpec::Attribute(attribute) => Some(vec![by(&attribute.by); self.inputs().len()]),
             OperatorSpec::Deduplicate(spec) => Some(vec![spec.key()]),
             OperatorSpec::Sessionize(step) => Some(vec![by(&step.by)]),
             OperatorSpec::Join(join) => {
@@ -232,9 +240,10 @@ fn sides(spec: &JobSpec, step: usize) -> String {
         .chain(step.operator.sides())
         .map(|side| format!("`{name}.{side}`"))
         .collect();
+    let operator = with_article(step.operator.name());
     match sides.is_empty() {
-        true => format!("a {} has no side outputs", step.operator.name()),
-        false => format!("a {} has the side outputs {}", step.operator.name(), list(sides)),
+        true => format!("{operator} has no side outputs"),
+        false => format!("{operator} has the side outputs {}", list(sides)),
     }
 }
 

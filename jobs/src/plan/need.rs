@@ -9,7 +9,7 @@ use riverrun_operators::sessionize;
 use super::behaviour;
 use super::forward::{StepUses, Streams};
 use super::names::Names;
-use crate::spec::{JobSpec, OperatorSpec, SinkPlace};
+use crate::spec::{AttributeSpec, JobSpec, OperatorSpec, SinkPlace};
 
 /// What is needed of a stream.
 #[derive(Clone, Debug, Default)]
@@ -108,6 +108,10 @@ impl Back<'_> {
                 self.columns(inputs[0], uses.uses.iter().chain(&late.columns).cloned());
                 let order = if uses.ordered { &ORDER[..] } else { &ORDER[..1] };
                 self.hidden(inputs[0], order.iter().copied().chain(late.hidden));
+            }
+            OperatorSpec::Attribute(AttributeSpec { ledger: Some(ledger), .. }) => {
+                let OperatorSpec::Attribute(attribute) = operator else { return };
+                super::ledger::need(self, step, attribute, ledger, inputs);
             }
             OperatorSpec::Sessionize(_) => {
                 let alone = self.need(Edge::StepSide(step, sessionize::SESSIONLESS));

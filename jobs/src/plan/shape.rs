@@ -135,6 +135,9 @@ impl Step<'_> {
             OperatorSpec::Select(select) => self.selected(select, forward),
             OperatorSpec::Union(_) => self.united(),
             OperatorSpec::Window(window) => self.windowed(window, forward),
+            OperatorSpec::Attribute(attribute) if attribute.ledger.is_some() => {
+                super::ledger::origin(self.name, attribute, self.from)
+            }
             OperatorSpec::Attribute(attribute) => self.attributed(attribute),
             OperatorSpec::Deduplicate(spec) => super::deduplicate::origin(self.name, spec, &self.from[0]),
             OperatorSpec::Join(join) => super::join::origin(self.name, join, self.from),
@@ -312,6 +315,11 @@ impl Step<'_> {
                 settings = named(&[("lateness", write_duration(window.lateness))]);
                 lateness = micros_of(window.lateness);
             }
+            OperatorSpec::Attribute(spec @ AttributeSpec { ledger: Some(ledger), .. }) => {
+                meaning = named(&super::ledger::meaning(spec, ledger));
+                settings = named(&super::ledger::settings(spec, ledger));
+                lateness = micros_of(ledger.lateness);
+            }
             OperatorSpec::Sessionize(step) => {
                 meaning = named(&self.session_meaning(step, forward));
                 meaning.insert("by".to_owned(), keys(&step.by));
@@ -376,6 +384,9 @@ impl Step<'_> {
         let columns = table.schema.fields().iter().skip(STATE_COLUMNS.len()).map(|field| {
             let (of, role) = match &forward.spec.steps[self.index].operator {
                 OperatorSpec::Window(window) => self.window_column(field.name(), window, forward),
+                OperatorSpec::Attribute(spec @ AttributeSpec { ledger: Some(ledger), .. }) => {
+                    super::ledger::column(spec, ledger, self.from, field.name())
+                }
                 OperatorSpec::Attribute(spec) => {
                     let from = if table.name == "touches" { &self.from[1] } else { &self.from[0] };
                     kept_column(from, field.name(), |name| spec.by.iter().any(|key| key.value == name))

@@ -223,3 +223,64 @@ sinks: { out: { from: three, topic: b } }
         assert!(riverrun_connectors::format::schema::is_json(&field), "{name}");
     }
 }
+
+const STREAMS: &str = r#"
+job: streams
+sources:
+  orders: { topic: orders, schema: { order_id: string, user_id: string, price: int64, note: string, ts: timestamp_ms }, event_time: ts, id: order_id }
+  clicks: { topic: clicks, schema: { click_id: string, buyer: string, page: string, ts: timestamp_ms }, event_time: ts, id: click_id }
+steps:
+  once: { deduplicate: { from: orders, lateness: 1m } }
+  near: { join: { left: once, right: clicks, on: ["user_id = buyer"], within: { before: 30m, after: 5m }, kind: left } }
+  named: { select: { from: near, columns: [user_id, price, right_click_id] } }
+  counted: { window: { from: named, tumble: 1h, by: [user_id], aggregates: { pairs: "count(*)" } } }
+sinks:
+  counted: { from: counted, topic: counted }
+"#;
+
+#[test]
+fn the_sides_of_a_join_are_routed_by_keys_of_their_own_and_its_rows_have_the_left_one() {
+    let plan = plan_of(STREAMS, &[]);
+    let keys = |name: &str| step(&plan, name).inputs.iter().map(|input| input.keys.join(",")).collect::<Vec<_>>();
+    assert_eq!(keys("once"), ["id"]);
+    assert_eq!(keys("near"), ["user_id", "buyer"]);
+    assert!(step(&plan, "near").inputs.iter().all(|input| input.route.is_some()));
+    // Pairs are where their key is: the window needs no exchange.
+    assert_eq!(step(&plan, "counted").inputs[0].route, None);
+    // A left row without a pair is given `after` its time.
+    let path = |source, seconds| WatermarkPath { source, delay: Duration::from_secs(seconds) };
+    assert_eq!(step(&plan, "counted").watermark, [path(0, 300), path(1, 300)]);
+    let inner = plan_of(STREAMS, &["steps.near.join.kind=inner"]);
+    assert_eq!(step(&inner, "counted").watermark, [path(0, 0), path(1, 0)]);
+    assert_ne!(inner.hash(), plan.hash());
+}
+
+#[test]
+fn of_keys_and_pairs_only_columns_in_use_are_decoded() {
+    let plan = plan_of(STREAMS, &["steps.named.select.columns=[user_id]"]);
+    let of = |source: usize| plan.sources[source].schema.arrow();
+    assert_eq!(columns(&of(0)), ["buyer", "__time", "__id", "__split", "__position"]);
+    assert_eq!(columns(&of(1)), ["user_id", "__time", "__id", "__split", "__position"]);
+    let compared =
+        plan_of(STREAMS, &["steps.once.deduplicate.compare=[price]", "steps.named.select.columns=[user_id]"]);
+    assert_eq!(columns(&compared.sources[1].schema.arrow())[..2], ["user_id", "price"]);
+}
+
+#[test]
+fn side_outputs_of_a_step_s_own_feed_sinks_and_are_made_only_if_they_do() {
+    let side = |plan: &Plan, at: usize| step(plan, "once").sides[at].schema.clone();
+    let plan = plan_of(STREAMS, &[]);
+    assert!(side(&plan, 0).is_none());
+    let plan = plan_of(
+        STREAMS,
+        &[
+            "steps.once.deduplicate.compare=[price]",
+            "sinks.other={ from: once.conflicts, topic: other }",
+            "sinks.crowded={ from: near.bad, topic: crowded }",
+        ],
+    );
+    assert!(side(&plan, 0).is_none() && step(&plan, "near").bad);
+    let conflicts = side(&plan, 1).unwrap();
+    assert!(columns(&conflicts).contains(&"kept_hash") && columns(&conflicts).contains(&"note"));
+    assert_eq!(plan.edge_name(plan.sinks[1].from), "once.conflicts");
+}

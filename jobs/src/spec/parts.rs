@@ -5,13 +5,14 @@ use std::time::Duration;
 use riverrun_connectors::format::{CsvOptions, EncodeSpec, FormatSpec, Timestamps};
 use riverrun_dataflow::graph::{OnBadRow, TickSettings};
 
+use super::attribution::attribute_of;
 use super::behaviour::{frustration_of, incidents_of, problems_of};
 use super::fields::{CONNECTOR, OPERATOR, SINK, SOURCE, STEP};
 use super::reader::Form;
 use super::reusable::Reusable;
 use super::{
-    AttributeSpec, DeduplicateSpec, JobSpec, JoinSpec, Keep, OperatorSpec, SelectSpec, SessionizeSpec, Settings,
-    SinkPlace, SinkSpec, SourcePlace, SourceSpec, StepSpec, WindowSpec,
+    DeduplicateSpec, JobSpec, JoinSpec, Keep, OperatorSpec, SelectSpec, SessionizeSpec, Settings, SinkPlace, SinkSpec,
+    SourcePlace, SourceSpec, StepSpec, WindowSpec,
 };
 use crate::fault::{Fault, codes};
 use crate::yaml::Spanned;
@@ -28,7 +29,7 @@ pub fn job(form: &Form, faults: &mut Vec<Fault>) -> Option<JobSpec> {
     }
     let mut steps = Vec::new();
     for (name, step) in parts(form, "steps") {
-        match operator_of(&step) {
+        match operator_of(&step, faults) {
             Some(operator) => {
                 let was = step.text("was").map(|text| text.value);
                 steps.push(StepSpec { name, was, operator });
@@ -83,11 +84,11 @@ fn settings(form: &Form) -> Option<Settings> {
     })
 }
 
-fn word(form: &Form, key: &str) -> String {
+pub(super) fn word(form: &Form, key: &str) -> String {
     form.text(key).map(|text| text.value).unwrap_or_default()
 }
 
-fn span_of(form: &Form, key: &str) -> Duration {
+pub(super) fn span_of(form: &Form, key: &str) -> Duration {
     form.duration(key).map(|span| span.value).unwrap_or_default()
 }
 
@@ -100,7 +101,7 @@ fn csv_of(form: &Form) -> CsvOptions {
 }
 
 /// Adds a fault for each of `keys` that was written although it does not go with `with`.
-fn refuse(form: &Form, keys: &[&str], who: &str, with: &str, faults: &mut Vec<Fault>) {
+pub(super) fn refuse(form: &Form, keys: &[&str], who: &str, with: &str, faults: &mut Vec<Fault>) {
     for key in keys.iter().filter(|key| form.wrote(key)) {
         if let Some(value) = form.get(key) {
             let message = format!("`{key}` of {who} does not go with {with}");
@@ -173,7 +174,7 @@ fn source_of(name: &Spanned<String>, form: &Form, faults: &mut Vec<Fault>) -> Op
     })
 }
 
-fn operator_of(step: &Form) -> Option<OperatorSpec> {
+fn operator_of(step: &Form, faults: &mut Vec<Fault>) -> Option<OperatorSpec> {
     let operator = step.chosen(&STEP, OPERATOR)?;
     let form = step.form(operator)?.value;
     Some(match operator {
@@ -187,15 +188,7 @@ fn operator_of(step: &Form) -> Option<OperatorSpec> {
         }
         "union" => OperatorSpec::Union(form.list("from")?.value),
         "window" => OperatorSpec::Window(window_of(&form)?),
-        "attribute" => OperatorSpec::Attribute(AttributeSpec {
-            conversions: form.text("conversions")?,
-            touches: form.text("touches")?,
-            by: form.list("by")?.value,
-            window: span_of(&form, "window"),
-            model: word(&form, "model"),
-            dedupe_for: span_of(&form, "dedupe_for"),
-            dedupe_written: form.wrote("dedupe_for").then(|| form.get("dedupe_for").map(|value| value.span)).flatten(),
-        }),
+        "attribute" => OperatorSpec::Attribute(attribute_of(&form, faults)?),
         "deduplicate" => OperatorSpec::Deduplicate(deduplicate_of(&form)?),
         "join" => OperatorSpec::Join(join_of(&form)?),
         "sessionize" => OperatorSpec::Sessionize(Box::new(sessionize_of(&form)?)),
@@ -214,7 +207,7 @@ fn list_of(form: &Form, key: &str) -> Option<Vec<Spanned<String>>> {
     }
 }
 
-fn count_of(form: &Form, key: &str) -> usize {
+pub(super) fn count_of(form: &Form, key: &str) -> usize {
     form.number(key).and_then(|number| usize::try_from(number.value).ok()).unwrap_or(1)
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use riverrun_connectors::format::{Column, ColumnType};
 use riverrun_dataflow::EventTime;
 
-use super::fields::{Field, Kind, Section};
+use super::fields::{Choice, Field, Kind, Section};
 use super::reusable::{self, Reusable};
 use super::scalars::{scalar, wanted};
 use super::values;
@@ -151,6 +151,7 @@ impl Reader {
             Kind::Streams | Kind::Columns | Kind::SqlList | Kind::Words(_) | Kind::Texts => {
                 self.list(field.kind, node, &inner)
             }
+            Kind::Choices(choices) => self.choices(choices, node, &inner),
             kind => {
                 let text = self.text(node, kind, &inner)?;
                 match scalar(kind, &text) {
@@ -292,6 +293,22 @@ impl Reader {
             })
             .collect();
         texts.into_iter().collect::<Option<Vec<_>>>().map(Value::List)
+    }
+
+    /// Reads a list of words, each of which may stand once.
+    fn choices(&mut self, choices: &'static [Choice], node: &Node, name: &str) -> Option<Value> {
+        let Some(Value::List(words)) = self.list(Kind::Choices(choices), node, name) else { return None };
+        let before = self.faults.len();
+        for (at, word) in words.iter().enumerate() {
+            let item = format!("an item of {name}");
+            if let Err(unfit) = scalar(Kind::Choice(choices), &word.value) {
+                self.faults.push(unfit.at(&item, &word.value, word.span));
+            } else if words[..at].iter().any(|other| other.value == word.value) {
+                let message = format!("{name} has `{}` twice", word.value);
+                self.faults.push(Fault::error(codes::NAME_CLASH, word.span, message).hint("keep one of them"));
+            }
+        }
+        (self.faults.len() == before).then_some(Value::List(words))
     }
 
     fn named(&mut self, node: &Node, name: &str) -> Option<Value> {

@@ -21,7 +21,7 @@ pub(super) fn wanted(kind: Kind) -> String {
         Kind::Flag => "`true` or `false`".to_owned(),
         Kind::Char => "one character".to_owned(),
         Kind::Time => "a date or time".to_owned(),
-        Kind::Choice(choices) => format!("one of {}", words(choices)),
+        Kind::Choice(choices) | Kind::Choices(choices) => format!("one of {}", words(choices)),
         Kind::Word(words) | Kind::Words(words) => format!("one of {}", list(words)),
         Kind::Texts => "a text".to_owned(),
         Kind::Limit => "a number of ms, or `<` and one".to_owned(),

@@ -52,7 +52,11 @@ fn shape(text: &str) -> Shape {
 
 /// Replaces each pair, all of which must be there.
 fn edited(changes: &[(&str, &str)]) -> String {
-    changes.iter().fold(JOB.to_owned(), |text, (from, to)| {
+    edited_in(JOB, changes)
+}
+
+fn edited_in(job: &str, changes: &[(&str, &str)]) -> String {
+    changes.iter().fold(job.to_owned(), |text, (from, to)| {
         assert!(text.contains(from), "{from}");
         text.replacen(from, to, 1)
     })
@@ -64,7 +68,11 @@ fn part(fates: &Fates, name: &str) -> Part {
 
 /// One line: fate, whether something is lost, notes.
 fn told(changes: &[(&str, &str)], name: &str) -> String {
-    let fates = fates(&shape(JOB), &shape(&edited(changes)), &|_| 7);
+    told_in(JOB, changes, name)
+}
+
+fn told_in(job: &str, changes: &[(&str, &str)], name: &str) -> String {
+    let fates = fates(&shape(job), &shape(&edited_in(job, changes)), &|_| 7);
     let Part { fate, notes, loses, .. } = part(&fates, name);
     format!("{fate:?}{} {}", if loses { "!" } else { "" }, notes.join("; "))
 }
@@ -284,5 +292,91 @@ sinks:
     ] {
         let told = told(from, to);
         assert!(told.starts_with(expected), "{told}\nis not\n{expected}");
+    }
+}
+
+const STREAMS: &str = r#"
+job: streams
+sources:
+  orders:
+    topic: orders
+    schema: { order_id: string, user_id: string, price: "decimal(12,2)", at: timestamp_ms, ts: timestamp_ms }
+    event_time: ts
+    id: order_id
+  clicks:
+    topic: clicks
+    schema: { click_id: string, buyer: string, channel: string, ts: timestamp_ms }
+    event_time: ts
+    id: click_id
+steps:
+  once: { deduplicate: { from: orders, within: 1d, compare: [price] } }
+  near: { join: { left: once, right: clicks, on: ["user_id = buyer"], within: { before: 30m } } }
+  touches: { select: { from: clicks, columns: [click_id, "buyer as user_id", channel, ts] } }
+  credited:
+    attribute:
+      conversions: once
+      touches: touches
+      by: [user_id]
+      window: 30m
+      models: [linear]
+      order: { value: price }
+      touch: { channel: channel }
+sinks:
+  near: { from: near, topic: near }
+  credited: { from: credited, topic: credited }
+"#;
+
+#[test]
+fn keys_pairs_and_ledgers_keep_what_means_the_same() {
+    type Changes = &'static [(&'static str, &'static str)];
+    let cases: &[(&str, Changes, &str)] = &[
+        ("once", &[], "Kept "),
+        (
+            "once",
+            &[("within: 1d", "within: 2d")],
+            "Migrated its within was `1d` and is `2d`; what had left the former span",
+        ),
+        (
+            "once",
+            &[("compare: [price]", "compare: [price], lateness: 1m")],
+            "Migrated its lateness was `0s` and is `1m`",
+        ),
+        ("once", &[("compare: [price]", "compare: [at]")], "Kept `body_hash` has another definition"),
+        (
+            "once",
+            &[("from: orders, within", "from: orders, by: [user_id], within")],
+            "Reset! its by was `__id` and is `user_id`",
+        ),
+        ("once", &[("id: order_id\n  clicks", "id: user_id\n  clicks")], "Reset! "),
+        ("near", &[], "Kept "),
+        ("near", &[("before: 30m", "before: 40m")], "Migrated its within was `30m before to 0s after`"),
+        ("near", &[("before: 30m }", "before: 30m }, kind: left")], "Reset! its kind was `inner` and is `left`"),
+        ("near", &[("\"user_id = buyer\"", "\"order_id = click_id\"")], "Reset! its on was `user_id = buyer`"),
+        ("near", &[("buyer: string, channel", "buyer: string, extra: string, channel")], "Migrated `extra` is null"),
+        ("credited", &[], "Kept "),
+        ("credited", &[("[linear]", "[linear, last_touch]")], "Migrated its models was `linear`"),
+        ("credited", &[("window: 30m", "window: 40m")], "Migrated its window was `30m`"),
+        (
+            "credited",
+            &[("by: [user_id]", "by: [user_id]\n      match: { device: user_id }")],
+            "Reset! its match was `all of a key`",
+        ),
+        (
+            "credited",
+            &[("order: { value: price }", "order: { value: price, currency: user_id }")],
+            "Reset! its order was",
+        ),
+        (
+            "credited",
+            &[(
+                "models: [linear]\n      order: { value: price }\n      touch: { channel: channel }",
+                "model: last_touch",
+            )],
+            "Reset! its state version was `ledger 1` and is `1`",
+        ),
+    ];
+    for (name, changes, expected) in cases {
+        let told = told_in(STREAMS, changes, name);
+        assert!(told.starts_with(expected), "\n  {told}\nis not\n  {expected}\nfor {changes:?}");
     }
 }
