@@ -27,7 +27,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use riverrun_behaviour::attribution::{Ledger, Output, Settings, Taken};
 use riverrun_dataflow::graph::ShardRange;
 use riverrun_dataflow::key::Keys;
-use riverrun_dataflow::operator::{FrozenTable, Operator, Outputs, StepError, TableSize, TableSpec};
+use riverrun_dataflow::operator::{Frozen, Operator, Outputs, StepError, TableSize, TableSpec};
 use riverrun_dataflow::schema::{Hidden, visible_of, with_hidden};
 use riverrun_dataflow::{EventTime, StepTick};
 
@@ -259,8 +259,8 @@ impl Operator for AttributionState {
         vec![self.ledgers.table_size()]
     }
 
-    fn freeze(&mut self, rebase: &[Vec<u16>]) -> Result<Vec<FrozenTable>, StepError> {
-        Ok(vec![self.ledgers.freeze(rebase.first().map_or(&[], Vec::as_slice))?])
+    fn freeze(&mut self, rebase: &[Vec<u16>]) -> Result<Vec<Frozen>, StepError> {
+        Ok(vec![self.ledgers.freeze(rebase.first().map_or(&[], Vec::as_slice))?.into()])
     }
 
     fn restore(&mut self, table: usize, rows: &RecordBatch) -> Result<(), StepError> {

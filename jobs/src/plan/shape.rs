@@ -129,6 +129,16 @@ struct Step<'a> {
     from: &'a [Origin],
 }
 
+/// What the job file says of a step.
+#[derive(Default)]
+struct Said {
+    /// What its state means; another meaning is another state.
+    meaning: BTreeMap<String, String>,
+    /// What may change under its state.
+    settings: BTreeMap<String, String>,
+    lateness: i64,
+}
+
 impl Step<'_> {
     fn origin(&self, forward: &Forward<'_>) -> Origin {
         match &forward.spec.steps[self.index].operator {
@@ -299,13 +309,14 @@ impl Step<'_> {
         input.and_then(|input| behaviour::keys(&forward.spec.steps[self.index].operator, &input)).unwrap_or_default()
     }
 
-    fn shape(&self, plan: &Plan, planned: &PlannedStep, forward: &Forward<'_>) -> StepShape {
+    /// Returns what the job file says of the step.
+    fn said(&self, forward: &Forward<'_>) -> Said {
         let keys =
             |by: &[crate::yaml::Spanned<String>]| by.iter().map(|key| key.value.clone()).collect::<Vec<_>>().join(", ");
         let named = |pairs: &[(&str, String)]| {
             pairs.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect::<BTreeMap<_, _>>()
         };
-        let (mut meaning, mut settings, mut lateness) = Default::default();
+        let Said { mut meaning, mut settings, mut lateness } = Said::default();
         match &forward.spec.steps[self.index].operator {
             OperatorSpec::Window(window) => {
                 let (size, every) = (write_duration(window.size.value), write_duration(window.every.value));
@@ -359,6 +370,11 @@ impl Step<'_> {
                 }
             }
         }
+        Said { meaning, settings, lateness }
+    }
+
+    fn shape(&self, plan: &Plan, planned: &PlannedStep, forward: &Forward<'_>) -> StepShape {
+        let Said { meaning, settings, lateness } = self.said(forward);
         let tables = match &planned.work {
             StepWork::Transform(_) => Vec::new(),
             StepWork::Operator(make) => {
