@@ -307,6 +307,11 @@ impl<'b> EventRows<'b> {
         at(self.anonymous, row).or_else(|| self.user(row))
     }
 
+    /// Returns the device, as a cookie names it.
+    pub fn anonymous(&self, row: usize) -> Option<&'b str> {
+        at(self.anonymous, row)
+    }
+
     /// Returns the account.
     pub fn user(&self, row: usize) -> Option<&'b str> {
         at(self.users, row)

@@ -1,13 +1,17 @@
 //! Frustration: finds in the events of each session the signs of a person who does not get on.
 //!
 //! In:       one input of behaviour events ([`crate::events`]), routed by `tenant_id` (where the input has one) and `session_id`,
-//!           with event time. An event waits until the watermark less the lateness has passed it; then those of a session are
-//!           looked at in the total order (event time, rank of the type, id, split, position). Left out, and counted as
-//!           filtered: rows without a session, of an unknown type, and those that bear the sign of a bot.
+//!           or else `anonymous_id`, with event time. Rows name their session; or sessions are those of a device, told apart by
+//!           silence, length and account, with the ids that sessions of the same keys have elsewhere. An event waits until the
+//!           watermark less the lateness has passed it; then those of a key are looked at in the total order (event time, rank of
+//!           the type, id, split, position). Left out, and counted as filtered: rows without a key, of an unknown type, and
+//!           those that bear the sign of a bot. A passive event of a device outside of any session says nothing, unless it is
+//!           an order.
 //! Out:      the rows of signals, see [`columns`]. A row replaces the one of the same `signal_id` with a lower `rev`. Its event
 //!           time is that at which the rule had decided, never before the signal's end; so it is never behind the watermark.
 //!           Of a session with signals, two more rows tell what became of it: `goal` when its person got where they wanted,
 //!           and `session_end` when nothing was done for `gap`. They have no `signal_id`.
+//! Twice:    an event that waits is the same as another of its id, type and time: one of them counts, the other is a duplicate.
 //! Late:     a row with `time < W(t-1) - lateness` goes to the `late` output as it came.
 //! Retract:  none; what came right in the end is told again, with 0 points.
 //! Keeps:    one visit per session, with at most 32 tabs, from its first event until `gap` after its last and, if there were
@@ -25,6 +29,7 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use riverrun_behaviour::event::kind::Kind;
+use riverrun_behaviour::session::fold::Rules;
 use riverrun_behaviour::signals::settings::Enabled;
 use riverrun_behaviour::signals::{Preset, Settings, SignalKind};
 use riverrun_behaviour::target::StepWords;
@@ -37,7 +42,7 @@ use riverrun_dataflow::time::micros_of;
 
 use self::rows::Builder;
 use self::sitting::{Arrived, Sitting, Told};
-use crate::events::{EventReader, columns_in};
+use crate::events::{EventReader, EventRows, columns_in};
 use crate::keyed::{KeyedState, Slot};
 use crate::waiting::{on_time, only};
 
@@ -58,8 +63,12 @@ pub const EVENTS: &[&str] = Kind::NAMES;
 /// change to what the columns hold, and teach upgrades the way from the one before.
 pub const STATE_VERSION: u32 = 1;
 
-/// Columns of the key, as far as a stream has them. The last one must be there.
-pub const KEYS: [&str; 2] = ["tenant_id", "session_id"];
+/// The column of the tenant, which a stream may have.
+const TENANT: &str = "tenant_id";
+/// The column of the session.
+const SESSION: &str = "session_id";
+/// The column of the device.
+const DEVICE: &str = "anonymous_id";
 
 /// Columns of behaviour events that say nothing to the rules.
 const NOT_USED: [&str; 19] = [
@@ -84,9 +93,36 @@ const NOT_USED: [&str; 19] = [
     "currency",
 ];
 
+/// Where sessions come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sessions {
+    /// Rows name theirs in `session_id`.
+    Named,
+    /// They are those of a device, `anonymous_id`, by these rules.
+    Device(Rules),
+}
+
+impl Sessions {
+    /// Returns the sessions of a device that are told apart by so much silence, by so much length, and by the account.
+    pub fn of_device(gap: Duration, max_duration: Duration) -> Sessions {
+        let (idle_timeout_ms, max_duration_ms) = (millis(gap), millis(max_duration));
+        Sessions::Device(Rules { idle_timeout_ms, max_duration_ms, ..Rules::default() })
+    }
+
+    /// Returns the column by which sessions are told apart.
+    fn column(&self) -> &'static str {
+        match self {
+            Sessions::Named => SESSION,
+            Sessions::Device(_) => DEVICE,
+        }
+    }
+}
+
 /// What the job's author chooses, already checked.
 #[derive(Clone, Debug)]
 pub struct FrustrationSettings {
+    /// Where sessions come from.
+    pub sessions: Sessions,
     /// The key columns, as indices into the input's schema.
     pub by: Vec<usize>,
     /// The numbers behind the rules.
@@ -132,9 +168,15 @@ impl Default for FrustrationBounds {
     }
 }
 
-/// Returns the key columns that a stream has.
-pub fn keys_in(schema: &Schema) -> Vec<String> {
-    KEYS.iter().filter(|name| schema.column_with_name(name).is_some()).map(|name| (*name).to_owned()).collect()
+/// Returns the key columns of events that a stream has.
+pub fn keys_in(schema: &Schema, sessions: &Sessions) -> Vec<String> {
+    let names = [TENANT, sessions.column()];
+    names.into_iter().filter(|name| schema.column_with_name(name).is_some()).map(str::to_owned).collect()
+}
+
+/// Returns the key columns of signals that a stream has.
+pub fn signal_keys_in(schema: &Schema) -> Vec<String> {
+    keys_in(schema, &Sessions::Named)
 }
 
 /// Returns the columns of a stream that the step reads.
@@ -143,11 +185,11 @@ pub fn columns_used(schema: &Schema) -> Vec<&'static str> {
 }
 
 /// Says what is wrong with a stream as input of the step, if anything is.
-pub fn misfit(schema: &Schema) -> Option<String> {
+pub fn misfit(schema: &Schema, sessions: &Sessions) -> Option<String> {
     if let Err(reason) = EventReader::of(schema) {
         return Some(reason);
     }
-    let missing = ["event_id", "session_id"].into_iter().find(|name| schema.column_with_name(name).is_none());
+    let missing = ["event_id", sessions.column()].into_iter().find(|name| schema.column_with_name(name).is_none());
     missing.map(|name| format!("it has no `{name}`"))
 }
 
@@ -164,7 +206,7 @@ pub struct Frustration {
 impl Frustration {
     /// Returns the step on rows of `input`, or what does not fit.
     pub fn new(settings: FrustrationSettings, input: &Schema) -> Result<Frustration, String> {
-        if let Some(reason) = misfit(input) {
+        if let Some(reason) = misfit(input, &settings.sessions) {
             return Err(reason);
         }
         if input.column_with_name(Hidden::Time.name()).is_none() {
@@ -177,7 +219,7 @@ impl Frustration {
         let reader = EventReader::of(input)?;
         let words = &settings.rules.rage.words;
         let words = StepWords { contained: words.contained.clone(), whole: words.whole.clone() };
-        let schema = with_hidden(&columns(&keys), &[Hidden::Time, Hidden::Hash]);
+        let schema = with_hidden(&columns(input), &[Hidden::Time, Hidden::Hash]);
         Ok(Frustration { settings, keys, reader, words, schema })
     }
 
@@ -246,15 +288,25 @@ impl FrustrationState {
             return Ok(());
         }
         let rows = self.plan.reader.rows(&batch)?;
-        let is_taken = |row: usize| rows.session(row).is_some() && rows.kinds[row].is_some() && rows.bot(row).is_none();
+        let sessions = &self.plan.settings.sessions;
+        let key_of = |rows: &EventRows<'_>, row: usize| match sessions {
+            Sessions::Named => rows.session(row).map(str::to_owned),
+            Sessions::Device(_) => rows.anonymous(row).map(str::to_owned),
+        };
+        let is_taken =
+            |row: usize| key_of(&rows, row).is_some() && rows.kinds[row].is_some() && rows.bot(row).is_none();
         let taken = only(batch.clone(), is_taken, out)?;
         let (rows, settings) = (self.plan.reader.rows(&taken)?, &self.plan.settings);
         let slots = self.state.slots(&taken, &settings.by)?;
+        let mut duplicates = 0;
         for (row, slot) in slots.into_iter().enumerate() {
-            let Some(arrived) = Arrived::read(&rows, row, &self.plan.words, &settings.goals) else { continue };
-            let (tenant, session) = (rows.tenant(row), rows.session(row).unwrap_or_default());
-            self.state.update(slot, |sitting| Ok::<_, StepError>(sitting.take(tenant, session, arrived, settings)))?;
+            let Some(arrived) = Arrived::read(&rows, row, &self.plan.words, settings) else { continue };
+            let (tenant, key) = (rows.tenant(row), key_of(&rows, row).unwrap_or_default());
+            let take = |sitting: &mut Sitting| sitting.take((tenant, &key), arrived, settings, &mut duplicates);
+            self.state.update(slot, |sitting| Ok::<_, StepError>(take(sitting)))?;
         }
+        out.counts.taken -= duplicates;
+        out.counts.duplicate += duplicates;
         Ok(())
     }
 
@@ -264,7 +316,10 @@ impl FrustrationState {
             let hashes = slots.iter().map(|slot| self.state.hash(*slot)).collect();
             let mut builder = Builder::default();
             told.iter().for_each(|(_, said)| builder.push(said));
-            out.rows.push(builder.finish(&self.plan.schema, self.state.keys(&slots), hashes)?);
+            // The last key column is the session, or the device of several.
+            let mut keys = self.state.keys(&slots);
+            keys.pop();
+            out.rows.push(builder.finish(&self.plan.schema, keys, hashes)?);
         }
         self.told.clear();
         Ok(())

@@ -40,6 +40,25 @@ impl<T: Waits> Waiting<T> {
         self.rows.insert(place, row);
     }
 
+    /// Puts a row in its place, unless one that is the same waits: then the one that comes first in the order is kept. Says whether
+    /// it is another. Rows that are the same stand beside each other in the order.
+    pub(crate) fn push_once(&mut self, row: T, is_same: impl Fn(&T, &T) -> bool) -> bool {
+        let place = self.rows.partition_point(|other| other.order(&row) != Ordering::Greater);
+        if place.checked_sub(1).and_then(|before| self.rows.get(before)).is_some_and(|other| is_same(other, &row)) {
+            return false;
+        }
+        match self.rows.get_mut(place).filter(|other| is_same(other, &row)) {
+            Some(other) => {
+                *other = row;
+                false
+            }
+            None => {
+                self.rows.insert(place, row);
+                true
+            }
+        }
+    }
+
     /// Returns the time of the first row.
     pub(crate) fn first_us(&self) -> Option<i64> {
         self.rows.front().map(Waits::time_us)

@@ -337,12 +337,12 @@ impl Case {
             let row = kept
                 .opened_at
                 .map(|opened_at| IncidentRow { state, ..self.row(settings, owner, &members, &found, opened_at) });
-            if let Some(row) = row {
-                if kept.tell(row, settings.coalesce_ms, now, out) {
-                    let until = kept.told_at.saturating_add(settings.coalesce_ms);
-                    self.is_stale = true;
-                    self.held_until = Some(self.held_until.map_or(until, |other| other.min(until)));
-                }
+            if let Some(row) = row
+                && kept.tell(row, settings.coalesce_ms, now, out)
+            {
+                let until = kept.told_at.saturating_add(settings.coalesce_ms);
+                self.is_stale = true;
+                self.held_until = Some(self.held_until.map_or(until, |other| other.min(until)));
             }
             self.named.push(kept);
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use arrow::datatypes::{Field, SchemaRef};
 use riverrun_dataflow::graph::StepWork;
 use riverrun_dataflow::schema::Hidden;
-use riverrun_operators::frustration::{self, Frustration, FrustrationBounds, FrustrationSettings, settings};
+use riverrun_operators::frustration::{self, Frustration, FrustrationBounds, FrustrationSettings, Sessions, settings};
 use riverrun_operators::incidents::{self, Incidents, IncidentsBounds, IncidentsSettings};
 use riverrun_operators::problems::{self, Problems, ProblemsBounds, ProblemsSettings};
 
@@ -25,7 +25,8 @@ pub(super) const HIDDEN: [Hidden; 3] = [Hidden::Time, Hidden::Split, Hidden::Pos
 /// Returns the key of a behaviour step on rows of `input`; none of another step.
 pub(super) fn keys(operator: &OperatorSpec, input: &SchemaRef) -> Option<Vec<String>> {
     match operator {
-        OperatorSpec::Frustration(_) | OperatorSpec::Incidents(_) => Some(frustration::keys_in(input)),
+        OperatorSpec::Frustration(spec) => Some(frustration::keys_in(input, &sessions_of(spec))),
+        OperatorSpec::Incidents(_) => Some(frustration::signal_keys_in(input)),
         OperatorSpec::Problems(_) => Some(problems::keys_in(input)),
         _ => None,
     }
@@ -76,7 +77,12 @@ impl Forward<'_> {
         let schema = input.schema();
         let read = "behaviour events: what happened, in which session, with an id";
         let hint = "read a source with `schema: \"@behaviour-event\"`, or give the columns these names in a `select`";
-        self.reads(name, &spec.from, input, frustration::misfit(&schema), (read, hint))?;
+        self.reads(name, &spec.from, input, frustration::misfit(&schema, &sessions_of(spec)), (read, hint))?;
+        if let Some(span) = spec.misplaced {
+            let message = format!("`max_duration` of step `{name}` does not go with `sessions: named`");
+            let fault = Fault::error(codes::DOES_NOT_FIT, span, message);
+            self.faults.push(fault.hint("leave it out, or say `sessions: device`"));
+        }
         let mut rules = frustration::preset(&spec.preset, None)?;
         for setting in &spec.settings {
             let written: Vec<&str> = setting.written.iter().map(String::as_str).collect();
@@ -85,9 +91,7 @@ impl Forward<'_> {
                 self.faults.push(Fault::error(codes::BAD_QUANTITY, setting.span, message).note(reason));
             }
         }
-        let keys = frustration::keys_in(&schema);
-        let keys: Vec<Field> = keys.iter().filter_map(|key| input.column(key).cloned()).collect();
-        Some(frustration::columns(&keys))
+        Some(frustration::columns(&schema))
     }
 
     /// Returns the columns of an `incidents` of `input`.
@@ -100,7 +104,7 @@ impl Forward<'_> {
         let schema = input.schema();
         let read = ("signals", "let it read a step of `frustration`, with all of its columns");
         self.reads(name, &spec.from, input, incidents::misfit(&schema), read)?;
-        let keys = frustration::keys_in(&schema);
+        let keys = frustration::signal_keys_in(&schema);
         let keys: Vec<Field> = keys.iter().filter_map(|key| input.column(key).cloned()).collect();
         Some(incidents::columns(&keys))
     }
@@ -138,6 +142,13 @@ impl Forward<'_> {
     }
 }
 
+fn sessions_of(spec: &FrustrationSpec) -> Sessions {
+    match spec.is_device {
+        true => Sessions::of_device(spec.gap, spec.max_duration),
+        false => Sessions::Named,
+    }
+}
+
 /// Returns the settings of the rules that a job's author chose.
 fn rules_of(spec: &FrustrationSpec) -> settings::Settings {
     let mut rules = frustration::preset(&spec.preset, spec.signals.as_deref()).expect("presets go by name");
@@ -149,15 +160,29 @@ fn rules_of(spec: &FrustrationSpec) -> settings::Settings {
 }
 
 fn frustration_words(spec: &FrustrationSpec) -> Vec<(&'static str, String)> {
+    let sessions = match spec.is_device {
+        true => format!("device, at most {}", write_duration(spec.max_duration)),
+        false => "named".to_owned(),
+    };
     let mut words = vec![
+        ("sessions", sessions),
         ("preset", spec.preset.clone()),
         ("signals", spec.signals.as_ref().map_or("all".to_owned(), |signals| signals.join(", "))),
         ("gap", write_duration(spec.gap)),
         ("lateness", write_duration(spec.lateness)),
         ("goals", spec.goals.join(", ")),
     ];
-    let set = spec.settings.iter().map(|set| format!("{}.{} = {}", set.group, set.name, set.written.join(", ")));
-    let set: Vec<String> = set.collect();
+    // What is written as the preset has it anyway changes nothing.
+    let (rules, preset) = (rules_of(spec), frustration::preset(&spec.preset, None).expect("presets go by name"));
+    let mut set = Vec::new();
+    for group in settings::Settings::GROUPS {
+        for field in settings::Settings::fields(group) {
+            let value = rules.get(group, field.name);
+            if value != preset.get(group, field.name) {
+                set.push(format!("{group}.{} = {}", field.name, value.unwrap_or_default()));
+            }
+        }
+    }
     if !set.is_empty() {
         words.push(("settings", set.join("; ")));
     }
@@ -166,11 +191,13 @@ fn frustration_words(spec: &FrustrationSpec) -> Vec<(&'static str, String)> {
 
 /// Returns the work of a `frustration`.
 pub(super) fn make_frustration(spec: &FrustrationSpec, input: &SchemaRef, slack: Duration) -> Made {
-    let keys = frustration::keys_in(input);
+    let sessions = sessions_of(spec);
+    let keys = frustration::keys_in(input, &sessions);
     let rules = rules_of(spec);
     let recover = Duration::from_micros(rules.checkout.recover.us.max(0).unsigned_abs());
     let bounds = FrustrationBounds::default();
     let settings = FrustrationSettings {
+        sessions,
         by: indices(input, &keys),
         rules,
         gap: spec.gap,
@@ -247,7 +274,7 @@ fn incidents_words(spec: &IncidentsSpec) -> Vec<(&'static str, String)> {
 
 /// Returns the work of an `incidents`.
 pub(super) fn make_incidents(spec: &IncidentsSpec, input: &SchemaRef, slack: Duration) -> Made {
-    let keys = frustration::keys_in(input);
+    let keys = frustration::signal_keys_in(input);
     let bounds = IncidentsBounds::default();
     let settings = IncidentsSettings {
         by: indices(input, &keys),
@@ -323,3 +350,6 @@ pub(super) fn make_problems(spec: &ProblemsSpec, input: &SchemaRef, slack: Durat
         keeps,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,7 @@ use crate::yaml::{Span, Spanned};
 /// The keys of `frustration`.
 pub static FRUSTRATION: Section = Section {
     what: "`frustration`",
-    doc: "Finds in the events of each session (`tenant_id`, if there is one, and `session_id`) the signs of a person who does not get on: rage clicks, dead clicks, failing forms and requests, and more. Reads the columns of `@behaviour-event`. Events are looked at in their order, once the watermark has passed them. A later row replaces that of the same `signal_id` with a lower `rev`. Rows of the kinds `goal` and `session_end`, without `signal_id`, tell what became of a session with signals.",
+    doc: "Finds in the events of each session the signs of a person who does not get on: rage clicks, dead clicks, failing forms and requests, and more. Reads the columns of `@behaviour-event`. Events are looked at in their order, once the watermark has passed them. A later row replaces that of the same `signal_id` with a lower `rev`. Rows of the kinds `goal` and `session_end`, without `signal_id`, tell what became of a session with signals.",
     one_of: &[],
     fields: &[
         field("from", Kind::Stream, FROM).required(),
@@ -31,11 +31,26 @@ pub static FRUSTRATION: Section = Section {
         .default("ours"),
         field("signals", Kind::Words(SIGNALS), "The signals that are looked for; without it, all."),
         field(
+            "sessions",
+            Kind::Choice(&[
+                choice("named", "the rows' `session_id`"),
+                choice("device", "those that `sessionize` makes by `tenant_id` and `anonymous_id`, with the same ids"),
+            ]),
+            "Which sessions there are.",
+        )
+        .default("named"),
+        field(
             "gap",
             Kind::Duration("1s", LONG),
             "A session in which nobody did anything for longer than this has ended.",
         )
         .default("30m"),
+        field(
+            "max_duration",
+            Kind::Duration("1s", LONG),
+            "`sessions: device`: the longest time from the first to the last thing done in a session.",
+        )
+        .default("24h"),
         field("lateness", Kind::Duration("0s", LONG), "For how long after the watermark events are waited for.")
             .default("0s"),
         field("goals", Kind::Words(EVENTS), "The types of events that people come for; without it, `order_completed`."),
@@ -202,10 +217,14 @@ pub(crate) struct FrustrationSpec {
     pub from: Spanned<String>,
     pub preset: String,
     pub signals: Option<Vec<String>>,
+    pub is_device: bool,
     pub gap: Duration,
+    pub max_duration: Duration,
     pub lateness: Duration,
     pub goals: Vec<String>,
     pub settings: Vec<SettingSpec>,
+    /// What was written although it goes with the other sessions.
+    pub misplaced: Option<Span>,
 }
 
 /// A setting as written.
@@ -225,15 +244,20 @@ pub(super) fn frustration_of(form: &Form) -> Option<FrustrationSpec> {
     if !form.whole {
         return None;
     }
+    let is_device = form.text("sessions").is_some_and(|sessions| sessions.value == "device");
+    let length = form.get("max_duration").map(|value| value.span);
     let settings = GROUPS.iter().flat_map(|group| written(group, form.form(group).map(|inner| inner.value)));
     Some(FrustrationSpec {
         from: form.text("from")?,
         preset: form.text("preset").map(|text| text.value).unwrap_or_default(),
         signals: texts("signals"),
+        is_device,
         gap: form.duration("gap")?.value,
+        max_duration: form.duration("max_duration")?.value,
         lateness: form.duration("lateness")?.value,
         goals: texts("goals").unwrap_or_else(|| vec!["order_completed".to_owned()]),
         settings: settings.collect(),
+        misplaced: length.filter(|_| !is_device && form.wrote("max_duration")),
     })
 }
 

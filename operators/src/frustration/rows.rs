@@ -6,7 +6,7 @@ use arrow::array::{
     ArrayRef, BooleanBuilder, Int64Array, Int64Builder, ListBuilder, RecordBatch, StringBuilder,
     TimestampMillisecondBuilder, UInt64Array,
 };
-use arrow::datatypes::{DataType, Field, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use riverrun_behaviour::event::EventRef;
 use riverrun_behaviour::identity::Id;
 use riverrun_behaviour::signals::{Flags, Signal};
@@ -37,14 +37,15 @@ pub(crate) fn texts() -> DataType {
     DataType::new_list(DataType::Utf8, true)
 }
 
-/// Returns the user's columns of the rows of a step with these keys.
-pub fn columns(keys: &[Field]) -> Vec<Field> {
+/// Returns the user's columns of the rows of a step on `input`.
+pub fn columns(input: &Schema) -> Vec<Field> {
     let text = |name: &str| Field::new(name, DataType::Utf8, true);
     let whole = |name: &str| Field::new(name, DataType::Int64, true);
     let flag = |name: &str| Field::new(name, DataType::Boolean, true);
     let time = |name: &str| Field::new(name, DataType::Timestamp(TimeUnit::Millisecond, None), false);
     let mut columns = vec![text("signal_id"), Field::new("rev", DataType::Int64, false)];
-    columns.extend(keys.iter().cloned());
+    columns.extend(input.column_with_name("tenant_id").map(|(_, field)| field.clone()));
+    columns.push(Field::new("session_id", DataType::Utf8, false));
     columns.push(Field::new("kind", DataType::Utf8, false));
     columns.extend(["page_key", "target_fp", "cause_fp"].map(text));
     columns.extend(["start_time", "end_time"].map(time));
@@ -60,6 +61,7 @@ pub fn columns(keys: &[Field]) -> Vec<Field> {
 pub(super) struct Builder {
     signal_id: StringBuilder,
     rev: Int64Builder,
+    session: StringBuilder,
     kind: StringBuilder,
     page_key: StringBuilder,
     target_fp: StringBuilder,
@@ -87,6 +89,7 @@ impl Builder {
     /// Adds a row.
     pub(super) fn push(&mut self, told: &Told) {
         self.times.push(told.time_us);
+        self.session.append_value(&told.session);
         self.person.append_option(told.person.map(|id| id.to_string()));
         self.release.append_option(told.release.as_deref());
         match &told.what {
@@ -138,7 +141,7 @@ impl Builder {
         self.evidence_at.append(true);
     }
 
-    /// Returns the rows, whose keys and their hashes are given, as a batch of the step's schema.
+    /// Returns the rows, whose tenants and the hashes of their keys are given, as a batch of the step's schema.
     pub(super) fn finish(
         mut self,
         schema: &SchemaRef,
@@ -147,7 +150,7 @@ impl Builder {
     ) -> Result<RecordBatch, StepError> {
         let mut columns: Vec<ArrayRef> = vec![Arc::new(self.signal_id.finish()), Arc::new(self.rev.finish())];
         columns.extend(keys);
-        for mut text in [self.kind, self.page_key, self.target_fp, self.cause_fp] {
+        for mut text in [self.session, self.kind, self.page_key, self.target_fp, self.cause_fp] {
             columns.push(Arc::new(text.finish()));
         }
         columns.push(Arc::new(self.start.finish()));

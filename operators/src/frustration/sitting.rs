@@ -1,18 +1,19 @@
-//! A sitting: one session as it is watched, its events that wait, and when it ends.
+//! A sitting: one key as it is watched: its events that wait, its session, and those before it that may still be made good.
 
 use std::cmp::Ordering;
 
-use riverrun_behaviour::event::kind::{Class, Kind};
-use riverrun_behaviour::event::{Event, EventRef};
+use riverrun_behaviour::event::kind::Class;
+use riverrun_behaviour::event::{Event, EventRef, Payload};
 use riverrun_behaviour::identity::Id;
 use riverrun_behaviour::privacy;
 use riverrun_behaviour::session::class::Origin;
+use riverrun_behaviour::session::{Placed, fold};
 use riverrun_behaviour::signals::{Signal, Visit};
 use riverrun_behaviour::target::StepWords;
 use riverrun_dataflow::EventTime;
 use serde::{Deserialize, Serialize};
 
-use super::{FrustrationSettings, millis};
+use super::{FrustrationSettings, Sessions, millis};
 use crate::events::EventRows;
 use crate::keyed::Left;
 use crate::waiting::{Waiting, Waits, passed};
@@ -26,6 +27,9 @@ pub(super) struct Arrived {
     /// Whether a person did it, so that the session goes on.
     extends: bool,
     is_goal: bool,
+    /// The account that the event names; only where that can end a session.
+    #[serde(default)]
+    user: Option<String>,
     person: Option<Id>,
     release: Option<String>,
     event: Event,
@@ -33,7 +37,12 @@ pub(super) struct Arrived {
 
 impl Arrived {
     /// Reads a row; none if its type is unknown.
-    pub(super) fn read(rows: &EventRows<'_>, row: usize, words: &StepWords, goals: &[Kind]) -> Option<Arrived> {
+    pub(super) fn read(
+        rows: &EventRows<'_>,
+        row: usize,
+        words: &StepWords,
+        settings: &FrustrationSettings,
+    ) -> Option<Arrived> {
         let kind = rows.kinds[row]?;
         // A session whose rows name no tab, page load or clock of a browser is taken at its word.
         let by_kind = rows.origin(row) == Origin::Server && kind.class() == Class::Interaction;
@@ -42,11 +51,24 @@ impl Arrived {
             rank: kind.rank(),
             tab: rows.tab(row).to_owned(),
             extends: by_kind || rows.class(row) == Class::Interaction,
-            is_goal: goals.contains(&kind),
+            is_goal: settings.goals.contains(&kind),
+            user: rows.user(row).filter(|_| settings.sessions != Sessions::Named).map(str::to_owned),
             person: rows.person(row).map(|person| privacy::person(rows.tenant(row), person)),
             release: rows.release(row).map(str::to_owned),
             event: rows.event(row, words)?,
         })
+    }
+}
+
+impl Arrived {
+    /// Says whether it is the same event, sent twice.
+    fn is_same(&self, other: &Arrived) -> bool {
+        let id = &self.event.this.id;
+        !id.is_empty() && (self.time_us, self.rank, id) == (other.time_us, other.rank, &other.event.this.id)
+    }
+
+    fn is_order(&self) -> bool {
+        self.event.payload == Payload::OrderCompleted
     }
 }
 
@@ -72,6 +94,7 @@ impl Waits for Arrived {
 pub(super) struct Told {
     /// When it was decided, in microseconds.
     pub time_us: i64,
+    pub session: String,
     pub person: Option<Id>,
     pub release: Option<String>,
     pub what: What,
@@ -88,18 +111,25 @@ pub(super) enum What {
     End { first_ms: i64, last_ms: i64 },
 }
 
-/// One session. Begins without events; forgotten when it has nothing more to say.
+/// One key: a session that rows name, or a device with its sessions. Begins without events; forgotten when it has nothing more
+/// to say.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Sitting {
     tenant: String,
-    session: String,
+    /// The session, or the device.
+    key: String,
     waiting: Waiting<Arrived>,
-    going: Option<Going>,
+    /// The session of a device that is open.
+    #[serde(default)]
+    fold: fold::Sessions<()>,
+    /// In the order of their beginnings; only the last one may be open.
+    goings: Vec<Going>,
 }
 
 /// A session that has begun.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Going {
+    session: String,
     visit: Visit,
     first_ms: i64,
     /// When something was last done.
@@ -113,18 +143,20 @@ struct Going {
 }
 
 impl Sitting {
-    /// Lets an event wait for its time.
+    /// Lets an event wait for its time; one that waits already is counted in `duplicates`.
     pub(super) fn take(
         &mut self,
-        tenant: &str,
-        session: &str,
+        (tenant, key): (&str, &str),
         arrived: Arrived,
         settings: &FrustrationSettings,
+        duplicates: &mut u64,
     ) -> Left {
-        if self.session.is_empty() {
-            (self.tenant, self.session) = (tenant.to_owned(), session.to_owned());
+        if self.key.is_empty() {
+            (self.tenant, self.key) = (tenant.to_owned(), key.to_owned());
         }
-        self.waiting.push(arrived);
+        if !self.waiting.push_once(arrived, Arrived::is_same) {
+            *duplicates += 1;
+        }
         self.left(settings)
     }
 
@@ -137,7 +169,7 @@ impl Sitting {
     ) -> Left {
         loop {
             let event_us = self.waiting.first_us();
-            let due_ms = self.going.as_ref().map(|going| going.due_ms(settings));
+            let due_ms = self.due_ms(settings);
             // Machines do at `due` what no event before it can change; events of the same millisecond come after that.
             let is_due = due_ms.is_some_and(|due| event_us.is_none_or(|event| due <= event.div_euclid(1000)));
             match (due_ms, event_us) {
@@ -145,11 +177,12 @@ impl Sitting {
                     if !passed(due.saturating_mul(1000), limit) {
                         break;
                     }
-                    self.wake(due, settings, tell);
+                    self.goings.iter_mut().for_each(|going| going.wake(due, settings, tell));
+                    self.goings.retain(|going| going.forgotten_ms(settings).is_none_or(|forgotten| due < forgotten));
                 }
                 (_, Some(event)) if passed(event, limit) => {
                     let Some(arrived) = self.waiting.pop() else { break };
-                    self.play(arrived, settings, tell);
+                    self.play(&arrived, settings, tell);
                 }
                 _ => break,
             }
@@ -157,11 +190,60 @@ impl Sitting {
         self.left(settings)
     }
 
-    fn play(&mut self, arrived: Arrived, settings: &FrustrationSettings, tell: &mut dyn FnMut(Told)) {
+    fn play(&mut self, arrived: &Arrived, settings: &FrustrationSettings, tell: &mut dyn FnMut(Told)) {
+        let is_there = match &settings.sessions {
+            Sessions::Named => {
+                // A client may keep the name of a session that has ended: it goes on then.
+                if self.goings.is_empty() {
+                    self.begin(self.key.clone(), arrived);
+                }
+                true
+            }
+            Sessions::Device(rules) => self.place(rules, arrived, settings, tell),
+        };
+        let last = self.goings.len().saturating_sub(usize::from(is_there));
+        if arrived.is_order() {
+            // What was told of the sessions before is made good by it as well.
+            self.goings[..last].iter_mut().for_each(|going| going.ordered_elsewhere(arrived, settings, tell));
+        }
+        if let Some(going) = self.goings.get_mut(last) {
+            going.play(arrived, settings, tell);
+        }
+    }
+
+    /// Finds the session of a device that an event belongs to; says whether there is one.
+    fn place(
+        &mut self,
+        rules: &fold::Rules,
+        arrived: &Arrived,
+        settings: &FrustrationSettings,
+        tell: &mut dyn FnMut(Told),
+    ) -> bool {
+        let class = if arrived.extends { Class::Interaction } else { Class::Passive };
+        let user = arrived.user.as_deref();
+        let mark = fold::Mark {
+            rank: arrived.rank,
+            user,
+            ..fold::Mark::plain(arrived.event.time, &arrived.event.this.id, class)
+        };
+        match self.fold.push(rules, &(), &mark, &(), &mut Vec::new()) {
+            Placed::Opened => {
+                // Silence has ended the one before by itself; another account and the greatest length end it now.
+                self.goings.iter_mut().for_each(|going| going.end(arrived.event.time, arrived.time_us, settings, tell));
+                let id = fold::session_id(&self.tenant, &self.key, &arrived.event.this.id);
+                self.begin(id.to_string(), arrived);
+                true
+            }
+            Placed::Joined => true,
+            Placed::Sessionless | Placed::Late => false,
+        }
+    }
+
+    fn begin(&mut self, session: String, arrived: &Arrived) {
         let time_ms = arrived.event.time;
-        let (tenant, session) = (&self.tenant, &self.session);
-        let going = self.going.get_or_insert_with(|| Going {
-            visit: Visit::new(tenant, session),
+        self.goings.push(Going {
+            visit: Visit::new(&self.tenant, &session),
+            session,
             first_ms: time_ms,
             active_ms: time_ms,
             person: None,
@@ -169,53 +251,77 @@ impl Sitting {
             has_told: false,
             ended_ms: None,
         });
-        if arrived.extends {
-            (going.active_ms, going.ended_ms) = (time_ms, None);
-        }
-        going.person = arrived.person.or(going.person);
-        going.release = arrived.release.or_else(|| going.release.take());
-        let mut said = Vec::new();
-        going.visit.push(&arrived.tab, &arrived.event, &settings.rules, &mut said);
-        going.tell(arrived.time_us, said, tell);
-        if arrived.is_goal && going.has_told {
-            let goal = What::Goal { time_ms, event: arrived.event.this };
-            tell(going.told(arrived.time_us, goal));
-        }
     }
 
-    /// Does what is due at that millisecond.
-    fn wake(&mut self, due_ms: i64, settings: &FrustrationSettings, tell: &mut dyn FnMut(Told)) {
-        let Some(going) = &mut self.going else { return };
-        let time_us = due_ms.saturating_mul(1000);
-        let mut said = Vec::new();
-        going.visit.advance(due_ms, &settings.rules, &mut said);
-        going.tell(time_us, said, tell);
-        if going.ended_ms.is_none() && due_ms >= going.ends_ms(settings) {
-            let mut said = Vec::new();
-            going.visit.close(due_ms.saturating_sub(1), &settings.rules, &mut said);
-            going.tell(time_us, said, tell);
-            going.ended_ms = Some(due_ms);
-            if going.has_told {
-                let end = What::End { first_ms: going.first_ms, last_ms: going.active_ms };
-                tell(going.told(time_us, end));
-            }
-        }
-        if going.forgotten_ms(settings).is_some_and(|forgotten| due_ms >= forgotten) {
-            self.going = None;
-        }
+    fn due_ms(&self, settings: &FrustrationSettings) -> Option<i64> {
+        self.goings.iter().map(|going| going.due_ms(settings)).min()
     }
 
     fn left(&self, settings: &FrustrationSettings) -> Left {
-        let due = self.going.as_ref().map(|going| going.due_ms(settings).saturating_mul(1000));
+        let due_us = self.due_ms(settings).map(|due| due.saturating_mul(1000));
         Left {
-            // One for the session, and one for each event that waits.
-            size: self.waiting.len() + usize::from(self.going.is_some() || self.waiting.len() > 0),
-            due: due.into_iter().chain(self.waiting.first_us()).min(),
+            // One for the key, and one for each event that waits.
+            size: self.waiting.len() + usize::from(!self.goings.is_empty() || self.waiting.len() > 0),
+            due: due_us.into_iter().chain(self.waiting.first_us()).min(),
         }
     }
 }
 
 impl Going {
+    fn play(&mut self, arrived: &Arrived, settings: &FrustrationSettings, tell: &mut dyn FnMut(Told)) {
+        if arrived.extends {
+            (self.active_ms, self.ended_ms) = (arrived.event.time, None);
+        }
+        self.person = arrived.person.or(self.person);
+        self.release = arrived.release.clone().or_else(|| self.release.take());
+        let mut said = Vec::new();
+        self.visit.push(&arrived.tab, &arrived.event, &settings.rules, &mut said);
+        self.tell(arrived.time_us, said, tell);
+        self.tell_goal(arrived, tell);
+    }
+
+    fn ordered_elsewhere(&mut self, arrived: &Arrived, settings: &FrustrationSettings, tell: &mut dyn FnMut(Told)) {
+        let mut said = Vec::new();
+        self.visit.ordered_elsewhere(&arrived.event, &settings.rules, &mut said);
+        self.tell(arrived.time_us, said, tell);
+    }
+
+    fn tell_goal(&self, arrived: &Arrived, tell: &mut dyn FnMut(Told)) {
+        if arrived.is_goal && self.has_told {
+            let goal = What::Goal { time_ms: arrived.event.time, event: arrived.event.this.clone() };
+            tell(self.told(arrived.time_us, goal));
+        }
+    }
+
+    /// Does what is due at that millisecond.
+    fn wake(&mut self, due_ms: i64, settings: &FrustrationSettings, tell: &mut dyn FnMut(Told)) {
+        if self.due_ms(settings) > due_ms {
+            return;
+        }
+        let time_us = due_ms.saturating_mul(1000);
+        let mut said = Vec::new();
+        self.visit.advance(due_ms, &settings.rules, &mut said);
+        self.tell(time_us, said, tell);
+        if self.ended_ms.is_none() && due_ms >= self.ends_ms(settings) {
+            self.end(due_ms.saturating_sub(1), time_us, settings, tell);
+        }
+    }
+
+    /// Ends the session, if it has not ended, at `close_ms`.
+    fn end(&mut self, close_ms: i64, time_us: i64, settings: &FrustrationSettings, tell: &mut dyn FnMut(Told)) {
+        if self.ended_ms.is_some() {
+            return;
+        }
+        let mut said = Vec::new();
+        self.visit.close(close_ms, &settings.rules, &mut said);
+        self.tell(time_us, said, tell);
+        self.ended_ms = Some(time_us.div_euclid(1000));
+        if self.has_told {
+            let end = What::End { first_ms: self.first_ms, last_ms: self.active_ms };
+            tell(self.told(time_us, end));
+        }
+    }
+
     /// Returns when something happens without an event.
     fn due_ms(&self, settings: &FrustrationSettings) -> i64 {
         let own = match self.ended_ms {
@@ -238,7 +344,7 @@ impl Going {
     }
 
     fn told(&self, time_us: i64, what: What) -> Told {
-        Told { time_us, person: self.person, release: self.release.clone(), what }
+        Told { time_us, session: self.session.clone(), person: self.person, release: self.release.clone(), what }
     }
 
     fn tell(&mut self, time_us: i64, said: Vec<Signal>, tell: &mut dyn FnMut(Told)) {

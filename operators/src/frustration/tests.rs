@@ -1,6 +1,7 @@
 //! Frustration, incidents and problems as steps: rows in, rows out.
 
 mod chain;
+mod devices;
 mod golden;
 mod incidents;
 mod same;

@@ -42,7 +42,7 @@ impl Chain {
             names.iter().map(|name| schema.index_of(name).unwrap()).collect()
         };
         let watching = Frustration::new(settings(Settings::default()), &event_schema()).unwrap();
-        let by = of(watching.schema(), &crate::frustration::keys_in(watching.schema()));
+        let by = of(watching.schema(), &crate::frustration::signal_keys_in(watching.schema()));
         let hour = std::time::Duration::from_secs(3600);
         let case = crate::incidents::Settings::default();
         let bounds = IncidentsBounds::default();
@@ -183,9 +183,9 @@ proptest! {
                 prop_assert_eq!(&*known, &incident["incident_id"]);
             }
         }
-        let ids: std::collections::BTreeSet<String> = out.incidents.iter().map(|row| row["incident_id"].to_string()).collect();
+        let ids: std::collections::BTreeSet<String> = out.incidents.iter().filter_map(|row| row["incident_id"].as_str()).map(str::to_owned).collect();
         for id in ids {
-            let last = out.incidents.iter().filter(|row| row["incident_id"].to_string() == id).max_by_key(|row| row["rev"].as_i64());
+            let last = out.incidents.iter().filter(|row| row["incident_id"] == id).max_by_key(|row| row["rev"].as_i64());
             prop_assert_eq!(last.map(|row| row["state"].clone()), Some(json!("closed")), "it closes with its session");
         }
     }

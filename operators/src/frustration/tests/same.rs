@@ -162,6 +162,17 @@ proptest! {
         prop_assert_eq!(&run(&at_once, false), &calm);
     }
 
+    /// Events that are sent twice change nothing but what is counted.
+    #[test]
+    fn duplicates_change_no_row(arrivals in arrivals()) {
+        let calm = run(&arrivals, false);
+        let twice: Vec<Arrival> = arrivals
+            .iter()
+            .flat_map(|arrival| [Arrival { ends_tick: false, ..arrival.clone() }, arrival.clone()])
+            .collect();
+        prop_assert_eq!(&run(&twice, false), &calm);
+    }
+
     /// Sessions whose client keeps an id for longer than a session lasts are begun anew by the step, which the pure run does in
     /// its own way: they are left out here.
     #[test]
@@ -193,6 +204,19 @@ fn rows_that_are_left_out_are_counted() {
     let mut world = World::watching(settings(Settings::default()), 2);
     world.step(&[events(&rows)], To::Ms(10));
     assert_eq!((world.counts.input, world.counts.taken, world.counts.filtered), (5, 1, 4));
+}
+
+#[test]
+fn an_event_that_is_sent_twice_is_a_duplicate() {
+    let rows = super::world::script("0 click target_fp=#a\n200 click target_fp=#a\n200 click target_fp=#a\n300 key");
+    let mut twice = rows.clone();
+    twice[2]["event_id"] = rows[1]["event_id"].clone();
+    for (rows, rages, duplicates) in [(&rows, 1, 0), (&twice, 0, 1)] {
+        let mut world = World::watching(settings(Settings::default()), 1);
+        let out = objects(&world.step(&[events(rows)], To::End).rows);
+        assert_eq!(out.iter().filter(|row| row["kind"] == "rage_click" && row["rev"] == 0).count(), rages);
+        assert_eq!((world.counts.duplicate, world.counts.taken), (duplicates, 4 - duplicates));
+    }
 }
 
 #[test]

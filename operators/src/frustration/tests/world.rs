@@ -21,7 +21,7 @@ use riverrun_dataflow::tick::StepTick;
 use serde_json::{Map, Value, json};
 
 use crate::events::{COLUMNS, EventType};
-use crate::frustration::{self, Frustration, FrustrationBounds, FrustrationSettings};
+use crate::frustration::{self, Frustration, FrustrationBounds, FrustrationSettings, Sessions};
 
 pub(crate) const SHARDS: u16 = 8;
 /// When the scripts of tests begin, in milliseconds.
@@ -68,7 +68,12 @@ pub(crate) fn events(rows: &[Value]) -> RecordBatch {
         }
     };
     let batch = RecordBatch::try_new(schema.clone(), schema.fields().iter().map(column).collect()).unwrap();
-    hashed(&batch, &frustration::keys_in(&schema))
+    hashed(&batch, &frustration::signal_keys_in(&schema))
+}
+
+/// The same, for a step whose sessions are those of devices.
+pub(crate) fn device_events(rows: &[Value]) -> RecordBatch {
+    hashed(&events(rows), &["tenant_id", "anonymous_id"].map(str::to_owned))
 }
 
 /// Returns rows with the hash of their key.
@@ -84,7 +89,8 @@ pub(crate) fn hashed(batch: &RecordBatch, by: &[String]) -> RecordBatch {
 pub(crate) fn settings(rules: riverrun_behaviour::signals::Settings) -> FrustrationSettings {
     let schema = event_schema();
     FrustrationSettings {
-        by: frustration::keys_in(&schema).iter().map(|name| schema.index_of(name).unwrap()).collect(),
+        sessions: Sessions::Named,
+        by: frustration::signal_keys_in(&schema).iter().map(|name| schema.index_of(name).unwrap()).collect(),
         rules,
         gap: std::time::Duration::from_secs(30 * 60),
         lateness: std::time::Duration::ZERO,
