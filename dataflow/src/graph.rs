@@ -1,5 +1,6 @@
 //! The graph that the engine runs: what `jobs` makes of a checked plan, in terms of contracts only.
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::operator::{Operator, Transform};
 use crate::sink::{Encoder, Sink};
-use crate::source::{Decoder, Source, SplitSpec};
+use crate::source::{Decoder, Source, SplitId, SplitSpec};
 use crate::time::EventTime;
 
 /// Makes a part of the graph anew, on the worker that uses it.
@@ -30,7 +31,13 @@ pub struct Graph {
     pub sinks: Vec<SinkNode>,
     /// Where ticks are cut and how far they may run ahead.
     pub ticks: TickSettings,
+    /// The cut itself, on bounded input whose ticks somebody wants to choose. `None`: it follows from `ticks` and the data.
+    pub cut: Option<GivenCut>,
 }
+
+/// How many records each split gives to each tick, from tick 1 on; nothing is read after the last. A function of the data like
+/// any other bounded cut, as long as it is given alike at every start of the job.
+pub type GivenCut = Arc<Vec<BTreeMap<SplitId, u64>>>;
 
 /// How input is cut into ticks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,7 +114,7 @@ pub struct SourceNode {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SplitNode {
     /// Its number.
-    pub id: crate::source::SplitId,
+    pub id: SplitId,
     /// What the source said of it.
     pub spec: SplitSpec,
 }

@@ -13,7 +13,7 @@ use riverrun_connectors::file::{Compression, FileSink, FileSinkConfig, FileSourc
 use riverrun_connectors::format::{decoder, encoder, preamble};
 use riverrun_connectors::topic::{TopicSink, TopicSource};
 use riverrun_dataflow::Graph;
-use riverrun_dataflow::graph::{Edge, InputNode, Make, SinkNode, SourceNode, SplitNode, StepNode};
+use riverrun_dataflow::graph::{Edge, GivenCut, InputNode, Make, SinkNode, SourceNode, SplitNode, StepNode};
 use riverrun_dataflow::sink::{Encoder, Promise, Sink};
 use riverrun_dataflow::source::{Decoder, Source, SourceError, SplitId};
 
@@ -89,6 +89,8 @@ pub struct Connected {
     pub sources: Vec<OpenSource>,
     /// The sinks.
     pub sinks: Vec<OpenSink>,
+    /// Where ticks are cut, if that is not left to the engine.
+    pub cut: Option<GivenCut>,
 }
 
 impl Connected {
@@ -138,6 +140,7 @@ impl Plan {
             true => Ok(Connected {
                 sources: sources.into_iter().flatten().collect(),
                 sinks: sinks.into_iter().flatten().collect(),
+                cut: None,
             }),
             false => {
                 let mut report = Report::new(self.texts.clone());
@@ -193,6 +196,7 @@ impl Plan {
             steps: steps.collect(),
             sinks: sinks.collect(),
             ticks: self.settings.ticks.clone(),
+            cut: connected.cut.clone(),
         }
     }
 

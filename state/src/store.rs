@@ -19,6 +19,7 @@ use bytes::Bytes;
 use futures::executor::block_on;
 use futures::{StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
+use object_store::memory::InMemory;
 use object_store::path::Path as ObjectPath;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 
@@ -105,6 +106,11 @@ impl Store {
         }
         let local = LocalFileSystem::new_with_prefix(&full).map_err(|e| StateError::storage("read", what(), &e))?;
         Ok(Store::over(Arc::new(local.with_fsync(true).with_automatic_cleanup(true)), Some(full)))
+    }
+
+    /// Returns an empty store in memory, for a job whose state need not outlive the process.
+    pub fn memory() -> Store {
+        Store::over(Arc::new(InMemory::new()), None)
     }
 
     /// Returns a store over `objects`; `folder` is the local folder in which they lie, if they do.

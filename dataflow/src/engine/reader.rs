@@ -15,7 +15,7 @@ use xxhash_rust::xxh3::Xxh3Default;
 use super::message::{Mark, RawChunk};
 use super::meter::PartMeter;
 use super::{EngineError, Recovery, Then};
-use crate::graph::{Graph, SplitNode};
+use crate::graph::{GivenCut, Graph, SplitNode};
 use crate::source::{COLUMNAR_ROW_BYTES, Chunk, Payload, ReadLimits, SourceError, SplitId, SplitReader};
 use crate::tick::{SplitMark, Tick, TickRecord, Timeline};
 use crate::time::{EventTime, micros_of};
@@ -216,7 +216,11 @@ impl Reader {
         } else if seen || timeline.last || self.then == Then::End {
             return false;
         } else if self.graph.bounded() {
-            let Some(quotas) = self.bounded_quotas(timeline) else { return false };
+            let quotas = match &self.graph.cut {
+                Some(cut) => self.given_quotas(cut, tick),
+                None => self.bounded_quotas(timeline),
+            };
+            let Some(quotas) = quotas else { return false };
             Cut::Bounded(quotas)
         } else {
             let readable = if hollow { Vec::new() } else { readable(&self.graph, timeline) };
@@ -245,6 +249,16 @@ impl Reader {
         let bytes = (self.graph.ticks.max_bytes / count).max(1);
         let own =
             |(split, own): (usize, &OwnSplit)| readable.contains(&own.node.id).then_some(Quota { split, rows, bytes });
+        Some(self.splits.iter().enumerate().filter_map(own).collect())
+    }
+
+    /// Returns what each own split gives to a tick of a given cut; `None` after its last.
+    fn given_quotas(&self, cut: &GivenCut, tick: Tick) -> Option<VecDeque<Quota>> {
+        let given = usize::try_from(tick - 1).ok().and_then(|index| cut.get(index))?;
+        let own = |(split, own): (usize, &OwnSplit)| {
+            let rows = *given.get(&own.node.id)?;
+            Some(Quota { split, rows, bytes: u64::MAX })
+        };
         Some(self.splits.iter().enumerate().filter_map(own).collect())
     }
 

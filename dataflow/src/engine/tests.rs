@@ -382,6 +382,7 @@ fn graph(world: &Arc<World>) -> Graph {
             in_flight: 4,
             align: Duration::from_micros(400),
         },
+        cut: None,
     }
 }
 
@@ -440,6 +441,44 @@ fn any_number_of_workers_gives_the_same_bytes() {
         let (other, again) = calm(1, 2000, workers);
         assert_eq!(other, one, "{workers} workers");
         assert_eq!(again.balance, snapshot.balance);
+    }
+}
+
+/// Whoever gives the cut gets it, record by record, and as many rows as with any other.
+#[test]
+fn a_given_cut_is_the_cut() {
+    let (want, _) = calm(11, 300, 1);
+    let mut random = Random(11);
+    for workers in [1, 3] {
+        let world = Arc::new(World::new(11, 300));
+        let mut graph = graph(&world);
+        let ends: Vec<u64> = graph.sources[0].splits.iter().filter_map(|split| split.spec.end).collect();
+        assert_eq!(ends.len(), graph.sources[0].splits.len(), "bounded splits have ends");
+        let mut left: BTreeMap<u32, u64> = (0..).zip(ends).collect();
+        let mut cut: Vec<BTreeMap<u32, u64>> = Vec::new();
+        while left.values().any(|rows| *rows > 0) {
+            let mut give = |(split, left): (&u32, &mut u64)| {
+                let rows = random.below(7).min(*left);
+                *left -= rows;
+                (rows > 0).then_some((*split, rows))
+            };
+            let tick: BTreeMap<u32, u64> = left.iter_mut().filter_map(&mut give).collect();
+            cut.push(tick);
+        }
+        graph.cut = Some(Arc::new(cut.clone()));
+        run_on(&world, graph, workers, Control::new()).unwrap();
+        let read = |entry: &JournalEntry| {
+            let moved = entry.record.splits.iter().filter(|mark| mark.rows > 0);
+            moved.map(|mark| (mark.split, mark.rows)).collect::<BTreeMap<u32, u64>>()
+        };
+        let ticks: Vec<BTreeMap<u32, u64>> = world.log.lock().unwrap().iter().map(read).collect();
+        assert_eq!(ticks, cut, "{workers} workers");
+        let sorted = |output: &BTreeMap<u32, String>| {
+            let mut lines: Vec<String> = output.values().flat_map(|text| text.lines().map(str::to_owned)).collect();
+            lines.sort();
+            lines
+        };
+        assert_eq!(sorted(&world.output()).len(), sorted(&want).len());
     }
 }
 
