@@ -27,7 +27,12 @@ export RIVERRUN_TEST_S3
 
 fmt()   { cargo fmt --all --check; }
 lint()  { cargo clippy --workspace --all-targets --locked -- -D warnings; }
-tests() { prepare_promtool; cargo test --workspace --locked; }
+tests() {
+  prepare_promtool
+  cargo test --workspace --locked
+  # The tests of the bundled jobs, as a user plays them.
+  "$target/debug/riverrun" test jobs
+}
 # The whole workspace at once: another choice of packages would be another choice of features, and compile everything again.
 build() { cargo build --release --workspace --locked; }
 # Always the same seeds: a guard against going back. Longer runs, from other seeds on, look for what is not known yet.

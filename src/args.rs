@@ -50,6 +50,8 @@ pub enum Command {
     Run(RunArgs),
     /// Checks job files and shows every fault at once.
     Check(CheckArgs),
+    /// Plays the tests beside job files: rows given, rows expected, in virtual time.
+    Test(TestArgs),
     /// Shows what a job will do: steps, keys, state and its bound, watermarks.
     Explain(ExplainArgs),
     /// Runs a job with its sinks off and shows its first results.
@@ -74,6 +76,29 @@ pub enum Command {
     Demo(DemoArgs),
     /// Prints a completion script for a shell.
     Completion(CompletionArgs),
+}
+
+/// `test`.
+#[derive(Clone, Debug, Args)]
+pub struct TestArgs {
+    /// Test files, job files with one beside them, or folders with `*.test.yaml` below them [default: the working directory].
+    #[arg(value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// Plays only tests with this in their name.
+    #[arg(long, value_name = "NAME")]
+    pub filter: Option<String>,
+    /// Rewrites expectations that are not met with what came; comments and the form of the rows stay.
+    #[arg(long)]
+    pub update: bool,
+    /// Writes the results as JUnit XML.
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+    /// Shuffles rows by this seed only, as a failure names it.
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// How often the rows of a test are shuffled [default: 3].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=10_000))]
+    pub shuffles: Option<u64>,
 }
 
 /// A job and where it runs.

@@ -17,6 +17,7 @@ mod replay;
 mod run;
 mod savepoint;
 mod signals;
+mod test;
 mod topic;
 mod upgrade;
 mod why;
@@ -52,12 +53,14 @@ fn main() -> ExitCode {
 
 fn dispatch(cli: &Cli) -> Done {
     let global = &cli.global;
-    // The demo makes bad and late rows on purpose: warnings about them would only tear its table.
-    let quiet = global.quiet || (matches!(cli.command, Command::Demo(_)) && global.verbose == 0);
+    // The demo and tests make bad and late rows on purpose: warnings about them would only be in the way of what is shown.
+    let on_purpose = matches!(cli.command, Command::Demo(_) | Command::Test(_));
+    let quiet = global.quiet || (on_purpose && global.verbose == 0);
     logging::start(global.log_format, global.log.as_deref(), quiet, global.verbose)?;
     match &cli.command {
         Command::Run(args) => run::run(args, global),
         Command::Check(args) => inspect::check(args, global),
+        Command::Test(args) => test::test(args, global),
         Command::Explain(args) => inspect::explain(args, global),
         Command::Preview(args) => preview::preview(args, global),
         Command::Why(args) => why::why(args, global),

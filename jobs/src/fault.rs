@@ -194,7 +194,11 @@ impl Report {
 
     /// Returns where `fault` stands.
     pub fn place(&self, fault: &Fault) -> Option<Place> {
-        let span = fault.span?;
+        self.place_of(fault.span?)
+    }
+
+    /// Returns where a stretch of one of the texts stands.
+    pub fn place_of(&self, span: Span) -> Option<Place> {
         let text = self.texts.get(span.text)?;
         let start = floor_char(&text.text, span.start);
         let line_start = text.text[..start].rfind('\n').map_or(0, |at| at + 1);

@@ -10,6 +10,7 @@ pub mod bundled;
 pub mod connect;
 pub mod explain;
 pub mod fault;
+pub mod job_test;
 pub mod kept;
 pub mod plan;
 pub mod reference;

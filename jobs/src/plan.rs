@@ -28,6 +28,7 @@ use riverrun_state::shape::Shape;
 use crate::fault::{Fault, Report, Text, codes};
 use crate::spec::{self, Settings, SinkPlace, SourcePlace};
 
+pub(crate) use names::streams;
 pub(crate) use stream::type_name;
 
 /// Names the output semantics of this build: decoders, expressions, operators. State of another one is drained first.
@@ -139,24 +140,31 @@ pub fn read_file(path: &std::path::Path) -> Result<String, Report> {
 ///
 /// Returns the plan with a report of warnings, or a report that has errors.
 pub fn check(name: &str, text: &str, overrides: &[String]) -> Result<(Plan, Report), Report> {
-    let (spec, mut report) = spec::read(name, text, overrides);
-    let Some(spec) = spec else { return Err(report) };
+    let (spec, report) = spec::read(name, text, overrides);
+    match spec {
+        Some(spec) => check_spec(&spec, report),
+        None => Err(report),
+    }
+}
+
+/// Checks a job that was read; `report` has the faults of reading.
+pub(crate) fn check_spec(spec: &spec::JobSpec, mut report: Report) -> Result<(Plan, Report), Report> {
     let texts = report.texts().to_vec();
     let mut faults = Vec::new();
-    let names = names::Names::resolve(&spec, &mut faults);
-    let mut forward = forward::Forward::new(&spec, &texts);
+    let names = names::Names::resolve(spec, &mut faults);
+    let mut forward = forward::Forward::new(spec, &texts);
     forward.run(&names);
     faults.append(&mut forward.faults);
     let used = names.used();
     if faults.is_empty() && report.is_empty() {
-        names::warn_unused(&spec, &used, &mut faults);
+        names::warn_unused(spec, &used, &mut faults);
     }
     report.extend(faults);
     if report.errors() > 0 {
         return Err(report);
     }
-    let needs = need::needs(&spec, &names, &forward.streams, &forward.uses, &used);
-    let plan = assemble::assemble(&spec, &names, &forward, &used, &needs);
+    let needs = need::needs(spec, &names, &forward.streams, &forward.uses, &used);
+    let plan = assemble::assemble(spec, &names, &forward, &used, &needs);
     Ok((plan, report))
 }
 

@@ -101,6 +101,8 @@ fn value(kind: Kind) -> String {
         Kind::Streams => "list of names".to_owned(),
         Kind::Column => "column".to_owned(),
         Kind::Columns => "list of columns".to_owned(),
+        Kind::Texts => "list of texts".to_owned(),
+        Kind::Anything => "see below".to_owned(),
         Kind::Sql => "SQL".to_owned(),
         Kind::SqlList => "list of columns and SQL".to_owned(),
         Kind::SqlMap => "names and aggregates".to_owned(),
@@ -117,7 +119,6 @@ fn value(kind: Kind) -> String {
         }
         Kind::Word(words) => words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", "),
         Kind::Words(_) => "list of words".to_owned(),
-        Kind::Texts => "list of texts".to_owned(),
         Kind::Limit => "ms, or `\"<ms\"`".to_owned(),
         Kind::Choices(_) => "list of words".to_owned(),
         Kind::Section(_) => "map, see below".to_owned(),

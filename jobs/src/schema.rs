@@ -65,7 +65,10 @@ fn kind(kind: Kind) -> Value {
         Kind::JobName => json!({ "type": "string", "pattern": "^[a-z0-9-]{1,63}$" }),
         Kind::Topic => json!({ "type": "string", "pattern": "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}$" }),
         Kind::Column => json!({ "type": "string", "pattern": COLUMN }),
-        Kind::Streams | Kind::SqlList => json!({ "type": "array", "items": { "type": "string" }, "minItems": 1 }),
+        Kind::Anything => json!({}),
+        Kind::Streams | Kind::SqlList | Kind::Texts => {
+            json!({ "type": "array", "items": { "type": "string" }, "minItems": 1 })
+        }
         Kind::Columns => json!({ "type": "array", "items": { "type": "string", "pattern": COLUMN } }),
         Kind::SqlMap => names(COLUMN, json!({ "type": "string" })),
         Kind::Schema => {
@@ -90,7 +93,6 @@ fn kind(kind: Kind) -> Value {
         }
         Kind::Word(words) => json!({ "enum": words }),
         Kind::Words(words) => json!({ "type": "array", "items": { "enum": words }, "minItems": 1 }),
-        Kind::Texts => json!({ "type": "array", "items": { "type": "string" }, "minItems": 1 }),
         Kind::Limit => json!({ "type": ["integer", "string"], "pattern": "^<? ?[0-9]+$" }),
         Kind::Choices(choices) => {
             json!({ "type": "array", "items": self::kind(Kind::Choice(choices)), "minItems": 1, "uniqueItems": true })

@@ -11,6 +11,7 @@ mod damage;
 mod disk_errors;
 mod fixtures;
 mod frustration;
+mod job_tests;
 mod ledger;
 mod life_cycle;
 mod live;

@@ -229,6 +229,22 @@ fn resolve(spec: &JobSpec, from: &Spanned<String>, who: &str, faults: &mut Vec<F
         .ok()
 }
 
+/// Returns the names of all streams of a job that was read: sources and steps with their side outputs.
+pub(crate) fn streams(spec: &JobSpec) -> Vec<String> {
+    let mut names = Vec::new();
+    for source in &spec.sources {
+        names.push(source.name.value.clone());
+        names.extend((source.on_bad_row == OnBadRow::Divert).then(|| format!("{}.bad", source.name.value)));
+    }
+    for step in &spec.steps {
+        let (name, operator) = (&step.name.value, &step.operator);
+        names.push(name.clone());
+        names.extend(operator.has_bad().then(|| format!("{name}.bad")));
+        names.extend(operator.has_late().then(|| format!("{name}.late")));
+    }
+    names
+}
+
 fn sides(spec: &JobSpec, step: usize) -> String {
     let step = &spec.steps[step];
     let name = &step.name.value;

@@ -67,6 +67,10 @@ pub enum Kind {
     Columns,
     /// An SQL expression.
     Sql,
+    /// Several texts.
+    Texts,
+    /// Anything: whoever uses the key reads it.
+    Anything,
     /// Columns and `"expression as name"`.
     SqlList,
     /// Names and the aggregates they stand for.
@@ -88,13 +92,12 @@ pub enum Kind {
     /// One of these words.
     Choice(&'static [Choice]),
     /// Several of these words.
+    Words(&'static [&'static str]),
+    /// Several words with meanings, each one of these.
     Choices(&'static [Choice]),
     /// One of these words, which explain themselves.
     Word(&'static [&'static str]),
     /// Several of these words.
-    Words(&'static [&'static str]),
-    /// Several texts.
-    Texts,
     /// A number of milliseconds, or `<` and one.
     Limit,
     /// A map with fixed keys.
@@ -114,7 +117,7 @@ pub struct Choice {
     pub later: bool,
 }
 
-pub(super) const fn field(name: &'static str, kind: Kind, doc: &'static str) -> Field {
+pub(crate) const fn field(name: &'static str, kind: Kind, doc: &'static str) -> Field {
     Field { name, kind, doc, required: false, default: None, group: "", later: false }
 }
 
@@ -131,7 +134,7 @@ const fn later_choice(word: &'static str) -> Choice {
 }
 
 impl Field {
-    pub(super) const fn required(mut self) -> Field {
+    pub(crate) const fn required(mut self) -> Field {
         self.required = true;
         self
     }

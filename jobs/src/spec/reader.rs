@@ -43,6 +43,8 @@ pub enum Value {
     Named(Vec<(Spanned<String>, Spanned<String>)>),
     /// Columns.
     Schema(Columns),
+    /// As written.
+    Node(Node),
     /// A map with fixed keys.
     Form(Form),
     /// Names with such maps.
@@ -148,6 +150,7 @@ impl Reader {
             Kind::Each(section) => self.each(section, node, &inner),
             Kind::Schema => self.schema(node, &inner),
             Kind::SqlMap => self.named(node, &inner),
+            Kind::Anything => Some(Value::Node(node.clone())),
             Kind::Streams | Kind::Columns | Kind::SqlList | Kind::Words(_) | Kind::Texts => {
                 self.list(field.kind, node, &inner)
             }
@@ -524,6 +527,7 @@ impl Form {
     getter!("Returns a list.", list, List, Vec<Spanned<String>>);
     getter!("Returns named expressions.", named, Named, Vec<(Spanned<String>, Spanned<String>)>);
     getter!("Returns columns.", schema, Schema, Columns);
+    getter!("Returns what was written.", node, Node, Node);
     getter!("Returns a map.", form, Form, Form);
     getter!("Returns named maps.", forms, Forms, Vec<(Spanned<String>, Form)>);
 }

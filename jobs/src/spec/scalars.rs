@@ -11,7 +11,7 @@ use crate::yaml::Span;
 /// Returns what a value of this kind is, for a message.
 pub(super) fn wanted(kind: Kind) -> String {
     match kind {
-        Kind::Text | Kind::Outside | Kind::JobName | Kind::Topic => "a text".to_owned(),
+        Kind::Text | Kind::Texts | Kind::Anything | Kind::Outside | Kind::JobName | Kind::Topic => "a text".to_owned(),
         Kind::Stream | Kind::Streams => "the name of a source or step".to_owned(),
         Kind::Column | Kind::Columns => "the name of a column".to_owned(),
         Kind::Sql | Kind::SqlList | Kind::SqlMap => "an SQL expression".to_owned(),
@@ -23,7 +23,6 @@ pub(super) fn wanted(kind: Kind) -> String {
         Kind::Time => "a date or time".to_owned(),
         Kind::Choice(choices) | Kind::Choices(choices) => format!("one of {}", words(choices)),
         Kind::Word(words) | Kind::Words(words) => format!("one of {}", list(words)),
-        Kind::Texts => "a text".to_owned(),
         Kind::Limit => "a number of ms, or `<` and one".to_owned(),
         Kind::Schema | Kind::Section(_) | Kind::Each(_) => "a map".to_owned(),
     }
