@@ -104,7 +104,8 @@ pub struct TestArgs {
 /// A job and where it runs.
 #[derive(Clone, Debug, Args)]
 pub struct JobArgs {
-    /// A job file, or the name of a bundled job (`attribution`, `attribution-models`, `frustration`, `item-minutes`, `sessions`).
+    /// A job file, or the name of a bundled job (`attribution`, `attribution-models`, `conversion`, `ab-test`, `frustration`,
+    /// `item-minutes`, `sessions`).
     #[arg(value_name = "JOB", env = "RIVERRUN_JOB")]
     pub job: String,
     /// Where topics live: a folder.

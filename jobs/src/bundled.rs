@@ -12,7 +12,7 @@ pub struct JobFile {
 }
 
 /// The bundled jobs.
-pub const BUNDLED: [JobFile; 5] = [
+pub const BUNDLED: [JobFile; 7] = [
     JobFile {
         name: "attribution",
         about: "credits orders to the last click before them",
@@ -37,6 +37,16 @@ pub const BUNDLED: [JobFile; 5] = [
         name: "sessions",
         about: "visits of each device, and the ways through the shop",
         text: include_str!("../sessions.yaml"),
+    },
+    JobFile {
+        name: "conversion",
+        about: "click-through, conversion, order value and revenue per click of each item, by hour and by day",
+        text: include_str!("../conversion.yaml"),
+    },
+    JobFile {
+        name: "ab-test",
+        about: "users, buyers, orders and revenue of each variant of an experiment, by day",
+        text: include_str!("../ab-test.yaml"),
     },
 ];
 
