@@ -1,9 +1,10 @@
-//! Whatever a job file holds, it is checked without a panic: it ends in a plan or in a report that can be shown.
+//! Whatever a job file or a test file holds, it is checked without a panic: it ends in a plan or in a report that can be shown.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 use riverrun_jobs::explain::{Form, explain};
 use riverrun_jobs::fault::Style;
+use riverrun_jobs::job_test::{self, Chances, JobText};
 
 /// Checks a job and shows all there is to show.
 fn check(text: &str, overrides: &[String]) {
@@ -30,13 +31,38 @@ fn check(text: &str, overrides: &[String]) {
     }
 }
 
+/// Reads a test file; shows its faults, or plays its first test and reads what it is rewritten to.
+fn check_tests(text: &str, job: &str, play: bool) {
+    let job = |_: Option<&str>| Ok(JobText { name: "job.yaml".to_owned(), text: job.to_owned() });
+    match job_test::read("job.test.yaml", text, job) {
+        Err(reports) => {
+            assert!(reports.iter().any(|report| report.errors() > 0));
+            assert!(reports.iter().all(|report| !report.render(Style::Plain).is_empty()));
+        }
+        Ok(file) if play => {
+            let result = file.play(0, &Chances { first_seed: 1, shuffles: 1 });
+            let rewritten = file.rewritten(std::slice::from_ref(&result));
+            assert!(job_test::read("job.test.yaml", &rewritten.text, job).is_ok(), "{}", rewritten.text);
+        }
+        Ok(_) => {}
+    }
+}
+
+fn tests() -> impl Strategy<Value = (&'static str, &'static str)> {
+    let of = |name: &str, text: &'static str| (text, riverrun_jobs::bundled(name).unwrap());
+    proptest::sample::select(vec![
+        of("attribution", include_str!("../attribution.test.yaml")),
+        of("item-minutes", include_str!("../item-minutes.test.yaml")),
+    ])
+}
+
 fn job() -> impl Strategy<Value = &'static str> {
     let all = riverrun_jobs::bundled::BUNDLED.iter().chain(&riverrun_jobs::bundled::STARTERS);
     proptest::sample::select(all.map(|job| job.text).collect::<Vec<_>>())
 }
 
 /// Pieces that mean something in a job file, for better or worse.
-const PIECES: [&str; 40] = [
+const PIECES: [&str; 44] = [
     "sources:",
     "steps:",
     "sinks:",
@@ -74,6 +100,10 @@ const PIECES: [&str; 40] = [
     "now()",
     "as x",
     "${env:",
+    "raw: x",
+    " | ",
+    "+5m",
+    "columns: [ts]",
     "ä",
     "\u{0}",
     "\u{1F600}",
@@ -135,6 +165,11 @@ proptest! {
     }
 
     #[test]
+    fn a_test_file_edited_at_random_never_panics((text, job) in tests(), edits in vec(edit(), 1..6)) {
+        check_tests(&edited(text, &edits), job, false);
+    }
+
+    #[test]
     fn any_override_never_panics(
         job in job(),
         key in "(sources|sinks|steps|tick|job|x)(\\.(clicks|orders|attributed|schema|topic|file|path|[a-z.]{0,4})){0,4}",
@@ -152,5 +187,15 @@ proptest! {
         }
         let aggregate = format!("steps.counted.window.aggregates.x='{quoted}'");
         check(riverrun_jobs::bundled("item-minutes").unwrap(), &[aggregate]);
+    }
+}
+
+proptest! {
+    // Playing takes longer than reading.
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_test_file_edited_at_random_is_played_and_rewritten_to_one_that_can_be_read((text, job) in tests(), edits in vec(edit(), 1..3)) {
+        check_tests(&edited(text, &edits), job, true);
     }
 }
