@@ -319,3 +319,108 @@ fn nothing_expected_is_rewritten_to_a_block_and_what_stands_in_one_line_is_left(
             .contains("      minutes: |\n        window_start | window_end | k | rows | total | first\n        +0s")
     );
 }
+
+/// Returns the codes of the faults of a test file, with the line of each.
+fn faults_of(text: &str) -> Vec<(&'static str, usize)> {
+    let job = |_: Option<&str>| Ok(JobText { name: "job.yaml".into(), text: JOB.into() });
+    let Err(reports) = read("job.test.yaml", text, job) else { return Vec::new() };
+    let place = |report: &Report, fault: &crate::fault::Fault| report.place(fault).map_or(0, |place| place.line);
+    let of = |report: &Report| -> Vec<(&'static str, usize)> {
+        report.faults().into_iter().map(|fault| (fault.code.name(), place(report, fault))).collect()
+    };
+    reports.iter().flat_map(of).collect()
+}
+
+#[test]
+fn every_fault_of_a_test_file_is_said_at_its_line() {
+    let text = "\
+start: yesterday
+tests:
+  one:
+    given:
+      views: |
+        id | kk
+        a  | x | 1
+      view: []
+      orders: [1]
+      views: []
+    expect:
+      minutes:
+        rows: |
+          k
+          x
+        column: [k]
+      minute: []
+      credited: |
+        id | nothing
+        a  | b
+    counts: { minutes: { lat: 1, late: none }, minute: { late: 1 } }
+  two:
+    given: {}
+  one:
+    given: {}
+  three: {}
+";
+    let expected = [
+        ("J008", 1),
+        ("J014", 6),
+        ("J060", 7),
+        ("J013", 8),
+        ("J060", 9),
+        ("J005", 10),
+        ("J003", 16),
+        ("J013", 17),
+        ("J014", 19),
+        ("J003", 21),
+        ("J008", 21),
+        ("J013", 21),
+        ("J004", 22),
+        ("J005", 24),
+        ("J004", 26),
+    ];
+    assert_eq!(faults_of(text), expected);
+    assert_eq!(faults_of("tests: [a]"), [("J006", 1)]);
+    assert_eq!(faults_of("tests: {}"), [("J006", 1)]);
+    assert_eq!(faults_of("start: 2026-01-01"), [("J004", 1)]);
+    assert_eq!(faults_of("tests: {"), [("J002", 1)]);
+    // A time that counts from nothing, and corrections without a key: once each.
+    let relative = "tests:\n  one:\n    given:\n      views: |\n        id | ts\n        a  | +1s\n        b  | +2s\n    expect: { minutes: [] }\n";
+    assert_eq!(faults_of(relative), [("J061", 6)]);
+}
+
+#[test]
+fn corrected_rows_need_a_key_where_they_are_shuffled() {
+    // `rev` without `op`: which row replaces which must be said.
+    let set = "set: [\"steps.corrected.select.columns=[id, k, rev]\"]\nstart: 2026-01-01\n";
+    let given = "
+      orders: |
+        id | k | ts   | rev
+        1  | x | +1s  | 0
+        2  | x | +4s  | 1
+        3  | y | +5s  | 0
+";
+    let plain =
+        "\n      corrected: |\n        id | k | rev\n        1  | x | 0\n        2  | x | 1\n        3  | y | 0\n";
+    let keyed = plain
+        .replace("corrected: |\n", "corrected:\n        key: [k]\n        rows: |\n")
+        .replace("\n        1 ", "\n          1 ");
+    let keyed = keyed
+        .replace("\n        2 ", "\n          2 ")
+        .replace("\n        3 ", "\n          3 ")
+        .replace("\n        id", "\n          id");
+    let text =
+        |switch: &str, expect: &str| format!("{set}{switch}tests:\n  one:\n    given:{given}    expect:{expect}");
+    assert_eq!(faults_of(&text("", plain)), [("J062", 12)]);
+    assert!(play(&file(&text("shuffle: false\n", plain))).passed());
+    let result = play(&file(&text("", &keyed)));
+    assert!(result.passed() && result.plays == 9, "{:?}", result.failures);
+}
+
+#[test]
+fn the_guide_names_every_key() {
+    let guide = include_str!("../../../docs/guide/testing-jobs.md");
+    for field in [&fields::FILE, &fields::CASE, &fields::EXPECTED].iter().flat_map(|section| section.fields) {
+        let named = [format!("`{}`", field.name), format!("{}:", field.name)].iter().any(|name| guide.contains(name));
+        assert!(named, "`{}` is not in docs/guide/testing-jobs.md", field.name);
+    }
+}
