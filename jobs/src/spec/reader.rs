@@ -135,8 +135,27 @@ impl Reader {
             self.faults.push(Fault::error(codes::NOT_YET, key.span, message).note(built(section, field)));
             return None;
         }
-        let value = self.value(field, entry, who)?;
+        let Some(value) = self.value(field, entry, who) else {
+            self.hint_at_another_key(section, field, &entry.value);
+            return None;
+        };
         Some((field, Spanned { value, span: entry.value.span }))
+    }
+
+    /// Adds to the fault of a word that cannot stand as `field`, that it can stand in another key.
+    fn hint_at_another_key(&mut self, section: &'static Section, field: &Field, node: &Node) {
+        let crate::yaml::Value::Scalar(scalar) = &node.value else { return };
+        let is_there = |other: &&Field| match other.kind {
+            Kind::Choices(choices) => choices.iter().any(|choice| choice.word == scalar.text && !choice.later),
+            _ => false,
+        };
+        let other = section.fields.iter().filter(|other| other.name != field.name).find(is_there);
+        if matches!(field.kind, Kind::Choice(_))
+            && let Some(other) = other
+            && let Some(fault) = self.faults.pop()
+        {
+            self.faults.push(fault.hint(format!("write `{}: [{}]`", other.name, scalar.text)));
+        }
     }
 
     fn value(&mut self, field: &'static Field, entry: &Entry, who: Who<'_>) -> Option<Value> {
