@@ -42,7 +42,11 @@ fn check_tests(text: &str, job: &str, play: bool) {
         Ok(file) if play => {
             let result = file.play(0, &Chances { first_seed: 1, shuffles: 1 });
             let rewritten = file.rewritten(std::slice::from_ref(&result));
-            assert!(job_test::read("job.test.yaml", &rewritten.text, job).is_ok(), "{}", rewritten.text);
+            let Ok(again) = job_test::read("job.test.yaml", &rewritten.text, job) else { panic!("{}", rewritten.text) };
+            // What was written is what comes; that rows are lost in silence is no expectation that could be rewritten.
+            let again = again.play(0, &Chances { first_seed: 1, shuffles: 0 });
+            let unmet = again.failures.iter().find(|failure| failure.play == "as given" && failure.place.is_some());
+            assert!(unmet.is_none() || !rewritten.refused.is_empty(), "{unmet:?}\n{}", rewritten.text);
         }
         Ok(_) => {}
     }
