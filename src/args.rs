@@ -85,19 +85,19 @@ pub struct TestArgs {
     #[arg(value_name = "PATH")]
     pub paths: Vec<PathBuf>,
     /// Plays only tests with this in their name.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", env = "RIVERRUN_FILTER")]
     pub filter: Option<String>,
     /// Rewrites expectations that are not met with what came; comments and the form of the rows stay.
-    #[arg(long)]
+    #[arg(long, env = "RIVERRUN_UPDATE", value_parser = switch())]
     pub update: bool,
     /// Writes the results as JUnit XML.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", env = "RIVERRUN_JUNIT")]
     pub junit: Option<PathBuf>,
     /// Shuffles rows by this seed only, as a failure names it.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", env = "RIVERRUN_SEED")]
     pub seed: Option<u64>,
     /// How often the rows of a test are shuffled [default: 3].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=10_000))]
+    #[arg(long, value_name = "N", env = "RIVERRUN_SHUFFLES", value_parser = clap::value_parser!(u64).range(..=10_000))]
     pub shuffles: Option<u64>,
 }
 
