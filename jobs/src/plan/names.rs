@@ -241,6 +241,7 @@ pub(crate) fn streams(spec: &JobSpec) -> Vec<String> {
         names.push(name.clone());
         names.extend(operator.has_bad().then(|| format!("{name}.bad")));
         names.extend(operator.has_late().then(|| format!("{name}.late")));
+        names.extend(operator.sides().into_iter().map(|side| format!("{name}.{side}")));
     }
     names
 }
