@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::real_data::{by_duckdb, data};
 use crate::same_bytes::killed_again_and_again;
-use crate::support::{Dice, Place};
+use crate::support::jobs::BUSY;
+use crate::support::process::Stop;
+use crate::support::{Dice, Place, topics};
 
 const START: i64 = 1_760_000_000_000;
 const MINUTE: i64 = 60_000;
@@ -292,5 +294,84 @@ fn rage_clicks_of_real_mice_equal_a_recomputation() {
     match by_duckdb(&filled(RAGES)) {
         Some(wanted) => assert_eq!(Value::Array(given), wanted),
         None => eprintln!("SKIPPED: no DuckDB here (RIVERRUN_TEST_PYTHON)"),
+    }
+}
+
+/// A job that runs is stopped, shows what it keeps, becomes another one, and goes on: what it gives is what one run gives.
+#[test]
+fn a_live_job_shows_its_sessions_and_takes_an_upgrade() {
+    let mut events = busy(5);
+    events.sort_by_key(|row| row["event_time"].as_i64());
+    let lines: Vec<Vec<u8>> = events.iter().map(|row| row.to_string().into_bytes()).collect();
+    // Much later somebody looks at a page: by then everything of the sessions before has been told.
+    let later = Session::new("later", "u0").at(360 * MINUTE, "page_view", json!({})).rows[0].to_string().into_bytes();
+    let first = job().replace("file: { path: \"in/*.jsonl\" }", "topic: raw.events.v1");
+    // No incident here has so many signals: the rows stay what they are.
+    let second = first.replace("      scope: session\n", "      scope: session\n      named: 49\n");
+    assert_ne!(first, second);
+    let place = || {
+        let place = Place::new();
+        place.write("job.yaml", &first).write("second.yaml", &second);
+        let mut producer = topics::producer(&place.path("topics"), "raw.events.v1", 1);
+        topics::append(&mut producer, lines.iter().map(Vec::as_slice));
+        place
+    };
+    let rows = |place: &Place, file: &str| {
+        let mut rows: Vec<String> = place.rows(file).iter().map(Value::to_string).collect();
+        rows.sort();
+        rows
+    };
+    let append = |place: &Place| {
+        let mut producer = topics::producer(&place.path("topics"), "raw.events.v1", 1);
+        topics::append(&mut producer, [later.as_slice()]);
+    };
+    let calm = place();
+    append(&calm);
+    calm.run("job.yaml").args(&["--topics", "topics", "--until-end"]).succeed();
+    let expected = ["signals.jsonl", "incidents.jsonl"].map(|file| rows(&calm, file));
+
+    let place = place();
+    let mut running = place.run("job.yaml").args(&["--topics", "topics"]).args(BUSY).workers(2).start();
+    let read = || {
+        let said = place.riverrun(&["checkpoints", "show", "job.yaml", "-o", "json"]).finish();
+        let shown: Value = serde_json::from_slice(&said.stdout).unwrap_or_default();
+        shown["splits"][0]["position"].as_u64() == Some(lines.len() as u64)
+    };
+    running.until("a checkpoint after all input", read);
+    running.signal(Stop::Terminate);
+    assert_eq!(running.finish().code, Some(0));
+
+    let list = place.riverrun(&["checkpoints", "query", "job.yaml", "-o", "json"]).args(BUSY).succeed().document();
+    let kept = |name: &str| {
+        let view = list
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|view| view["view"] == name)
+            .unwrap_or_else(|| panic!("{name}: {list}"));
+        view["rows"].as_u64().unwrap()
+    };
+    // Sessions of the last half hour are there, and those of the half hour before that have something to be made good.
+    assert!((1..150).contains(&kept("watched_sessions")), "{list}");
+    assert!((1..150).contains(&kept("incidents_cases")), "{list}");
+    assert!(kept("problems_problems") > 5, "{list}");
+
+    place.run("second.yaml").args(&["--topics", "topics"]).args(BUSY).fail(78, &["changed", "upgrade"]);
+    let table = place.riverrun(&["upgrade", "second.yaml", "--dry-run", "--topics", "topics"]).args(BUSY).succeed();
+    let table = String::from_utf8_lossy(&table.stdout).into_owned();
+    let line = |name: &str| table.lines().find(|line| line.contains(&format!(" {name} "))).unwrap_or_default();
+    assert!(
+        line("incidents").contains("migrated") && line("incidents").contains("its named was `50` and is `49`"),
+        "{table}"
+    );
+    assert!(line("watched").contains("kept") && line("problems").contains("kept"), "{table}");
+    let mut running = place.run("second.yaml").args(&["--topics", "topics", "--upgrade"]).args(BUSY).workers(3).start();
+    append(&place);
+    let count = |file: &str| place.read(file).iter().filter(|byte| **byte == b'\n').count();
+    running.until("all incidents", || count("incidents.jsonl") >= expected[1].len());
+    running.signal(Stop::Terminate);
+    assert_eq!(running.finish().code, Some(0));
+    for (file, expected) in ["signals.jsonl", "incidents.jsonl"].iter().zip(&expected) {
+        assert!(&rows(&place, file) == expected, "{file} is another");
     }
 }

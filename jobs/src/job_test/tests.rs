@@ -63,17 +63,10 @@ fn play(file: &TestFile) -> CaseResult {
     file.play(0, &Chances { first_seed: 1, shuffles: 6 })
 }
 
-/// Bundled jobs without tests of their own yet (issue #4): this list may only shrink.
-const WITHOUT: [&str; 3] = ["attribution-models", "frustration", "sessions"];
-
 #[test]
 fn every_bundled_job_has_tests_and_they_pass() {
     for job in BUNDLED {
         let path = format!("{}/{}.test.yaml", env!("CARGO_MANIFEST_DIR"), job.name);
-        if WITHOUT.contains(&job.name) {
-            assert!(!std::path::Path::new(&path).exists(), "{path} is there: take its job off the list");
-            continue;
-        }
         let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
         let text_of = |_: Option<&str>| Ok(JobText { name: format!("{}.yaml", job.name), text: job.text.into() });
         let file = read(&path, &text, text_of).unwrap_or_else(|reports| panic!("{}", reports[0]));

@@ -179,6 +179,10 @@ impl Watched {
     }
 
     fn hear(&mut self, heard: Heard) {
+        // What became of a session that has no case is of no interest, be it that its candidate was dropped.
+        if self.open.is_none() && !matches!(heard.what, What::Signal(_)) {
+            return;
+        }
         let new = || Open { case: Case::default(), told: BTreeMap::new(), heard_us: heard.time_us, is_closed: false };
         let open = self.open.get_or_insert_with(new);
         open.heard_us = heard.time_us;

@@ -1,10 +1,11 @@
 //! What the plan of a behaviour job must have.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::bundled;
 use crate::plan::{Plan, PlannedStep, check};
+use crate::upgrade::{Fate, fates};
 
 fn plan_with(overrides: &[&str]) -> Plan {
     let overrides: Vec<String> = overrides.iter().map(|text| (*text).to_owned()).collect();
@@ -90,6 +91,28 @@ fn only_columns_that_rules_read_are_decoded() {
     {
         assert_eq!(projected.iter().any(|column| column == name), is_read, "{name}");
     }
+}
+
+/// What becomes of the state of a step when its job is changed so.
+fn fate_of(step: &str, changes: &[&str]) -> (Fate, String) {
+    let changes: Vec<String> = changes.iter().map(|change| format!("steps.{change}")).collect();
+    let changes: Vec<&str> = changes.iter().map(String::as_str).collect();
+    let fates = fates(plan_with(&[]).shape(), plan_with(&changes).shape(), &BTreeMap::new(), &|_| 1);
+    let part = fates.parts.iter().find(|part| part.name == step).unwrap();
+    (part.fate, part.notes.join("; "))
+}
+
+#[test]
+fn state_goes_on_under_other_numbers_and_not_by_another_key() {
+    let (fate, note) = fate_of("watched", &["watched.frustration.rage.clicks=4"]);
+    assert_eq!((fate, note.as_str()), (Fate::Migrated, "its settings was `` and is `rage.clicks = 4`"));
+    assert_eq!(fate_of("watched", &["watched.frustration.gap=1h"]).0, Fate::Migrated);
+    assert_eq!(fate_of("incidents", &["incidents.incidents.open=7"]).0, Fate::Migrated);
+    assert_eq!(fate_of("problems", &["problems.problems.hop=1m"]).0, Fate::Migrated);
+    let (fate, note) = fate_of("watched", &["watched.frustration.sessions=device"]);
+    assert_eq!(fate, Fate::Reset);
+    assert!(note.contains("its by was `tenant_id, session_id` and is `tenant_id, anonymous_id`"), "{note}");
+    assert_eq!(fate_of("problems", &["watched.frustration.rage.clicks=4"]).0, Fate::Kept);
 }
 
 #[test]
