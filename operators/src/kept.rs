@@ -7,7 +7,7 @@
 //!
 //! Rows leave by rule, so a checkpoint writes what is new and no tombstones, and after a restore the owner frees by the same
 //! rule what had left before it. A kept row never changes: [`KeptRows::freeze`] only notes which rows a checkpoint is about, and
-//! whoever writes it copies them (see [`picked`]).
+//! whoever writes it copies them (see `picked`).
 
 use std::cmp::Ordering;
 use std::sync::Arc;
