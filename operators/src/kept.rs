@@ -14,7 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, StringArray, new_null_array,
+    Array, ArrayRef, AsArray, BooleanArray, Capacities, MutableArrayData, RecordBatch, RecordBatchOptions, StringArray,
+    make_array, new_null_array,
 };
 use arrow::compute::{and, filter_record_batch, interleave, is_not_null};
 use arrow::datatypes::{DataType, Field, Int8Type, Schema, SchemaRef, UInt16Type};
@@ -481,9 +482,24 @@ fn compact(rows: RecordBatch, part: usize) -> Result<RecordBatch, StepError> {
     if rows.get_array_memory_size() <= needed + needed / part + 512 * rows.num_columns() {
         return Ok(rows);
     }
-    let picks = (0..rows.num_rows()).map(|row| (0, row)).collect();
-    let columns = gather_from(&[&rows], picks, &rows.schema(), 0..rows.num_columns())?;
+    let columns = rows.columns().iter().map(copy_of).collect::<Result<_, _>>()?;
     Ok(RecordBatch::try_new(rows.schema(), columns)?)
+}
+
+/// Returns the same values in memory of just their size.
+fn copy_of(column: &ArrayRef) -> Result<ArrayRef, StepError> {
+    let data = column.to_data();
+    let capacities = match column.data_type() {
+        DataType::Utf8 => {
+            let ends = column.as_string::<i32>().value_offsets();
+            let text = ends.last().zip(ends.first()).map_or(0, |(last, first)| last - first);
+            Capacities::Binary(column.len(), usize::try_from(text).ok())
+        }
+        _ => Capacities::Array(column.len()),
+    };
+    let mut copy = MutableArrayData::with_capacities(vec![&data], false, capacities);
+    copy.try_extend(0, 0, column.len())?;
+    Ok(make_array(copy.freeze()))
 }
 
 #[cfg(test)]
