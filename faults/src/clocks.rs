@@ -86,15 +86,15 @@ fn never_backwards(place: &Place) -> Tried<()> {
     for path in records.iter().filter(|path| path.extension().is_some_and(|end| end == "json")) {
         let text = std::fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
         let record: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
-        let mut clocks = Vec::new();
+        let mut times = Vec::new();
         if record["type"] == "ticks" {
-            find(&record, "now", &mut clocks);
+            find(&record, "now", &mut times);
         }
-        for now in clocks {
-            if now < before {
-                return Err(format!("the recorded clock goes back from {before} to {now} in {}", path.display()));
+        for time in times {
+            if time < before {
+                return Err(format!("the recorded clock goes back from {before} to {time} in {}", path.display()));
             }
-            before = now;
+            before = time;
             ticks += 1;
         }
     }

@@ -7,7 +7,7 @@
 //!
 //! Nothing is locked and nothing is written; the job may be running.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 
@@ -98,17 +98,21 @@ pub fn why(plan: &Plan, environment: &Environment, inputs: Option<&Inputs>, id: 
     let input = Input { plan, connected: &connected, splits };
     let mut why = Why::default();
     for sink in &plan.sinks {
-        let mut rows = Vec::new();
+        let mut rows = VecDeque::new();
         let mut take = |at: String, bytes: &[u8]| {
             if let Some((column, row)) = row_of(bytes, id) {
                 let (text, evidence) = (text_of(bytes), Vec::new());
-                rows.push(Found { sink: sink.name.clone(), at, column, row, text, evidence });
+                // What names a user may name a million rows.
+                if rows.len() == ROWS_MAX {
+                    rows.pop_front();
+                }
+                rows.push_back(Found { sink: sink.name.clone(), at, column, row, text, evidence });
             }
         };
         if let Err(note) = each_row(sink, environment, &mut take) {
             why.notes.push(format!("sink `{}` was not looked into: {note}", sink.name));
         }
-        why.rows.append(&mut rows);
+        why.rows.extend(rows);
     }
     why.rows.drain(..why.rows.len().saturating_sub(ROWS_MAX));
     for found in &mut why.rows {
