@@ -70,3 +70,38 @@ fn what_cannot_be_told_is_said() {
     }
     place.riverrun(&["why", "job.yaml", order]).fail(78, &["changed while the job was using it"]);
 }
+
+/// The bundled job `frustration`, with files in place of topics.
+fn frustration() -> String {
+    let job = include_str!("../../jobs/frustration.yaml");
+    let job = job.replace("    topic: raw.events.v1\n", "    file: { path: \"in/*.jsonl\" }\n");
+    ["signals", "incidents", "problems"].into_iter().fold(job, |job, name| {
+        job.replace(&format!("topic: frustration.{name}.v1"), &format!("file: {{ path: {name}.jsonl }}"))
+    })
+}
+
+#[test]
+fn a_signal_and_its_incident_are_traced_to_the_clicks_that_made_them() {
+    let place = Place::new();
+    let event = |id: &str, kind: &str, ms: i64| {
+        json!({
+            "event_id": id, "source": "web", "tenant_id": "shop", "type": kind, "event_time": 1_760_000_000_000_i64 + ms,
+            "session_id": "s", "tab_id": "w", "anonymous_id": "d", "user_agent": "Mozilla/5.0 (X11) Firefox/130.0",
+            "page_key": "/checkout", "x": 40, "y": 50, "target_fp": "#pay", "target_traits": "interactive",
+        })
+    };
+    let clicks = [1000, 1300, 1600].map(|ms| event(&format!("c{ms}"), "click", ms));
+    let rows: Vec<String> =
+        std::iter::once(&event("p", "page_view", 0)).chain(&clicks).map(|row| format!("{row}\n")).collect();
+    place.write("in/a.jsonl", rows.concat()).write("job.yaml", frustration());
+    place.run("job.yaml").succeed();
+    for (file, id) in [("signals.jsonl", "signal_id"), ("incidents.jsonl", "incident_id")] {
+        let row = place.rows(file).pop().expect("three quick clicks are a rage click on a checkout");
+        let told = place.riverrun(&["why", "job.yaml", row[id].as_str().unwrap(), "-o", "json"]).succeed().document();
+        let found = told["rows"].as_array().unwrap().iter().rfind(|found| found["column"] == json!(id)).unwrap();
+        assert_eq!(found["row"], row);
+        let records: Vec<&Value> = found["evidence"].as_array().unwrap().iter().map(|piece| &piece["record"]).collect();
+        assert_eq!(records, clicks.iter().collect::<Vec<_>>(), "{told}");
+        assert_eq!(told["notes"], json!([]));
+    }
+}
