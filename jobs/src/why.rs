@@ -31,6 +31,9 @@ pub const ROWS_MAX: usize = 100;
 /// Records with one id that are shown at most.
 const RECORDS_MAX: usize = 10;
 
+/// The column in which `attribute` with `models` names the touch, whatever its source calls it.
+const TOUCH_ID: &str = "touch_id";
+
 /// How much is read at once.
 const LIMITS: ReadLimits = ReadLimits { rows: 8192, bytes: 8 << 20, until: None };
 
@@ -294,7 +297,8 @@ impl Input<'_> {
         for (at, source) in self.plan.sources.iter().enumerate() {
             let Some(id_column) = &source.schema.id else { continue };
             let behind = format!("_{id_column}");
-            let named = row.iter().enumerate().filter(|(_, (name, _))| *name == id_column || name.ends_with(&behind));
+            let names = |name: &str| name == id_column || name.ends_with(&behind) || name == TOUCH_ID;
+            let named = row.iter().enumerate().filter(|(_, (name, _))| names(name));
             for (place, (name, value)) in named {
                 let id = match value {
                     Value::String(text) => text.clone(),

@@ -105,3 +105,32 @@ fn a_signal_and_its_incident_are_traced_to_the_clicks_that_made_them() {
         assert_eq!(told["notes"], json!([]));
     }
 }
+
+#[test]
+fn each_model_names_the_click_that_it_credits() {
+    let place = Place::new();
+    let at = |seconds: i64| 1_700_000_000_000 + seconds * 1000;
+    let clicks = [("c1", "email", 0), ("c2", "search", 600)].map(|(id, channel, seconds)| {
+        json!({ "event_id": id, "user_id": "u", "item_id": "i", "event_type": "click", "channel": channel, "ts": at(seconds) })
+    });
+    let order = json!({ "order_id": "o1", "user_id": "u", "item_id": "i", "price": 12.5, "ts": at(1000) });
+    place
+        .write("c.jsonl", format!("{}\n{}\n", clicks[0], clicks[1]))
+        .write("o.jsonl", format!("{order}\n"))
+        .write("r.jsonl", "");
+    let files =
+        [("sources.clicks", "c"), ("sources.orders", "o"), ("sources.corrections", "r"), ("sinks.credits", "credits")];
+    let others = [("sinks.notices", "n"), ("sinks.channel_hours", "h")];
+    let sets: Vec<String> =
+        files.iter().chain(&others).map(|(what, name)| format!("{what}.file.path={name}.jsonl")).collect();
+    let with = |arguments: &[&str]| sets.iter().fold(place.riverrun(arguments), |command, set| command.set(set));
+    with(&["run", "attribution-models"]).succeed();
+    let told = with(&["why", "attribution-models", "o1", "-o", "json"]).succeed().document();
+    let rows = told["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 9, "three models credit one click, three both: {told}");
+    for found in rows {
+        let credited = clicks.iter().find(|click| click["event_id"] == found["row"]["touch_id"]).unwrap();
+        let records: Vec<&Value> = found["evidence"].as_array().unwrap().iter().map(|piece| &piece["record"]).collect();
+        assert!(records.contains(&credited) && records.contains(&&order), "{found}");
+    }
+}
