@@ -14,8 +14,8 @@ const FEW: u64 = 12;
 const FILES: &[(&str, &str)] = &[
     ("write", "out.jsonl$"),
     ("sync", "out.jsonl$"),
-    ("write", "out.jsonl.riverrun.json.tmp$"),
-    ("sync", "out.jsonl.riverrun.json.tmp$"),
+    ("write", ".tmp$"),
+    ("sync", ".tmp$"),
     ("rename", "out.jsonl.riverrun.json$"),
     ("sync_folder", "$"),
     ("create", "/log/"),

@@ -94,8 +94,9 @@ impl Sidecar {
     pub(super) fn write(&mut self, disk: &dyn Disk, file: &Path) -> io::Result<()> {
         self.crc = self.checksum();
         let path = Sidecar::path(file);
+        // Each generation has a name of its own: one that was frozen and wakes here must not touch what its successor writes.
         let mut temporary = OsString::from(&path);
-        temporary.push(".tmp");
+        temporary.push(format!(".{}.tmp", self.generation));
         let mut text = serde_json::to_vec(self)?;
         text.push(b'\n');
         // As `install` does it, with a point after each act.
@@ -108,6 +109,23 @@ impl Sidecar {
         reach("sidecar.renamed");
         disk.sync_folder(folder_of(file))?;
         reach("sidecar.settled");
+        Ok(())
+    }
+
+    /// Removes what generations before left of sidecars that they did not come to put in place.
+    pub(super) fn sweep(disk: &dyn Disk, file: &Path) -> io::Result<()> {
+        let path = Sidecar::path(file);
+        let begin = path.file_name().unwrap_or_default().as_encoded_bytes();
+        for entry in std::fs::read_dir(folder_of(file))? {
+            let entry = entry?;
+            let rest = entry.file_name().as_encoded_bytes().strip_prefix(begin).map(<[u8]>::to_owned);
+            if rest.is_some_and(|rest| rest.starts_with(b".") && rest.ends_with(b".tmp")) {
+                match disk.remove(&entry.path()) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    removed => removed?,
+                }
+            }
+        }
         Ok(())
     }
 

@@ -124,6 +124,7 @@ impl Sink for FileSink {
         folder(disk, folder_of(path)).map_err(|error| self.failed(&error))?;
         let created = !path.exists();
         let file = open_locked(disk, path, &self.what())?;
+        Sidecar::sweep(disk, path).map_err(|error| self.failed(&error))?;
         if created {
             disk.sync_folder(folder_of(path)).map_err(|error| self.failed(&error))?;
         }
@@ -254,17 +255,29 @@ impl FileLane {
     }
 }
 
+impl FileLane {
+    /// Says so if a write failed because a later start of the job has the file: it wrote a sidecar of its own, or swept away what
+    /// this one was about to put in place.
+    fn fenced(&self, error: &io::Error) -> Option<SinkError> {
+        let now = Sidecar::read(&self.path).ok().flatten()?;
+        let is_later = now.incarnation != self.sidecar.incarnation || now.generation > self.sidecar.generation;
+        let is_swept = error.kind() == io::ErrorKind::NotFound;
+        (is_later || is_swept).then(|| SinkError::Fenced(format!("{} belongs to a later start of the job", self.what)))
+    }
+}
+
 impl Lane for FileLane {
     fn commit(&mut self, upto: Tick, ticks: &[TickRows]) -> Result<(), SinkError> {
-        let failed = |reason: String| SinkError::Write { what: self.what.clone(), reason };
         if let Some(reason) = &self.failed {
-            return Err(failed(format!("an earlier write failed ({reason}); the job must be started again")));
+            let reason = format!("an earlier write failed ({reason}); the job must be started again");
+            return Err(SinkError::Write { what: self.what.clone(), reason });
         }
         assert!(self.sidecar.tick.is_none_or(|tick| tick < upto), "ticks are committed in order");
         let done = self.append_rows(ticks).and_then(|()| self.settle(Some(upto)));
         done.map_err(|error| {
             self.failed = Some(error.to_string());
-            SinkError::Write { what: self.what.clone(), reason: error.to_string() }
+            let failed = || SinkError::Write { what: self.what.clone(), reason: error.to_string() };
+            self.fenced(&error).unwrap_or_else(failed)
         })
     }
 }

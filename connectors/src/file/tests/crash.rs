@@ -1,10 +1,12 @@
 //! The file sink in every state that a crash can leave behind, and against files that are not its own.
 
-use std::fs::{self, write};
+use std::fs::{self, File, write};
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use proptest::prelude::*;
-use riverrun_dataflow::disk::FileSystem;
+use riverrun_dataflow::disk::{Disk, FileSystem, Opening};
 use riverrun_dataflow::sink::{Claim, Lane, Sink, SinkError, TickRows, Token};
 use tempfile::{TempDir, tempdir};
 
@@ -81,9 +83,10 @@ fn recovers(what: &str, file: Option<&[u8]>, sidecar: Option<&[u8]>, temporary: 
     let side = Sidecar::path(&path);
     place(&path, file);
     place(&side, sidecar);
-    place(&PathBuf::from(format!("{}.tmp", side.display())), temporary);
+    let left = PathBuf::from(format!("{}.1.tmp", side.display()));
+    place(&left, temporary);
     let (mut lane, token) = open(&path, &claim(2)).unwrap_or_else(|error| panic!("{what}: {error}"));
-    assert_eq!(token, committed, "{what}");
+    assert_eq!((token, left.exists()), (committed, false), "{what}");
     let done = committed.unwrap_or(0);
     assert_eq!(fs::read_to_string(&path).unwrap(), expected(1..=done), "{what}");
     for tick in done + 1..=4 {
@@ -170,6 +173,60 @@ fn a_second_writer_is_fenced() {
     assert!(matches!(&error, SinkError::Fenced(text) if text.contains("another process")), "{error}");
 }
 
+/// A disk on which the process is frozen before it renames, until a later start has committed.
+#[derive(Debug)]
+struct Frozen(PathBuf);
+
+impl Disk for Frozen {
+    fn open(&self, path: &Path, how: Opening) -> io::Result<File> {
+        FileSystem.open(path, how)
+    }
+    fn write(&self, file: &File, path: &Path, bytes: &[u8], at: u64) -> io::Result<()> {
+        FileSystem.write(file, path, bytes, at)
+    }
+    fn cut(&self, file: &File, path: &Path, length: u64) -> io::Result<()> {
+        FileSystem.cut(file, path, length)
+    }
+    fn sync(&self, file: &File, path: &Path) -> io::Result<()> {
+        FileSystem.sync(file, path)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        // The lock of a frozen process is on the file that it has open; its successor finds another one there.
+        let copy = self.0.with_extension("copy");
+        fs::copy(&self.0, &copy)?;
+        fs::rename(&copy, &self.0)?;
+        open(&self.0, &claim(3)).unwrap().0.commit(2, &[rows(2, &tick_texts(2, 3))]).unwrap();
+        FileSystem.rename(from, to)
+    }
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        FileSystem.link(from, to)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        FileSystem.remove(path)
+    }
+    fn make_folder(&self, path: &Path) -> io::Result<()> {
+        FileSystem.make_folder(path)
+    }
+    fn remove_folder(&self, path: &Path) -> io::Result<()> {
+        FileSystem.remove_folder(path)
+    }
+    fn sync_folder(&self, path: &Path) -> io::Result<()> {
+        FileSystem.sync_folder(path)
+    }
+}
+
+#[test]
+fn a_process_that_was_frozen_before_a_rename_takes_nothing_from_its_successor() {
+    let (_dir, path, _) = history(1);
+    let config = FileSinkConfig { path: path.clone(), preamble: HEADER.into() };
+    let frozen = FileSink::on(Arc::new(Frozen(path.clone())), config);
+    let (mut lane, _) = frozen.open(0, &claim(2)).unwrap();
+    let error = lane.commit(2, &[rows(2, &tick_texts(2, 3))]).expect_err("it was overtaken");
+    assert!(matches!(&error, SinkError::Fenced(text) if text.contains("later start")), "{error}");
+    assert_eq!(open(&path, &claim(4)).unwrap().1, Some(2));
+    assert_eq!(fs::read_to_string(&path).unwrap(), expected(1..=2));
+}
+
 #[test]
 fn an_older_generation_is_fenced() {
     let (_dir, path, _) = history(1);
@@ -254,7 +311,7 @@ fn large_commits_and_empty_ones_are_whole() {
 fn a_failed_commit_is_not_tried_again() {
     let (_dir, path, states) = history(1);
     let (mut lane, _) = open(&path, &claim(2)).unwrap();
-    let blocked = PathBuf::from(format!("{}.tmp", Sidecar::path(&path).display()));
+    let blocked = PathBuf::from(format!("{}.2.tmp", Sidecar::path(&path).display()));
     fs::create_dir(&blocked).unwrap();
     let error = lane.commit(2, &[rows(2, &tick_texts(2, 3))]).unwrap_err();
     assert!(matches!(error, SinkError::Write { .. }), "{error}");
