@@ -27,6 +27,7 @@ pub mod checkout;
 pub mod clicks;
 pub mod dead_click;
 pub mod dead_swipe;
+pub mod dormant;
 pub mod error_click;
 pub mod excessive_scroll;
 pub mod form_abandon;

@@ -1,8 +1,9 @@
 //! Benches of whole jobs as processes.
 //!
 //! `compare`: How much dearer is Riverrun than a program written by hand for the one job? Side by side, in one run, on one machine.
-//! W1 (attribution), W2 (sessions) and W4 (counts per item and minute), JSON lines in and out, one worker. The rival is a single-threaded
-//! program of some hundred lines that knows everything at compile time. Absolute figures are noise; the ratio is the result.
+//! W1 (attribution), W2 (sessions), W3 (rage clicks) and W4 (counts per item and minute), JSON lines in and out, one worker. The rival is
+//! a single-threaded program of some hundred lines that knows everything at compile time. Absolute figures are noise; the ratio is the
+//! result.
 //!
 //! `recovery`: How long is a job away when it is killed, and what does that cost?
 //!

@@ -42,7 +42,7 @@ use riverrun_dataflow::time::micros_of;
 
 use self::rows::Builder;
 use self::sitting::{Arrived, Sitting, Told};
-use crate::events::{EventReader, EventRows, columns_in};
+use crate::events::{EventReader, columns_in};
 use crate::keyed::{KeyedState, Slot};
 use crate::waiting::{on_time, only};
 
@@ -288,21 +288,21 @@ impl FrustrationState {
             return Ok(());
         }
         let rows = self.plan.reader.rows(&batch)?;
-        let sessions = &self.plan.settings.sessions;
-        let key_of = |rows: &EventRows<'_>, row: usize| match sessions {
-            Sessions::Named => rows.session(row).map(str::to_owned),
-            Sessions::Device(_) => rows.anonymous(row).map(str::to_owned),
+        let settings = &self.plan.settings;
+        let key_of = |row: usize| match settings.sessions {
+            Sessions::Named => rows.session(row),
+            Sessions::Device(_) => rows.anonymous(row),
         };
-        let is_taken =
-            |row: usize| key_of(&rows, row).is_some() && rows.kinds[row].is_some() && rows.bot(row).is_none();
+        let is_taken = |row: usize| key_of(row).is_some() && rows.kinds[row].is_some() && rows.bot(row).is_none();
+        let places: Vec<usize> = (0..batch.num_rows()).filter(|row| is_taken(*row)).collect();
         let taken = only(batch.clone(), is_taken, out)?;
-        let (rows, settings) = (self.plan.reader.rows(&taken)?, &self.plan.settings);
         let slots = self.state.slots(&taken, &settings.by)?;
         let mut duplicates = 0;
-        for (row, slot) in slots.into_iter().enumerate() {
+        for (row, slot) in places.into_iter().zip(slots) {
             let Some(arrived) = Arrived::read(&rows, row, &self.plan.words, settings) else { continue };
-            let (tenant, key) = (rows.tenant(row), key_of(&rows, row).unwrap_or_default());
-            let take = |sitting: &mut Sitting| sitting.take((tenant, &key), arrived, settings, &mut duplicates);
+            let (tenant, key) = (rows.tenant(row), key_of(row).unwrap_or_default());
+            let due = self.state.due(slot);
+            let take = |sitting: &mut Sitting| sitting.take((tenant, key), arrived, due, &mut duplicates);
             self.state.update(slot, |sitting| Ok::<_, StepError>(take(sitting)))?;
         }
         out.counts.taken -= duplicates;

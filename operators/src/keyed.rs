@@ -146,6 +146,11 @@ impl<M: Machine> KeyedState<M> {
         Ok(())
     }
 
+    /// Returns when a machine is to be woken, as it said last.
+    pub fn due(&self, slot: Slot) -> Option<i64> {
+        self.due[slot as usize]
+    }
+
     /// Wakes all machines whose time is before `to`, and with [`EventTime::MAX`] all that have a time, each once. `wake` is given
     /// the slot, and says what is left.
     ///

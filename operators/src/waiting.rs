@@ -20,6 +20,16 @@ pub(crate) trait Waits {
     fn order(&self, other: &Self) -> Ordering;
 }
 
+impl<T: Waits> Waits for Box<T> {
+    fn time_us(&self) -> i64 {
+        (**self).time_us()
+    }
+
+    fn order(&self, other: &Self) -> Ordering {
+        (**self).order(other)
+    }
+}
+
 /// Rows of one key, in their order.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -32,26 +32,29 @@ pub enum Value<'a> {
     Bool(bool),
 }
 
-trait Column: Sized {
+/// Text of a column, as long as its row is looked at.
+type Text<'a> = &'a str;
+
+trait Column<'a>: Sized {
     const TYPE: ColumnType;
-    fn of(value: Value<'_>) -> Option<Self>;
+    fn of(value: Value<'a>) -> Option<Self>;
 }
 
-impl Column for i64 {
+impl Column<'_> for i64 {
     const TYPE: ColumnType = ColumnType::Int;
     fn of(value: Value<'_>) -> Option<i64> {
         if let Value::Int(value) = value { Some(value) } else { None }
     }
 }
 
-impl Column for String {
+impl<'a> Column<'a> for Text<'a> {
     const TYPE: ColumnType = ColumnType::Text;
-    fn of(value: Value<'_>) -> Option<String> {
-        if let Value::Text(value) = value { Some(value.to_owned()) } else { None }
+    fn of(value: Value<'a>) -> Option<Text<'a>> {
+        if let Value::Text(value) = value { Some(value) } else { None }
     }
 }
 
-impl Column for bool {
+impl Column<'_> for bool {
     const TYPE: ColumnType = ColumnType::Bool;
     fn of(value: Value<'_>) -> Option<bool> {
         if let Value::Bool(value) = value { Some(value) } else { None }
@@ -59,17 +62,17 @@ impl Column for bool {
 }
 
 macro_rules! record {
-    ($($name:ident: $type:ty, $doc:literal;)*) => {
+    ($row:lifetime: $($name:ident: $type:ty, $doc:literal;)*) => {
         /// What an event says, column by column.
         #[derive(Clone, Debug, Default, PartialEq, Eq)]
-        pub struct Record { $(#[doc = $doc] pub $name: Option<$type>,)* }
+        pub struct Record<$row> { $(#[doc = $doc] pub $name: Option<$type>,)* }
 
-        /// The columns: name, type and meaning.
-        pub const COLUMNS: &[(&str, ColumnType, &str)] = &[$((stringify!($name), <$type as Column>::TYPE, $doc),)*];
+        impl<$row> Record<$row> {
+            const COLUMNS: &'static [(&'static str, ColumnType, &'static str)] =
+                &[$((stringify!($name), <$type as Column>::TYPE, $doc),)*];
 
-        impl Record {
             /// Sets a column. Returns whether there is such a column, of the value's type.
-            pub fn set(&mut self, name: &str, value: Value<'_>) -> bool {
+            pub fn set(&mut self, name: &str, value: Value<$row>) -> bool {
                 match name {
                     $(stringify!($name) => {
                         self.$name = <$type as Column>::of(value);
@@ -82,12 +85,12 @@ macro_rules! record {
     };
 }
 
-record! {
-    nav_type: String, "page_view: `navigate`, `reload`, `back_forward` or `prerender`.";
-    referrer_key: String, "page_view: the page it was reached from.";
-    caps: String, "page_view: what can be observed: `reactions`, `cursor`, `network`, `longtask`, `forms`, `scroll`.";
-    page_tags: String, "page_view: `scrolls_freely`, `pointer_surface`, `passes_through`, `localhost`, `success`, `sign_in`.";
-    leave: String, "page_leave: `navigation` or `close`.";
+record! { 'a:
+    nav_type: Text<'a>, "page_view: `navigate`, `reload`, `back_forward` or `prerender`.";
+    referrer_key: Text<'a>, "page_view: the page it was reached from.";
+    caps: Text<'a>, "page_view: what can be observed: `reactions`, `cursor`, `network`, `longtask`, `forms`, `scroll`.";
+    page_tags: Text<'a>, "page_view: `scrolls_freely`, `pointer_surface`, `passes_through`, `localhost`, `success`, `sign_in`.";
+    leave: Text<'a>, "page_leave: `navigation` or `close`.";
     x: i64, "click, mouse_move: where, in CSS pixels.";
     y: i64, "click, mouse_move: where, in CSS pixels.";
     button: i64, "click: which button; 0 is the primary one.";
@@ -97,17 +100,17 @@ record! {
     selection: bool, "click: whether text was selected with it.";
     scrolled: bool, "click: whether the page scrolled with it.";
     pointer_down_ms: i64, "click: how long before it the pointer went down.";
-    target_fp: String, "click, swipe: the target's stable name; else it is made from the columns that follow.";
-    target_traits: String, "click, swipe: what is known of the target or its ancestors; see `Traits::parse`.";
-    tag: String, "click, swipe: the target's tag.";
-    role: String, "click, swipe: its role.";
-    input_type: String, "click: the type of an input.";
-    element_id: String, "click, swipe: its id.";
-    test_id: String, "click, swipe: its `data-testid`.";
-    href: String, "click: the address of a link; only whether there is one is kept.";
-    text: String, "click: its text.";
-    aria_label: String, "click: its label.";
-    ignore: String, "click, swipe, forms: the value of `data-ufse-ignore`.";
+    target_fp: Text<'a>, "click, swipe: the target's stable name; else it is made from the columns that follow.";
+    target_traits: Text<'a>, "click, swipe: what is known of the target or its ancestors; see `Traits::parse`.";
+    tag: Text<'a>, "click, swipe: the target's tag.";
+    role: Text<'a>, "click, swipe: its role.";
+    input_type: Text<'a>, "click: the type of an input.";
+    element_id: Text<'a>, "click, swipe: its id.";
+    test_id: Text<'a>, "click, swipe: its `data-testid`.";
+    href: Text<'a>, "click: the address of a link; only whether there is one is kept.";
+    text: Text<'a>, "click: its text.";
+    aria_label: Text<'a>, "click: its label.";
+    ignore: Text<'a>, "click, swipe, forms: the value of `data-ufse-ignore`.";
     reaction_dom_ms: i64, "click, swipe: when the document changed, as the browser measured; any such column makes it measured.";
     reaction_nav_ms: i64, "click, swipe: when another page or route was shown.";
     reaction_net_ms: i64, "click, swipe: when a request was begun.";
@@ -131,29 +134,32 @@ record! {
     reversals_y: i64, "cursor_burst: up and down.";
     path_px: i64, "cursor_burst: the length of the way.";
     span_ms: i64, "cursor_burst: from the first reversal to the last.";
-    method: String, "network_request: the method.";
-    route: String, "network_request: the path or its template.";
+    method: Text<'a>, "network_request: the method.";
+    route: Text<'a>, "network_request: the path or its template.";
     status: i64, "network_request: the status; 0 without an answer; null as long as it has only begun.";
     duration_ms: i64, "network_request, long_task: how long it took.";
     aborted: bool, "network_request: whether the page gave it up.";
-    initiator: String, "network_request: the submit that caused it.";
+    initiator: Text<'a>, "network_request: the submit that caused it.";
     denied_host: bool, "network_request: whether its host does not matter.";
     incidental: bool, "network_request: whether it is a preflight, an icon or an image.";
-    error_fp: String, "js_error: its stable name; else it is made from type and message.";
-    error_type: String, "js_error: its type.";
-    message: String, "js_error: its message.";
+    error_fp: Text<'a>, "js_error: its stable name; else it is made from type and message.";
+    error_type: Text<'a>, "js_error: its type.";
+    message: Text<'a>, "js_error: its message.";
     is_noise: bool, "js_error: whether it says nothing about the page; else that is seen from the message.";
     latency_ms: i64, "interaction: how long until its effect was shown.";
-    form_fp: String, "forms: the stable name of the form.";
-    field_fp: String, "form_change, form_error: the stable name of the field.";
-    submit_id: String, "form_submit, form_error: the submit.";
+    form_fp: Text<'a>, "forms: the stable name of the form.";
+    field_fp: Text<'a>, "form_change, form_error: the stable name of the field.";
+    submit_id: Text<'a>, "form_submit, form_error: the submit.";
     trivial: bool, "forms: whether it is a search box or has one field.";
     removed_pct: i64, "dom_drop: how much of the document vanished, in percent.";
     blank_ms: i64, "blank: for how long.";
-    step: String, "checkout_step: which one.";
-    query: String, "search: the query; only its hash is kept.";
-    query_hash: String, "search: the hash of the query, if the browser made it.";
+    step: Text<'a>, "checkout_step: which one.";
+    query: Text<'a>, "search: the query; only its hash is kept.";
+    query_hash: Text<'a>, "search: the hash of the query, if the browser made it.";
 }
+
+/// The columns: name, type and meaning.
+pub const COLUMNS: &[(&str, ColumnType, &str)] = Record::COLUMNS;
 
 /// Brings a number to the range of another type.
 fn fit<T: TryFrom<i64>>(value: Option<i64>, least: T, greatest: T) -> T {
@@ -169,16 +175,16 @@ fn yes(value: Option<bool>) -> bool {
     value.unwrap_or(false)
 }
 
-fn text(value: &Option<String>) -> String {
-    value.clone().unwrap_or_default()
+fn text(value: Option<&str>) -> String {
+    value.unwrap_or_default().to_owned()
 }
 
-impl Record {
+impl Record<'_> {
     /// Makes the payload of an event of this kind.
     pub fn payload(&self, kind: Kind, words: &StepWords) -> Payload {
         match kind {
             Kind::PageView => Payload::PageView(Box::new(self.page_view())),
-            Kind::PageLeave if self.leave.as_deref() == Some("close") => Payload::PageLeave(Leave::Close),
+            Kind::PageLeave if self.leave == Some("close") => Payload::PageLeave(Leave::Close),
             Kind::PageLeave => Payload::PageLeave(Leave::Navigation),
             Kind::Click => Payload::Click(Box::new(self.click(words))),
             Kind::Swipe => Payload::Swipe(Box::new(self.swipe(words))),
@@ -206,7 +212,7 @@ impl Record {
             Kind::DomDrop => Payload::DomDrop { removed_pct: fit(self.removed_pct, 0, u8::MAX) },
             Kind::Blank => Payload::Blank { blank_ms: self.blank_ms.unwrap_or(0) },
             Kind::CheckoutStarted => Payload::CheckoutStarted,
-            Kind::CheckoutStep => Payload::CheckoutStep { step: text(&self.step) },
+            Kind::CheckoutStep => Payload::CheckoutStep { step: text(self.step) },
             Kind::CouponDenied => Payload::CouponDenied,
             Kind::OrderCompleted => Payload::OrderCompleted,
             Kind::CartAdd => Payload::CartAdd,
@@ -218,7 +224,7 @@ impl Record {
     }
 
     fn page_view(&self) -> PageView {
-        let navigation = match self.nav_type.as_deref() {
+        let navigation = match self.nav_type {
             Some("reload") => Navigation::Reload,
             Some("back_forward") => Navigation::BackForward,
             Some("prerender") => Navigation::Prerender,
@@ -226,9 +232,9 @@ impl Record {
         };
         PageView {
             navigation,
-            referrer_key: text(&self.referrer_key),
-            caps: Caps::parse(self.caps.as_deref().unwrap_or_default()),
-            tags: Tags::parse(self.page_tags.as_deref().unwrap_or_default()),
+            referrer_key: text(self.referrer_key),
+            caps: Caps::parse(self.caps.unwrap_or_default()),
+            tags: Tags::parse(self.page_tags.unwrap_or_default()),
             scroll_baseline: None,
         }
     }
@@ -236,27 +242,27 @@ impl Record {
     /// Name, traits and unwanted signals of what was hit.
     fn target(&self, words: &StepWords) -> Target {
         let element = Element {
-            tag: text(&self.tag),
-            role: text(&self.role),
-            input_type: text(&self.input_type),
-            id: text(&self.element_id),
-            data_testid: text(&self.test_id),
+            tag: text(self.tag),
+            role: text(self.role),
+            input_type: text(self.input_type),
+            id: text(self.element_id),
+            data_testid: text(self.test_id),
             has_href: self.href.is_some(),
-            text: text(&self.text),
-            aria_label: text(&self.aria_label),
+            text: text(self.text),
+            aria_label: text(self.aria_label),
             ..Element::default()
         };
         let mut target = Target::of(&[element], words);
-        if let Some(name) = &self.target_fp {
-            target.name.clone_from(name);
+        if let Some(name) = self.target_fp {
+            name.clone_into(&mut target.name);
         }
-        target.traits = target.traits.and(Traits::parse(self.target_traits.as_deref().unwrap_or_default()));
+        target.traits = target.traits.and(Traits::parse(self.target_traits.unwrap_or_default()));
         target.ignore = target.ignore.and(self.unwanted());
         target
     }
 
     fn unwanted(&self) -> Ignore {
-        self.ignore.as_deref().map(Ignore::parse).unwrap_or_default()
+        self.ignore.map(Ignore::parse).unwrap_or_default()
     }
 
     fn click(&self, words: &StepWords) -> Click {
@@ -321,39 +327,39 @@ impl Record {
     }
 
     fn request(&self) -> Request {
-        let (method, route) = (self.method.as_deref().unwrap_or("GET"), self.route.as_deref().unwrap_or_default());
+        let (method, route) = (self.method.unwrap_or("GET"), self.route.unwrap_or_default());
         Request {
             endpoint_fp: endpoint_fp(method, route),
             status: self.status.map(|status| fit(Some(status), 0, u16::MAX)),
             aborted: yes(self.aborted),
             duration_ms: self.duration_ms.unwrap_or(0),
-            initiator: text(&self.initiator),
+            initiator: text(self.initiator),
             denied_host: yes(self.denied_host),
             incidental: yes(self.incidental) || method.eq_ignore_ascii_case("options"),
         }
     }
 
     fn error(&self) -> Error {
-        let report = ErrorReport { kind: text(&self.error_type), message: text(&self.message), frames: Vec::new() };
+        let report = ErrorReport { kind: text(self.error_type), message: text(self.message), frames: Vec::new() };
         let made = report.summary();
         // A name of its own means that there was a stack, so the error is not one of another origin.
         let noise = self.is_noise.unwrap_or(made.noise && self.error_fp.is_none());
-        Error { error_fp: self.error_fp.clone().unwrap_or(made.error_fp), noise, hydration: made.hydration }
+        Error { error_fp: self.error_fp.map_or(made.error_fp, str::to_owned), noise, hydration: made.hydration }
     }
 
     fn form(&self) -> Form {
         Form {
-            form_fp: text(&self.form_fp),
-            field_fp: text(&self.field_fp),
-            submit_id: text(&self.submit_id),
+            form_fp: text(self.form_fp),
+            field_fp: text(self.field_fp),
+            submit_id: text(self.submit_id),
             trivial: yes(self.trivial),
             ignore: self.unwanted(),
         }
     }
 
     fn query_hash(&self) -> String {
-        let made = || query_hash(self.query.as_deref().unwrap_or_default()).to_string();
-        self.query_hash.clone().unwrap_or_else(made)
+        let made = || query_hash(self.query.unwrap_or_default()).to_string();
+        self.query_hash.map_or_else(made, str::to_owned)
     }
 }
 

@@ -80,8 +80,12 @@ impl AppCrash {
 }
 
 impl Machine for AppCrash {
-    fn kinds(&self) -> &'static [SignalKind] {
+    fn kinds() -> &'static [SignalKind] {
         &[SignalKind::AppCrash]
+    }
+
+    fn wakes(payload: &Payload) -> bool {
+        matches!(payload, Payload::DomDrop { .. } | Payload::Error(_) | Payload::Request(_) | Payload::Blank { .. })
     }
 
     fn see(&mut self, seen: &Seen<'_>, scene: &Scene<'_>, emit: &mut Emit<'_>) {

@@ -146,8 +146,12 @@ impl Step {
 }
 
 impl Machine for Checkout {
-    fn kinds(&self) -> &'static [SignalKind] {
+    fn kinds() -> &'static [SignalKind] {
         &[SignalKind::CheckoutStuck, SignalKind::FunnelDrop]
+    }
+
+    fn wakes(payload: &Payload) -> bool {
+        matches!(payload, Payload::CheckoutStarted | Payload::CheckoutStep { .. })
     }
 
     fn see(&mut self, seen: &Seen<'_>, scene: &Scene<'_>, emit: &mut Emit<'_>) {

@@ -474,8 +474,12 @@ fn tell_alone(pending: &mut Pending, scene: &Scene<'_>, emit: &mut Emit<'_>) {
 }
 
 impl Machine for Clicks {
-    fn kinds(&self) -> &'static [SignalKind] {
+    fn kinds() -> &'static [SignalKind] {
         &[SignalKind::RageClick, SignalKind::DeadClick, SignalKind::SlowClick, SignalKind::ErrorClick]
+    }
+
+    fn wakes(_: &Payload) -> bool {
+        true
     }
 
     fn see(&mut self, seen: &Seen<'_>, scene: &Scene<'_>, emit: &mut Emit<'_>) {

@@ -87,8 +87,12 @@ fn direction(swipe: &Swipe) -> Flags {
 }
 
 impl Machine for DeadSwipe {
-    fn kinds(&self) -> &'static [SignalKind] {
+    fn kinds() -> &'static [SignalKind] {
         &[SignalKind::DeadSwipe]
+    }
+
+    fn wakes(payload: &Payload) -> bool {
+        matches!(payload, Payload::Swipe(_) | Payload::Reaction(Answer::Visibility | Answer::Focus))
     }
 
     fn see(&mut self, seen: &Seen<'_>, scene: &Scene<'_>, emit: &mut Emit<'_>) {

@@ -116,8 +116,12 @@ fn is_unusual(count: u64, scene: &Scene<'_>) -> bool {
 }
 
 impl Machine for ExcessiveScroll {
-    fn kinds(&self) -> &'static [SignalKind] {
+    fn kinds() -> &'static [SignalKind] {
         &[SignalKind::ExcessiveScroll]
+    }
+
+    fn wakes(payload: &Payload) -> bool {
+        matches!(payload, Payload::Scroll(_))
     }
 
     fn see(&mut self, seen: &Seen<'_>, scene: &Scene<'_>, _emit: &mut Emit<'_>) {

@@ -91,7 +91,7 @@ impl Forms {
 }
 
 impl Machine for Forms {
-    fn kinds(&self) -> &'static [SignalKind] {
+    fn kinds() -> &'static [SignalKind] {
         // Stuck: its failed submits are attempts there.
         &[
             SignalKind::FormAbandon,
@@ -100,6 +100,10 @@ impl Machine for Forms {
             SignalKind::AuthFailures,
             SignalKind::CheckoutStuck,
         ]
+    }
+
+    fn wakes(payload: &Payload) -> bool {
+        matches!(payload, Payload::FormChange(_) | Payload::FormSubmit(_) | Payload::FormError(_))
     }
 
     fn see(&mut self, seen: &Seen<'_>, scene: &Scene<'_>, emit: &mut Emit<'_>) {

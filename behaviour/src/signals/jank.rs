@@ -107,8 +107,16 @@ impl Jank {
 }
 
 impl Machine for Jank {
-    fn kinds(&self) -> &'static [SignalKind] {
+    fn kinds() -> &'static [SignalKind] {
         &[SignalKind::Jank]
+    }
+
+    fn wakes(payload: &Payload) -> bool {
+        let is_input = matches!(
+            payload,
+            Payload::Click(_) | Payload::Key | Payload::Input | Payload::FormChange(_) | Payload::Swipe(_)
+        );
+        is_input || matches!(payload, Payload::Responded { .. } | Payload::LongTask { .. })
     }
 
     fn see(&mut self, seen: &Seen<'_>, scene: &Scene<'_>, emit: &mut Emit<'_>) {

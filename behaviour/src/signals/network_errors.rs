@@ -194,8 +194,12 @@ impl Growing {
 }
 
 impl Machine for NetworkErrors {
-    fn kinds(&self) -> &'static [SignalKind] {
+    fn kinds() -> &'static [SignalKind] {
         &[SignalKind::NetworkErrors]
+    }
+
+    fn wakes(payload: &Payload) -> bool {
+        matches!(payload, Payload::Click(_) | Payload::Request(_))
     }
 
     fn see(&mut self, seen: &Seen<'_>, scene: &Scene<'_>, emit: &mut Emit<'_>) {

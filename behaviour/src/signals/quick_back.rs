@@ -73,8 +73,12 @@ fn view_passes(scene: &Scene<'_>) -> bool {
 }
 
 impl Machine for QuickBack {
-    fn kinds(&self) -> &'static [SignalKind] {
+    fn kinds() -> &'static [SignalKind] {
         &[SignalKind::QuickBack]
+    }
+
+    fn wakes(payload: &Payload) -> bool {
+        matches!(payload, Payload::PageView(_))
     }
 
     fn see(&mut self, seen: &Seen<'_>, scene: &Scene<'_>, emit: &mut Emit<'_>) {

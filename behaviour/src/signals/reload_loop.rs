@@ -137,8 +137,12 @@ fn is_metronomic(reloads: &Run) -> bool {
 }
 
 impl Machine for ReloadLoop {
-    fn kinds(&self) -> &'static [SignalKind] {
+    fn kinds() -> &'static [SignalKind] {
         &[SignalKind::ReloadLoop, SignalKind::RedirectLoop]
+    }
+
+    fn wakes(payload: &Payload) -> bool {
+        matches!(payload, Payload::PageView(_))
     }
 
     fn see(&mut self, seen: &Seen<'_>, scene: &Scene<'_>, emit: &mut Emit<'_>) {

@@ -150,9 +150,13 @@ impl Emit<'_> {
 }
 
 /// A rule as a machine over the events of one tab.
-pub trait Machine {
+pub trait Machine: Default + PartialEq {
     /// The kinds of signals that it may tell. A machine of which none is wanted is shown nothing.
-    fn kinds(&self) -> &'static [SignalKind];
+    fn kinds() -> &'static [SignalKind];
+
+    /// Says whether such an event concerns a machine that is as it was in the beginning. Any other leaves it so, and makes it say
+    /// nothing; and so do the other calls.
+    fn wakes(payload: &Payload) -> bool;
 
     /// Takes in an event.
     fn see(&mut self, seen: &Seen<'_>, scene: &Scene<'_>, emit: &mut Emit<'_>);

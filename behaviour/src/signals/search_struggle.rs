@@ -62,8 +62,12 @@ impl SearchStruggle {
 }
 
 impl Machine for SearchStruggle {
-    fn kinds(&self) -> &'static [SignalKind] {
+    fn kinds() -> &'static [SignalKind] {
         &[SignalKind::SearchStruggle]
+    }
+
+    fn wakes(payload: &Payload) -> bool {
+        matches!(payload, Payload::Search { .. })
     }
 
     fn see(&mut self, seen: &Seen<'_>, scene: &Scene<'_>, emit: &mut Emit<'_>) {

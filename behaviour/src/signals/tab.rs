@@ -14,6 +14,7 @@ use super::app_crash::AppCrash;
 use super::checkout::Checkout;
 use super::clicks::Clicks;
 use super::dead_swipe::DeadSwipe;
+use super::dormant::Dormant;
 use super::excessive_scroll::ExcessiveScroll;
 use super::forms::Forms;
 use super::jank::Jank;
@@ -21,7 +22,7 @@ use super::network_errors::NetworkErrors;
 use super::quick_back::QuickBack;
 use super::reload_loop::ReloadLoop;
 use super::row::{Ledger, Signal};
-use super::scene::{Emit, Machine, Moment, Page, Scene, Seen};
+use super::scene::{Emit, Moment, Page, Scene, Seen};
 use super::search_struggle::SearchStruggle;
 use super::settings::Settings;
 use super::thrashed_cursor::ThrashedCursor;
@@ -62,19 +63,19 @@ struct Held {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Rules {
-    clicks: Clicks,
-    quick_back: QuickBack,
-    thrash: ThrashedCursor,
-    scroll: ExcessiveScroll,
-    forms: Forms,
-    network: NetworkErrors,
-    reload: ReloadLoop,
-    jank: Jank,
-    crash: AppCrash,
-    swipe: DeadSwipe,
-    search: SearchStruggle,
+    clicks: Dormant<Clicks>,
+    quick_back: Dormant<QuickBack>,
+    thrash: Dormant<ThrashedCursor>,
+    scroll: Dormant<ExcessiveScroll>,
+    forms: Dormant<Forms>,
+    network: Dormant<NetworkErrors>,
+    reload: Dormant<ReloadLoop>,
+    jank: Dormant<Jank>,
+    crash: Dormant<AppCrash>,
+    swipe: Dormant<DeadSwipe>,
+    search: Dormant<SearchStruggle>,
     /// Last: it listens to the others.
-    checkout: Checkout,
+    checkout: Dormant<Checkout>,
 }
 
 /// Does something with each rule, in their order. Written out, as each event passes here and most rules look away at once.
@@ -94,22 +95,21 @@ impl Rules {
     /// Tells the checkout what the rules have told.
     fn listen(&mut self, emit: &mut Emit<'_>, scene: &Scene<'_>) {
         for note in std::mem::take(&mut emit.notes) {
-            self.checkout.note(&note, scene, emit);
+            if let Some(checkout) = self.checkout.awake() {
+                checkout.note(&note, scene, emit);
+            }
         }
         // Only the checkout itself speaks then, and it does not listen to itself.
         emit.notes.clear();
     }
 
     fn see(&mut self, seen: &Seen<'_>, scene: &Scene<'_>, emit: &mut Emit<'_>) {
-        let enabled = scene.settings.enabled;
-        each!(self, rule => if enabled.any(rule.kinds()) { rule.see(seen, scene, emit) });
+        each!(self, rule => rule.see(seen, scene, emit));
         self.listen(emit, scene);
     }
 
     fn fire(&mut self, now_us: i64, scene: &Scene<'_>, emit: &mut Emit<'_>) {
-        each!(self, rule => if rule.due_us(scene.settings).is_some_and(|due| due < now_us) {
-            rule.fire(now_us, scene, emit);
-        });
+        each!(self, rule => rule.fire(now_us, scene, emit));
         self.listen(emit, scene);
     }
 
@@ -204,7 +204,9 @@ impl Tab {
 
     /// Tells that a submit of a form succeeded in another tab of the session.
     pub fn form_succeeded(&mut self, form_fp: &str, desk: &mut Desk<'_>) {
-        self.rules.forms.succeeded_elsewhere(form_fp, &mut desk.emit());
+        if let Some(forms) = self.rules.forms.awake() {
+            forms.succeeded_elsewhere(form_fp, &mut desk.emit());
+        }
         self.due_us = self.rules.due_us(desk.settings);
     }
 

@@ -143,8 +143,12 @@ impl ThrashedCursor {
 }
 
 impl Machine for ThrashedCursor {
-    fn kinds(&self) -> &'static [SignalKind] {
+    fn kinds() -> &'static [SignalKind] {
         &[SignalKind::ThrashedCursor]
+    }
+
+    fn wakes(payload: &Payload) -> bool {
+        matches!(payload, Payload::MouseMove(_) | Payload::CursorBurst(_))
     }
 
     fn see(&mut self, seen: &Seen<'_>, scene: &Scene<'_>, emit: &mut Emit<'_>) {

@@ -26,7 +26,8 @@ pub const TABS_MAX: usize = 32;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Visit {
     ledger: Ledger,
-    tabs: BTreeMap<String, Open>,
+    /// In boxes, as a map makes room for eleven at once and most sessions have one.
+    tabs: BTreeMap<String, Box<Open>>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,7 +49,7 @@ impl Visit {
         self.advance(event.time, settings, out);
         if !self.tabs.contains_key(tab_id) {
             self.make_room(settings, out);
-            self.tabs.insert(tab_id.to_owned(), Open::default());
+            self.tabs.insert(tab_id.to_owned(), Box::default());
         }
         self.each(
             |id| id == tab_id,
@@ -74,8 +75,9 @@ impl Visit {
     /// Tells that event time has come to `to` (ms): all events before it were pushed, and none before it will be.
     pub fn advance(&mut self, to: i64, settings: &Settings, out: &mut Vec<Signal>) {
         while let Some((due, id)) = self.next(settings).filter(|(due, _)| *due <= to) {
+            let id = id.to_owned();
             self.each(|other| *other == id, settings, out, |open, desk| open.tab.advance(due, desk));
-            if self.next(settings).is_some_and(|next| next <= (due, id)) {
+            if self.next(settings).is_some_and(|next| next <= (due, &id)) {
                 debug_assert!(false, "a tab waits for a time that has passed");
                 break;
             }
@@ -94,9 +96,9 @@ impl Visit {
         self.each(|_| true, settings, out, |open, desk| open.tab.close(time, desk));
     }
 
-    fn next(&self, settings: &Settings) -> Option<(i64, String)> {
-        let dues = self.tabs.iter().filter_map(|(id, open)| Some((open.tab.due(settings)?, id)));
-        dues.min().map(|(due, id)| (due, id.clone()))
+    /// Returns the tab that something happens in next, and when.
+    fn next(&self, settings: &Settings) -> Option<(i64, &str)> {
+        self.tabs.iter().filter_map(|(id, open)| Some((open.tab.due(settings)?, id.as_str()))).min()
     }
 
     fn make_room(&mut self, settings: &Settings, out: &mut Vec<Signal>) {

@@ -118,7 +118,8 @@ pub(super) struct Sitting {
     tenant: String,
     /// The session, or the device.
     key: String,
-    waiting: Waiting<Arrived>,
+    /// In boxes, as a queue makes room for more than come.
+    waiting: Waiting<Box<Arrived>>,
     /// The session of a device that is open.
     #[serde(default)]
     fold: fold::Sessions<()>,
@@ -143,21 +144,23 @@ struct Going {
 }
 
 impl Sitting {
-    /// Lets an event wait for its time; one that waits already is counted in `duplicates`.
+    /// Lets an event wait for its time; one that waits already is counted in `duplicates`. `due` is when something happens
+    /// without it: the session is not looked at, as it lies elsewhere in memory and most events only wait.
     pub(super) fn take(
         &mut self,
         (tenant, key): (&str, &str),
         arrived: Arrived,
-        settings: &FrustrationSettings,
+        due: Option<i64>,
         duplicates: &mut u64,
     ) -> Left {
+        let due = due.map_or(arrived.time_us, |due| due.min(arrived.time_us));
         if self.key.is_empty() {
             (self.tenant, self.key) = (tenant.to_owned(), key.to_owned());
         }
-        if !self.waiting.push_once(arrived, Arrived::is_same) {
+        if !self.waiting.push_once(Box::new(arrived), |one, other| one.is_same(other)) {
             *duplicates += 1;
         }
-        self.left(settings)
+        Left { size: self.size(), due: Some(due) }
     }
 
     /// Does what is to be done before `limit`: events and times in one order, at the same millisecond the times first.
@@ -167,9 +170,9 @@ impl Sitting {
         settings: &FrustrationSettings,
         tell: &mut dyn FnMut(Told),
     ) -> Left {
+        let mut due_ms = self.due_ms(settings);
         loop {
             let event_us = self.waiting.first_us();
-            let due_ms = self.due_ms(settings);
             // Machines do at `due` what no event before it can change; events of the same millisecond come after that.
             let is_due = due_ms.is_some_and(|due| event_us.is_none_or(|event| due <= event.div_euclid(1000)));
             match (due_ms, event_us) {
@@ -186,8 +189,10 @@ impl Sitting {
                 }
                 _ => break,
             }
+            due_ms = self.due_ms(settings);
         }
-        self.left(settings)
+        let due_us = due_ms.map(|due| due.saturating_mul(1000));
+        Left { size: self.size(), due: due_us.into_iter().chain(self.waiting.first_us()).min() }
     }
 
     fn play(&mut self, arrived: &Arrived, settings: &FrustrationSettings, tell: &mut dyn FnMut(Told)) {
@@ -241,6 +246,7 @@ impl Sitting {
 
     fn begin(&mut self, session: String, arrived: &Arrived) {
         let time_ms = arrived.event.time;
+        self.goings.reserve_exact(1);
         self.goings.push(Going {
             visit: Visit::new(&self.tenant, &session),
             session,
@@ -257,13 +263,9 @@ impl Sitting {
         self.goings.iter().map(|going| going.due_ms(settings)).min()
     }
 
-    fn left(&self, settings: &FrustrationSettings) -> Left {
-        let due_us = self.due_ms(settings).map(|due| due.saturating_mul(1000));
-        Left {
-            // One for the key, and one for each event that waits.
-            size: self.waiting.len() + usize::from(!self.goings.is_empty() || self.waiting.len() > 0),
-            due: due_us.into_iter().chain(self.waiting.first_us()).min(),
-        }
+    /// One for the key, and one for each event that waits.
+    fn size(&self) -> usize {
+        self.waiting.len() + usize::from(!self.goings.is_empty() || self.waiting.len() > 0)
     }
 }
 

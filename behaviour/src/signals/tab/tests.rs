@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::super::samples::{ALL_CAPS, Script, click, event, last};
+use super::super::scene::Machine;
 use super::super::{SignalKind, settings::Settings};
 use super::*;
 use crate::event::payload::*;
@@ -252,6 +253,25 @@ fn visit(draws: &[Draw], mono: bool) -> Vec<Event> {
     events
 }
 
+/// Checks that `R` is nothing but what its beginning is, until an event wakes it.
+fn sleeps_until_woken<R: Machine + std::fmt::Debug>(events: &[Event], settings: &Settings) {
+    let page = Page { caps: ALL_CAPS, ..Page::default() };
+    let scene = Scene { settings, page: &page };
+    let (mut ledger, mut out) = (Ledger::new("t1", "s1"), Vec::new());
+    let mut desk = Desk::new(settings, &mut ledger, &mut out);
+    let mut emit = desk.emit();
+    let mut rule = R::default();
+    for event in events.iter().filter(|event| !R::wakes(&event.payload)) {
+        let at_us = event.time * 1000;
+        rule.see(&Seen { event, at_us }, &scene, &mut emit);
+        rule.fire(at_us, &scene, &mut emit);
+        rule.leave(&Moment { at_us, time: event.time, how: Leave::Navigation }, &scene, &mut emit);
+        rule.close(&scene, &mut emit);
+        assert_eq!((&rule, rule.due_us(settings)), (&R::default(), None), "after {event:?}");
+    }
+    assert!(emit.notes.is_empty() && emit.successes.is_empty() && emit.out.is_empty());
+}
+
 fn draws() -> impl Strategy<Value = Vec<Draw>> {
     // Mostly quick, now and then a long pause.
     let gap = prop_oneof![6 => 0u16..400, 2 => 400u16..3000, 1 => 3000u16..u16::MAX];
@@ -286,6 +306,23 @@ fn play(events: &[Event], restart: Option<usize>, tick: Option<i64>) -> Vec<Sign
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(150))]
+
+    #[test]
+    fn a_rule_sleeps_until_it_is_woken(draws in draws()) {
+        let (events, settings) = (visit(&draws, false), Settings::default());
+        sleeps_until_woken::<Clicks>(&events, &settings);
+        sleeps_until_woken::<QuickBack>(&events, &settings);
+        sleeps_until_woken::<ThrashedCursor>(&events, &settings);
+        sleeps_until_woken::<ExcessiveScroll>(&events, &settings);
+        sleeps_until_woken::<Forms>(&events, &settings);
+        sleeps_until_woken::<NetworkErrors>(&events, &settings);
+        sleeps_until_woken::<ReloadLoop>(&events, &settings);
+        sleeps_until_woken::<Jank>(&events, &settings);
+        sleeps_until_woken::<AppCrash>(&events, &settings);
+        sleeps_until_woken::<DeadSwipe>(&events, &settings);
+        sleeps_until_woken::<SearchStruggle>(&events, &settings);
+        sleeps_until_woken::<Checkout>(&events, &settings);
+    }
 
     #[test]
     fn a_restart_before_every_event_changes_nothing(draws in draws(), mono: bool) {
