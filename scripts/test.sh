@@ -57,7 +57,7 @@ bench() {
   scratch=$(mktemp -d)
   "$target/release/riverrun" demo --generate-only --clean --rows 20000 --out "$scratch/data" &&
     "$benches" compare --data "$scratch/data" --runs 1 --scratch "$scratch/out" &&
-    "$benches" recovery checkpoints --tiny --scratch "$scratch/live" || return 1
+    "$benches" recovery checkpoints sessions --tiny --scratch "$scratch/live" || return 1
   rm -rf "$scratch"
 }
 

@@ -12,7 +12,7 @@ use crate::measure::{Cost, median, run};
 const VARIANTS: [(&str, &str); 2] = [("riverrun", "1h"), ("riverrun, checkpoints every second", "1s")];
 
 /// What all runs have in common.
-struct Bench<'a> {
+pub struct Bench<'a> {
     binary: PathBuf,
     data: PathBuf,
     scratch: &'a Path,
@@ -21,7 +21,7 @@ struct Bench<'a> {
 
 /// Compares all workloads.
 pub fn compare(arguments: &Arguments, scratch: &Path) -> anyhow::Result<()> {
-    let bench = Bench { binary: binary(arguments)?, data: data(arguments, scratch)?, scratch, arguments };
+    let bench = Bench::on(arguments, data(arguments, scratch)?, scratch)?;
     println!("| workload | program | CPU s (median of {}) | ratio | peak MiB | wall s | output |", arguments.runs);
     println!("|---|---|---|---|---|---|---|");
     for workload in ["w1", "w2", "w3", "w4"] {
@@ -92,8 +92,14 @@ fn data(arguments: &Arguments, scratch: &Path) -> anyhow::Result<PathBuf> {
     Ok(data)
 }
 
-impl Bench<'_> {
-    fn riverrun(&self, workload: &str, every: &str) -> anyhow::Result<Cost> {
+impl<'a> Bench<'a> {
+    /// Prepares runs on the input in the folder `data`.
+    pub fn on(arguments: &'a Arguments, data: PathBuf, scratch: &'a Path) -> anyhow::Result<Bench<'a>> {
+        Ok(Bench { binary: binary(arguments)?, data, scratch, arguments })
+    }
+
+    /// Runs a workload once, from the beginning, with a checkpoint `every` so often.
+    pub fn riverrun(&self, workload: &str, every: &str) -> anyhow::Result<Cost> {
         let out = self.scratch.join(format!("{workload}.jsonl"));
         let state = self.scratch.join("state");
         for path in [&out, &state] {
@@ -111,9 +117,15 @@ impl Bench<'_> {
         run(&mut command, &self.scratch.join("riverrun.log"))
     }
 
+    /// Returns how many rows the last run of a workload wrote.
+    pub fn rows(&self, workload: &str) -> anyhow::Result<usize> {
+        let out = std::fs::read(self.scratch.join(format!("{workload}.jsonl")))?;
+        Ok(out.iter().filter(|byte| **byte == b'\n').count())
+    }
+
     fn check(&self, workload: &str) -> anyhow::Result<String> {
         let out = self.scratch.join(format!("{workload}.jsonl"));
-        let rows = std::fs::read(&out)?.iter().filter(|byte| **byte == b'\n').count();
+        let rows = self.rows(workload)?;
         // Of W3 the two have rules of their own, so there is nothing to compare but their cost.
         let checker = self.arguments.checker.as_ref().filter(|_| workload != "w3");
         let Some(checker) = checker else { return Ok(format!("{rows} rows")) };

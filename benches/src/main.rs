@@ -8,6 +8,8 @@
 //! `recovery`: How long is a job away when it is killed, and what does that cost?
 //!
 //! `checkpoints`: What does a checkpoint every second cost as state grows?
+//!
+//! `sessions`: What do a million sessions take that are open at once?
 
 mod checkpoints;
 mod compare;
@@ -15,6 +17,7 @@ mod feed;
 mod live;
 mod measure;
 mod recovery;
+mod sessions;
 
 use std::path::PathBuf;
 
@@ -30,6 +33,8 @@ enum Bench {
     Recovery,
     /// The cost of a checkpoint every second, as state grows.
     Checkpoints,
+    /// The memory of sessions that are open at once.
+    Sessions,
 }
 
 /// Measures whole jobs as processes.
@@ -56,8 +61,8 @@ struct Arguments {
     /// Rows to generate where no data is given.
     #[arg(long, default_value_t = 1_000_000)]
     rows: u64,
-    /// recovery, checkpoints: keys in the state, separated by commas; recovery takes the first
-    /// [default: 2000000; checkpoints: 1000000,3000000,10000000].
+    /// recovery, checkpoints, sessions: keys in the state, separated by commas; recovery takes the first
+    /// [default: 2000000; checkpoints: 1000000,3000000,10000000; sessions: 1000000].
     #[arg(long, value_delimiter = ',')]
     keys: Vec<u64>,
     /// recovery, checkpoints: rows a second once the keys are there.
@@ -111,6 +116,7 @@ fn main() -> anyhow::Result<()> {
             Bench::Compare => compare::compare(&arguments, &scratch)?,
             Bench::Recovery => recovery::recovery(&arguments, &scratch)?,
             Bench::Checkpoints => checkpoints::checkpoints(&arguments, &scratch)?,
+            Bench::Sessions => sessions::sessions(&arguments, &scratch)?,
         }
     }
     Ok(())

@@ -302,7 +302,8 @@ impl FrustrationState {
             let Some(arrived) = Arrived::read(&rows, row, &self.plan.words, settings) else { continue };
             let (tenant, key) = (rows.tenant(row), key_of(row).unwrap_or_default());
             let due = self.state.due(slot);
-            let take = |sitting: &mut Sitting| sitting.take((tenant, key), arrived, due, &mut duplicates);
+            let take =
+                |sitting: &mut Sitting| sitting.take((tenant, key), arrived, rows.person(row), due, &mut duplicates);
             self.state.update(slot, |sitting| Ok::<_, StepError>(take(sitting)))?;
         }
         out.counts.taken -= duplicates;

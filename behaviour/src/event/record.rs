@@ -241,6 +241,31 @@ impl Record<'_> {
 
     /// Name, traits and unwanted signals of what was hit.
     fn target(&self, words: &StepWords) -> Target {
+        // Of an element of which nothing is said there is nothing to know.
+        let mut target = if self.describes_element() { self.described(words) } else { Target::default() };
+        if let Some(name) = self.target_fp {
+            name.clone_into(&mut target.name);
+        }
+        target.traits = target.traits.and(Traits::parse(self.target_traits.unwrap_or_default()));
+        target.ignore = target.ignore.and(self.unwanted());
+        target
+    }
+
+    fn describes_element(&self) -> bool {
+        let said = [
+            self.tag,
+            self.role,
+            self.input_type,
+            self.element_id,
+            self.test_id,
+            self.href,
+            self.text,
+            self.aria_label,
+        ];
+        said.iter().any(Option::is_some)
+    }
+
+    fn described(&self, words: &StepWords) -> Target {
         let element = Element {
             tag: text(self.tag),
             role: text(self.role),
@@ -252,13 +277,7 @@ impl Record<'_> {
             aria_label: text(self.aria_label),
             ..Element::default()
         };
-        let mut target = Target::of(&[element], words);
-        if let Some(name) = self.target_fp {
-            name.clone_into(&mut target.name);
-        }
-        target.traits = target.traits.and(Traits::parse(self.target_traits.unwrap_or_default()));
-        target.ignore = target.ignore.and(self.unwanted());
-        target
+        Target::of(&[element], words)
     }
 
     fn unwanted(&self) -> Ignore {
@@ -411,6 +430,11 @@ mod tests {
         let Payload::Click(click) = payload(Kind::Click, &named) else { panic!("a click") };
         assert_eq!((click.target_fp.as_str(), click.reaction), ("#buy", None));
         assert!(click.traits.any(Traits::LINK) && click.traits.any(Traits::MAIN_BUTTON));
+    }
+
+    #[test]
+    fn of_an_element_without_a_description_nothing_is_known() {
+        assert_eq!(Record::default().described(&StepWords::default()), Target::default());
     }
 
     #[test]

@@ -30,6 +30,7 @@ pub(super) struct Arrived {
     /// The account that the event names; only where that can end a session.
     #[serde(default)]
     user: Option<String>,
+    /// Filled in when it is taken.
     person: Option<Id>,
     release: Option<String>,
     event: Event,
@@ -53,7 +54,7 @@ impl Arrived {
             extends: by_kind || rows.class(row) == Class::Interaction,
             is_goal: settings.goals.contains(&kind),
             user: rows.user(row).filter(|_| settings.sessions != Sessions::Named).map(str::to_owned),
-            person: rows.person(row).map(|person| privacy::person(rows.tenant(row), person)),
+            person: None,
             release: rows.release(row).map(str::to_owned),
             event: rows.event(row, words)?,
         })
@@ -120,6 +121,9 @@ pub(super) struct Sitting {
     key: String,
     /// In boxes, as a queue makes room for more than come.
     waiting: Waiting<Box<Arrived>>,
+    /// Who was named last, and the hash that is kept of it: hashing takes longer than all else that is done with most events.
+    #[serde(skip)]
+    named: Option<(Box<str>, Id)>,
     /// The session of a device that is open.
     #[serde(default)]
     fold: fold::Sessions<()>,
@@ -149,7 +153,8 @@ impl Sitting {
     pub(super) fn take(
         &mut self,
         (tenant, key): (&str, &str),
-        arrived: Arrived,
+        mut arrived: Arrived,
+        person: Option<&str>,
         due: Option<i64>,
         duplicates: &mut u64,
     ) -> Left {
@@ -157,10 +162,20 @@ impl Sitting {
         if self.key.is_empty() {
             (self.tenant, self.key) = (tenant.to_owned(), key.to_owned());
         }
+        arrived.person = person.map(|person| self.hash_of(person));
         if !self.waiting.push_once(Box::new(arrived), |one, other| one.is_same(other)) {
             *duplicates += 1;
         }
         Left { size: self.size(), due: Some(due) }
+    }
+
+    fn hash_of(&mut self, person: &str) -> Id {
+        if let Some((_, hash)) = self.named.as_ref().filter(|(named, _)| **named == *person) {
+            return *hash;
+        }
+        let hash = privacy::person(&self.tenant, person);
+        self.named = Some((person.into(), hash));
+        hash
     }
 
     /// Does what is to be done before `limit`: events and times in one order, at the same millisecond the times first.
