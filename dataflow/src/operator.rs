@@ -2,6 +2,8 @@
 //!
 //! No clock, no I/O, no randomness, no dependence on the order of rows within a tick. The same calls give the same rows.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
@@ -101,6 +103,25 @@ impl From<FrozenTable> for Frozen {
     }
 }
 
+/// A sign of life. A step that has much to do in one tick says now and then that it gets on, or the watchdog takes it to hang.
+/// Nothing comes back through it.
+#[derive(Clone, Debug, Default)]
+pub struct Pulse(Option<Arc<AtomicU64>>);
+
+impl Pulse {
+    /// Returns one that is felt in `beats`.
+    pub fn on(beats: Arc<AtomicU64>) -> Pulse {
+        Pulse(Some(beats))
+    }
+
+    /// Says that another piece of work is done: some thousand rows, never nothing.
+    pub fn beat(&self) {
+        if let Some(beats) = &self.0 {
+            beats.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
 /// What a step gives.
 #[derive(Debug, Default)]
 pub struct Outputs {
@@ -114,6 +135,8 @@ pub struct Outputs {
     pub sides: Vec<Vec<RecordBatch>>,
     /// What became of the rows that came in. `out` is counted by the engine.
     pub counts: Counts,
+    /// Where a step that works for long says that it gets on.
+    pub pulse: Pulse,
 }
 
 impl Outputs {

@@ -27,7 +27,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use riverrun_behaviour::attribution::{Ledger, Output, Settings, Taken};
 use riverrun_dataflow::graph::ShardRange;
 use riverrun_dataflow::key::Keys;
-use riverrun_dataflow::operator::{Frozen, Operator, Outputs, StepError, TableSize, TableSpec};
+use riverrun_dataflow::operator::{Frozen, Operator, Outputs, Pulse, StepError, TableSize, TableSpec};
 use riverrun_dataflow::schema::{Hidden, visible_of, with_hidden};
 use riverrun_dataflow::{EventTime, StepTick};
 
@@ -238,7 +238,7 @@ impl Operator for AttributionState {
         });
         let mut said = Said::new();
         self.feed(arrived, &rows, watermark, &mut said, out)?;
-        self.wake(watermark, &mut said)?;
+        self.wake(watermark, &out.pulse, &mut said)?;
         self.give(&said, tick.now, out)?;
         self.ledgers.tidy()?;
         match self.ledgers.size() > self.plan.settings.max_kept {
@@ -358,11 +358,11 @@ impl AttributionState {
     }
 
     /// Tells the time to the ledgers that are due.
-    fn wake(&mut self, watermark: EventTime, said: &mut Said) -> Result<(), StepError> {
+    fn wake(&mut self, watermark: EventTime, pulse: &Pulse, said: &mut Said) -> Result<(), StepError> {
         let rules = &self.plan.settings.rules;
         let to = millis(watermark);
         let passed = if watermark == EventTime::MAX { watermark } else { EventTime(to) };
-        self.ledgers.fire(passed, |slot, ledger| {
+        self.ledgers.fire(passed, pulse, |slot, ledger| {
             let mut output = Output::default();
             ledger.advance(rules, to, &mut output);
             said.push((slot, output));

@@ -255,7 +255,7 @@ impl Operator for FrustrationState {
         }
         let limit = if tick.last { EventTime::MAX } else { tick.watermark.minus(lateness) };
         let (settings, told) = (&self.plan.settings, &mut self.told);
-        self.state.fire(limit, |slot, sitting| {
+        self.state.fire(limit, &out.pulse, |slot, sitting| {
             let left = sitting.advance(limit, settings, &mut |said| told.push((slot, said)));
             Ok::<_, StepError>(left)
         })?;
@@ -321,6 +321,7 @@ impl FrustrationState {
             let mut keys = self.state.keys(&slots);
             keys.pop();
             out.rows.push(builder.finish(&self.plan.schema, keys, hashes)?);
+            out.pulse.beat();
         }
         self.told.clear();
         Ok(())

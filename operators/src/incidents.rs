@@ -157,7 +157,7 @@ impl Operator for IncidentsState {
         }
         let limit = if tick.last { EventTime::MAX } else { tick.watermark };
         let (settings, said) = (&self.plan.settings, &mut self.said);
-        self.state.fire(limit, |slot, watched| {
+        self.state.fire(limit, &out.pulse, |slot, watched| {
             let left = watched.advance(limit, settings, &mut |row| said.push((slot, row)));
             Ok::<_, StepError>(left)
         })?;
@@ -210,6 +210,7 @@ impl IncidentsState {
             let mut builder = Builder::default();
             said.iter().for_each(|(_, row)| builder.push(row));
             out.rows.push(builder.finish(&self.plan.schema, self.state.keys(&slots), hashes)?);
+            out.pulse.beat();
         }
         self.said.clear();
         Ok(())

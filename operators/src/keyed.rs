@@ -25,7 +25,7 @@ use arrow::array::{ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Field, SchemaRef, UInt64Type};
 use riverrun_dataflow::EventTime;
 use riverrun_dataflow::graph::ShardRange;
-use riverrun_dataflow::operator::{StepError, TableSize, TableSpec};
+use riverrun_dataflow::operator::{Pulse, StepError, TableSize, TableSpec};
 use riverrun_dataflow::schema::Hidden;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -33,6 +33,9 @@ use serde::de::DeserializeOwned;
 use crate::changes::Changes;
 use crate::key_table::KeyTable;
 pub(crate) use checkpoint::check_place;
+
+/// Machines that are woken between two signs of life.
+const WAKES_A_BEAT: usize = 256;
 
 /// The number of a key, as long as something is kept of it; used again later.
 pub type Slot = u32;
@@ -154,14 +157,22 @@ impl<M: Machine> KeyedState<M> {
     /// Wakes all machines whose time is before `to`, and with [`EventTime::MAX`] all that have a time, each once. `wake` is given
     /// the slot, and says what is left.
     ///
-    /// A machine that is due again at once is woken again by the next call only.
-    pub fn fire<E>(&mut self, to: EventTime, mut wake: impl FnMut(Slot, &mut M) -> Result<Left, E>) -> Result<(), E> {
+    /// A machine that is due again at once is woken again by the next call only. Many may be due at once, so `pulse` is told.
+    pub fn fire<E>(
+        &mut self,
+        to: EventTime,
+        pulse: &Pulse,
+        mut wake: impl FnMut(Slot, &mut M) -> Result<Left, E>,
+    ) -> Result<(), E> {
         let mut due: Vec<(i64, Slot)> = match to {
             EventTime::MAX => self.timers.iter().copied().collect(),
             EventTime(to) => self.timers.range(..(to, 0)).copied().collect(),
         };
         due.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| self.table.order(a.1, b.1)));
-        for (_, slot) in due {
+        for (number, (_, slot)) in due.into_iter().enumerate() {
+            if number % WAKES_A_BEAT == 0 {
+                pulse.beat();
+            }
             let left = wake(slot, &mut self.machines[slot as usize])?;
             self.leave(slot, left);
         }

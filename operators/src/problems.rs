@@ -176,7 +176,7 @@ impl Operator for ProblemsState {
         };
         let limit = if is_over { EventTime::MAX } else { tick.watermark };
         let (gate, said) = (&self.plan.settings.gate, &mut self.said);
-        self.state.fire(limit, |slot, gathered| {
+        self.state.fire(limit, &out.pulse, |slot, gathered| {
             let left = gathered.advance(until, gate, &mut |row| said.push((slot, row)));
             Ok::<_, StepError>(left)
         })?;
@@ -226,6 +226,7 @@ impl ProblemsState {
             let mut builder = Builder::default();
             said.iter().for_each(|(_, row)| builder.push(row));
             out.rows.push(builder.finish(&self.plan.schema, self.state.keys(&slots), hashes)?);
+            out.pulse.beat();
         }
         self.said.clear();
         Ok(())

@@ -432,6 +432,7 @@ impl SessionizeState {
     ) -> Result<(), StepError> {
         let mut batch = batch;
         let mut inputs = self.aggregates.evaluate(&batch);
+        out.pulse.beat();
         let failed = self.failed(&batch, std::mem::take(&mut inputs.failed));
         let new = failed.iter().filter(|failed| failed.row < came).count();
         out.counts.taken += (came - new) as u64;
@@ -445,6 +446,7 @@ impl SessionizeState {
         let keys: Vec<ArrayRef> = settings.by.iter().map(|column| batch.column(*column).clone()).collect();
         self.open.keys.read(&keys);
         let marks = Marks::of(settings, &self.plan.order, &batch)?;
+        out.pulse.beat();
         placed.rows.clear();
         placed.slots.clear();
         placed.sessionless.clear();
@@ -458,6 +460,7 @@ impl SessionizeState {
             let alone = UInt32Array::from(std::mem::take(&mut placed.sessionless));
             out.side(SESSIONLESS).push(take_record_batch(&batch, &alone)?);
         }
+        out.pulse.beat();
         self.changes.touch(&placed.slots);
         self.aggregates.fold(&inputs, &placed.rows, &placed.slots);
         Ok(())
@@ -470,6 +473,7 @@ impl SessionizeState {
         }
         for part in ended.chunks(BATCH_ROWS) {
             out.rows.push(self.results(part)?);
+            out.pulse.beat();
         }
         let slots: Vec<u32> = ended.iter().map(|ended| ended.slot).collect();
         self.note_deleted(&slots)?;

@@ -325,6 +325,7 @@ impl WindowState {
         }
         for slots in closed.chunks(BATCH_ROWS) {
             out.rows.push(self.results(slots)?);
+            out.pulse.beat();
         }
         self.note_deleted(&closed)?;
         self.aggregates.clear(&closed);

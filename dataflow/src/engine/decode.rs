@@ -70,6 +70,7 @@ pub fn decode<'s>(build: &Build<'s>, chunks: RawStream<'s>) -> DecodedStreams<'s
                 let _decoding = meter.enter();
                 let context = DecodeContext { split: raw.split, accept: raw.accept };
                 decoder.decode(&raw.chunk, &context, &mut decoded);
+                meter.got_on();
                 let counts = count(&raw.chunk, &decoded, &observer);
                 if let Some(greatest) = decoded.greatest.take() {
                     marks.activate().session(&time).give(Mark::Decoded { split: raw.split, greatest });

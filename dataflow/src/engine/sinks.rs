@@ -51,6 +51,7 @@ pub fn encode<'s>(build: &Build<'s>, index: usize, rows: BatchStream<'s>) -> Enc
             input.for_each(|time, batch| {
                 let Some(rows) = control.received(batch.take()) else { return };
                 let _encoding = meter.enter();
+                meter.got_on();
                 match placing.place(&rows).and_then(|lanes| encode_lanes(encoder.as_mut(), &rows, lanes)) {
                     Ok(encoded) => output.session(&time).give_iterator(encoded.into_iter()),
                     Err(error) => control.fail(EngineError::Sink { sink: name.clone(), error }),
@@ -164,6 +165,7 @@ pub fn merge<'s>(build: &Build<'s>, index: usize, encoded: EncodedStream<'s>) ->
                 held.iter_mut().for_each(|capability| capability.downgrade(&tick));
                 for (lane, parts) in lanes {
                     let rows = in_order(tick, parts);
+                    meter.got_on();
                     let digest = xxh3_64(&rows.rows.bytes);
                     let count = rows.rows.len() as u64;
                     let digest = LaneDigest { sink: index as u32, lane, rows: count, xxh3: digest };

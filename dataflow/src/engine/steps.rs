@@ -170,6 +170,7 @@ pub fn transform<'s>(
                         Ok(()) => {
                             let at: Vec<_> = (0..ports.len()).map(|output| time.retain(output)).collect();
                             ports.send(&at, outputs);
+                            meter.got_on();
                         }
                         Err(error) => ports.control.fail(EngineError::step(ports.node(), error)),
                     }
@@ -351,6 +352,7 @@ impl Stepping {
                 self.freezer.freeze(name, self.operator.as_mut(), parts.clone())?;
             }
             drop(stepping);
+            self.meter.got_on();
             self.tick += 1;
             self.meter.reached(self.tick);
             held.iter_mut().for_each(|capability| capability.downgrade(&self.tick));
@@ -363,7 +365,7 @@ impl Stepping {
         let watermark = Floor::hold(self.floor, record.tick, watermark);
         let tick = StepTick { tick: record.tick, now: record.now, before: self.before, watermark, last: record.last };
         let rows = self.waiting.remove(&record.tick).unwrap_or_else(|| vec![Vec::new(); self.width]);
-        let mut outputs = Outputs::default();
+        let mut outputs = Outputs { pulse: self.meter.pulse(), ..Outputs::default() };
         let stepped = self.operator.step(rows, &tick, &mut outputs);
         stepped.map_err(|error| EngineError::step(self.ports.node(), error))?;
         self.ports.send(held, outputs);

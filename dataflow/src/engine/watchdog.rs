@@ -1,6 +1,8 @@
 //! The watchdog: notices that a job stands still although it has something to do, and says who holds it back.
 //!
-//! A job stands still if a tick was opened and none has become complete for a while. What it waits for then decides:
+//! A job stands still if a tick was opened, none has become complete for a while, and no part of it has got on with anything:
+//! chunks, batches, parts of a long tick. However slowly it comes, on a machine that has no time for it, work that is done is no
+//! hang. What the job waits for then decides:
 //! - *inside*: a worker is stuck in a decoder, a step, an encoder, or the parts wait for each other. Nothing will get better;
 //!   the process should end and start again from its log.
 //! - *outside*: a lane commits, the log appends, files are written or read, and that takes long. A sink that is down or slow is
@@ -82,6 +84,11 @@ impl Scene {
         self.workers.iter().map(|worker| worker.begun).max().unwrap_or_default()
     }
 
+    /// Returns the pieces of work done.
+    fn done(&self) -> u64 {
+        self.workers.iter().map(|worker| worker.done).sum()
+    }
+
     fn acts_ended(&self) -> u64 {
         self.acts.iter().map(|act| act.durations.count).sum()
     }
@@ -102,12 +109,13 @@ struct Watch {
     /// Time between two looks.
     every: Duration,
     complete: Tick,
+    done: u64,
     acts_ended: u64,
     /// For how long no tick has become complete although one was open.
     still: Duration,
-    /// For how long, besides, no act on the outside has ended.
+    /// For how long, besides, no piece of work was done and no act on the outside has ended.
     unmoved: Duration,
-    /// By worker: its turns, and for how long it has made none.
+    /// By worker: its turns and the pieces of work in them, and for how long it has made none.
     turns: Vec<(u64, Duration)>,
 }
 
@@ -115,7 +123,7 @@ impl Watch {
     fn new(limits: WatchdogLimits) -> Watch {
         let (still, unmoved) = (Duration::ZERO, Duration::ZERO);
         let every = (limits.inside / 16).clamp(Duration::from_millis(5), Duration::from_secs(1));
-        Watch { limits, every, complete: 0, acts_ended: 0, still, unmoved, turns: Vec::new() }
+        Watch { limits, every, complete: 0, done: 0, acts_ended: 0, still, unmoved, turns: Vec::new() }
     }
 
     /// Looks again and again, until `asleep` says that it is over or the job stands still.
@@ -146,13 +154,14 @@ impl Watch {
         let pending = scene.begun() > scene.complete || scene.stopping;
         let moved = scene.complete != self.complete;
         self.still = if moved || !pending { Duration::ZERO } else { self.still + elapsed };
-        let moved = moved || scene.acts_ended() != self.acts_ended;
+        let moved = moved || scene.done() != self.done || scene.acts_ended() != self.acts_ended;
         self.unmoved = if moved || !pending { Duration::ZERO } else { self.unmoved + elapsed };
-        (self.complete, self.acts_ended) = (scene.complete, scene.acts_ended());
+        (self.complete, self.done, self.acts_ended) = (scene.complete, scene.done(), scene.acts_ended());
         self.turns.resize(scene.workers.len(), (0, Duration::ZERO));
         for ((turns, stuck), worker) in self.turns.iter_mut().zip(&scene.workers) {
-            *stuck = if *turns == worker.turns { *stuck + elapsed } else { Duration::ZERO };
-            *turns = worker.turns;
+            let now = worker.turns + worker.done;
+            *stuck = if *turns == now { *stuck + elapsed } else { Duration::ZERO };
+            *turns = now;
         }
         self.judge(scene)
     }

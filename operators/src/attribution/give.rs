@@ -62,6 +62,7 @@ impl AttributionState {
             said.iter().flat_map(|(slot, said)| said.rows.iter().map(|(weight, row)| (*slot, *weight, row))).collect();
         for rows in rows.chunks(BATCH_ROWS) {
             out.rows.push(self.rows(rows)?);
+            out.pulse.beat();
         }
         let [notices, paths] = self.plan.settings.sides;
         if notices {

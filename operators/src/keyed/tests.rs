@@ -133,7 +133,7 @@ impl World {
             }
             let mut woken = Vec::new();
             state
-                .fire(EventTime(tick.to), |slot, toy| {
+                .fire(EventTime(tick.to), &Pulse::default(), |slot, toy| {
                     woken.push((slot, toy.clone()));
                     Ok::<_, StepError>(toy.wake())
                 })
@@ -310,4 +310,20 @@ fn state_that_cannot_be_read_is_refused() {
     *columns.last_mut().unwrap() = Arc::new(StringArray::from(vec!["{\"last\":\"x\"}"]));
     let broken = RecordBatch::try_new(stored.schema(), columns).unwrap();
     assert!(restore(&broken, 1)[0].contains("what was kept of a key"));
+}
+
+/// However many are due at once, the step is seen to get on.
+#[test]
+fn machines_that_are_woken_by_the_thousand_are_signs_of_life() {
+    let mut state: KeyedState<Toy> =
+        KeyedState::new("toys", fields(), ShardRange { worker: 0, workers: 1, shards: SHARDS });
+    let rows: Vec<Row> = (0..2000).map(|key| Row { key: (None, key), time: 1, value: 3 }).collect();
+    let slots = state.slots(&batch(&rows, None), &[0, 1]).unwrap();
+    for (row, slot) in rows.iter().zip(slots) {
+        state.update(slot, |toy| Ok::<_, StepError>(toy.feed(row.time, row.value))).unwrap();
+    }
+    let beats = Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let wake = |_: Slot, toy: &mut Toy| Ok::<_, StepError>(toy.wake());
+    state.fire(EventTime::MAX, &Pulse::on(beats.clone()), wake).unwrap();
+    assert_eq!(beats.load(std::sync::atomic::Ordering::SeqCst), 2000_u64.div_ceil(WAKES_A_BEAT as u64));
 }

@@ -29,7 +29,7 @@ use riverrun_behaviour::session::{Live, Mark, Placed, Rules, Tally};
 use riverrun_behaviour::weight::Weight;
 use riverrun_dataflow::EventTime;
 use riverrun_dataflow::graph::ShardRange;
-use riverrun_dataflow::operator::{Frozen, Operator, Outputs, StepError, TableSize, TableSpec};
+use riverrun_dataflow::operator::{Frozen, Operator, Outputs, Pulse, StepError, TableSize, TableSpec};
 use riverrun_dataflow::tick::StepTick;
 use serde::{Deserialize, Serialize};
 
@@ -163,7 +163,7 @@ impl LiveState {
     }
 
     /// Tells the machines of `touched`, and those whose time has come, that event time has come to `to`.
-    fn advance(&mut self, touched: Vec<Slot>, to: i64) -> Result<Vec<Given>, StepError> {
+    fn advance(&mut self, touched: Vec<Slot>, to: i64, pulse: &Pulse) -> Result<Vec<Given>, StepError> {
         let (rules, bots, lateness) = (&self.rules, &self.bots, self.lateness_ms);
         let mut given: Vec<Given> = Vec::new();
         let mut tell = |slot: Slot, live: &mut Live<Watched>| {
@@ -182,7 +182,7 @@ impl LiveState {
         for slot in touched {
             self.machines.update(slot, |live| tell(slot, live))?;
         }
-        self.machines.fire(EventTime(to), tell)?;
+        self.machines.fire(EventTime(to), pulse, tell)?;
         Ok(given)
     }
 
@@ -202,6 +202,7 @@ impl LiveState {
             .collect();
         for part in all.chunks(BATCH_ROWS) {
             out.rows.push(self.rows(part)?);
+            out.pulse.beat();
         }
         Ok(())
     }
@@ -279,7 +280,7 @@ impl Operator for LiveState {
             }
         };
         let to = if tick.last { i64::MAX } else { millis(tick.watermark.0) };
-        let given = self.advance(touched, to)?;
+        let given = self.advance(touched, to, &out.pulse)?;
         self.emit(&given, out)?;
         self.machines.tidy()?;
         self.check_bounds()

@@ -40,6 +40,9 @@ pub struct Readings {
 pub struct WorkerReading {
     /// Turns of its loop.
     pub turns: u64,
+    /// Pieces of work done: chunks read, batches, parts of ticks.
+    #[serde(skip)]
+    pub done: u64,
     /// The newest tick into which it has read something, or which it has closed; 0 if there is none.
     pub begun: Tick,
     /// The part it is at; `None`: it is between parts, or asleep.
@@ -225,6 +228,7 @@ impl Meter {
             let at = worker.at.load(Ordering::Relaxed).checked_sub(1);
             WorkerReading {
                 turns: worker.turns.load(Ordering::Relaxed),
+                done: worker.done.load(Ordering::Relaxed),
                 begun: worker.begun_tick.load(Ordering::Relaxed),
                 at: at.map(|index| self.parts[index]),
                 at_name: at.map(|index| self.parts[index].named(&self.names[index])),

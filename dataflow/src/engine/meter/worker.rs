@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::operator::Pulse;
 use crate::tick::Tick;
 
 /// Returns the microseconds since `begun`.
@@ -18,6 +19,8 @@ pub(super) struct WorkerMeter {
     begun: Instant,
     /// Turns of its loop so far; it grows as long as the thread is not stuck.
     pub turns: AtomicU64,
+    /// Pieces of work done so far: chunks, batches, ticks, parts of ticks. It grows as long as the job gets on.
+    pub done: Arc<AtomicU64>,
     /// The part it is at, plus 1; 0: between parts, or asleep.
     pub at: AtomicUsize,
     /// The newest tick that has something of it, or that it has closed.
@@ -50,6 +53,7 @@ impl WorkerMeter {
         WorkerMeter {
             begun,
             turns: AtomicU64::new(0),
+            done: Arc::default(),
             at: AtomicUsize::new(0),
             begun_tick: AtomicU64::new(0),
             busy_nanos: AtomicU64::new(0),
@@ -77,6 +81,16 @@ impl PartMeter {
     pub fn enter(&self) -> Entered<'_> {
         self.worker.at.store(self.index + 1, Ordering::Relaxed);
         Entered { meter: self, since: Instant::now() }
+    }
+
+    /// The part has done a piece of work.
+    pub fn got_on(&self) {
+        add(&self.worker.done, 1);
+    }
+
+    /// Returns what is felt as pieces of work of this worker.
+    pub fn pulse(&self) -> Pulse {
+        Pulse::on(self.worker.done.clone())
     }
 
     /// The part has done all ticks before `next`.
@@ -129,6 +143,7 @@ impl Laps {
 
     /// The worker has read something into a tick, or has closed it: from now on it should become complete.
     pub fn begun(&self, tick: Tick) {
+        add(&self.worker.done, 1);
         self.worker.begun_tick.store(tick, Ordering::Relaxed);
     }
 

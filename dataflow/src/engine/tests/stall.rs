@@ -1,6 +1,6 @@
 //! Jobs that stand still, and jobs that only look like it.
 
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 
 use super::*;
 use crate::engine::ledger::APPEND_TICKS;
@@ -20,6 +20,9 @@ impl Gate {
         let (opener, gate) = channel();
         (opener, Gate(Arc::new(Mutex::new(gate))))
     }
+    fn is_shut(&self) -> bool {
+        self.0.lock().unwrap().try_recv() == Err(TryRecvError::Empty)
+    }
     fn pass(&self) {
         // Nothing is ever sent: the gate opens when the sender is dropped.
         self.0.lock().unwrap().recv().ok();
@@ -32,6 +35,27 @@ impl Operator for Stuck {
     fn step(&mut self, inputs: Vec<Vec<RecordBatch>>, tick: &StepTick, out: &mut Outputs) -> Result<(), StepError> {
         if tick.tick >= 3 {
             self.1.pass();
+        }
+        self.0.step(inputs, tick, out)
+    }
+    fn tables(&self) -> Vec<TableSpec> {
+        self.0.tables()
+    }
+    fn freeze(&mut self, rebase: &[Vec<u16>]) -> Result<Vec<Frozen>, StepError> {
+        self.0.freeze(rebase)
+    }
+    fn restore(&mut self, table: usize, rows: &RecordBatch) -> Result<(), StepError> {
+        self.0.restore(table, rows)
+    }
+}
+
+/// Works on the third tick until the gate opens, and says so.
+struct Busy(Number, Gate);
+impl Operator for Busy {
+    fn step(&mut self, inputs: Vec<Vec<RecordBatch>>, tick: &StepTick, out: &mut Outputs) -> Result<(), StepError> {
+        while tick.tick == 3 && self.1.is_shut() {
+            out.pulse.beat();
+            std::thread::park_timeout(Duration::from_millis(5));
         }
         self.0.step(inputs, tick, out)
     }
@@ -194,6 +218,26 @@ fn a_step_that_never_returns_is_named_and_ends_the_job() {
         });
         assert!(matches!(result, Err(EngineError::Stalled(_))), "{result:?}");
     }
+}
+
+#[test]
+fn a_step_that_works_long_in_one_tick_and_says_so_is_not_ended() {
+    let world = Arc::new(World::new(1, 600));
+    let (opener, gate) = Gate::new();
+    let mut graph = graph(&world);
+    graph.steps[0].work = StepWork::Operator(Arc::new(move |range| {
+        let number = Number { shards: range.shards, counts: BTreeMap::new(), dirty: Default::default() };
+        Box::new(Busy(number, gate.clone()))
+    }));
+    let watched = Watched { world: world.clone(), graph, workers: 1, gate: None, log: None, outside: None };
+    let result = watched.run(|seen| {
+        let long = 1.5 * LIMIT.as_secs_f64();
+        seen.until("a tick that takes long", |readings| readings.still_seconds > long);
+        assert!(seen.stalls.try_recv().is_err(), "a step at work was ended");
+        drop(opener);
+    });
+    result.unwrap();
+    assert_eq!(world.output(), calm(1, 600, 1).0);
 }
 
 #[test]

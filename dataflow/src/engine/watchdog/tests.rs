@@ -8,7 +8,12 @@ const OUTSIDE: Duration = Duration::from_secs(120);
 fn worker(turns: u64, begun: Tick, at: Option<Part>) -> WorkerReading {
     let at_name = at.map(|part| part.named("x"));
     let (busy_seconds, backpressured_seconds, idle_seconds) = (0.0, 0.0, 0.0);
-    WorkerReading { turns, begun, at, at_name, busy_seconds, backpressured_seconds, idle_seconds }
+    WorkerReading { turns, done: 0, begun, at, at_name, busy_seconds, backpressured_seconds, idle_seconds }
+}
+
+/// A worker that has done so many pieces of work, all in one turn.
+fn at_work(done: u64) -> WorkerReading {
+    WorkerReading { done, ..worker(5, 8, Some(Part::Step(0))) }
 }
 
 fn commit(ended: u64, age: Option<u64>) -> ActReading {
@@ -58,6 +63,25 @@ fn parts_that_wait_for_each_other_end_the_job() {
 #[test]
 fn ticks_that_come_through_are_well_however_slowly() {
     let slow = |second: u64| scene(second / 29, vec![worker(1, 1000, Some(Part::Step(0)))], vec![]);
+    assert_eq!(first_finding(1000, slow), None);
+}
+
+#[test]
+fn a_step_that_works_long_in_one_tick_and_says_so_is_well_until_it_hangs() {
+    let long = |second: u64| scene(7, vec![at_work(second / 29)], vec![]);
+    assert_eq!(first_finding(1000, long), None);
+    let hangs = |second: u64| scene(7, vec![at_work(second.min(100))], vec![]);
+    assert_eq!(ended(1000, hangs), Some((130, StallCause::Inside)));
+    let beside_one_that_hangs = |second: u64| scene(7, vec![at_work(second), at_work(0)], vec![]);
+    assert_eq!(ended(1000, beside_one_that_hangs), Some((30, StallCause::Inside)));
+}
+
+#[test]
+fn a_job_that_gets_little_time_of_the_machine_is_well() {
+    let slow = |second: u64| {
+        let reading = WorkerReading { done: second / 29, ..worker(second / 10, 8, None) };
+        scene(0, vec![reading], vec![])
+    };
     assert_eq!(first_finding(1000, slow), None);
 }
 

@@ -1,6 +1,7 @@
 //! The step on several workers with a store of checkpoints, and rows as plain structs.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use proptest::prelude::*;
 use riverrun_dataflow::EventTime;
 use riverrun_dataflow::graph::ShardRange;
 use riverrun_dataflow::key::{Keys, shard_of, worker_of};
-use riverrun_dataflow::operator::{Operator, Outputs};
+use riverrun_dataflow::operator::{Operator, Outputs, Pulse};
 use riverrun_dataflow::schema::{Hidden, with_hidden};
 use riverrun_dataflow::tick::StepTick;
 
@@ -266,8 +267,11 @@ impl World {
             let mask: BooleanArray = owners.iter().map(|owner| Some(*owner == worker)).collect();
             let own = filter_record_batch(&all, &mask).unwrap();
             let parts = (0..own.num_rows()).step_by(cut).map(|from| own.slice(from, cut.min(own.num_rows() - from)));
-            let mut out = Outputs::default();
+            let beats = Arc::new(AtomicU64::new(0));
+            let mut out = Outputs { pulse: Pulse::on(beats.clone()), ..Outputs::default() };
             state.step(vec![parts.collect()], &step, &mut out).unwrap();
+            // However many sessions end in one tick, each batch of them is a sign of life.
+            assert!(beats.load(Ordering::Relaxed) >= out.rows.len() as u64);
             assert!(out.counts.balances() && out.counts.input == own.num_rows() as u64, "{:?}", out.counts);
             let late: usize = out.late.iter().map(RecordBatch::num_rows).sum();
             assert_eq!((out.counts.late, out.counts.bad), (late as u64, out.bad.len() as u64));
