@@ -13,7 +13,8 @@ const FLOORS: &[(&str, &[&str])] = &[
     // Rules as pure logic: it knows neither rows nor ticks, and so uses nothing of ours.
     ("behaviour", &[]),
     ("operators", &["dataflow", "state", "behaviour"]),
-    ("connectors", &["dataflow"]),
+    // A decoder corrects the clocks of clients by the rule of behaviour data.
+    ("connectors", &["dataflow", "behaviour"]),
     ("jobs", &["dataflow", "state", "operators", "connectors"]),
     (".", &["dataflow", "state", "operators", "connectors", "jobs"]),
     ("benches", &["dataflow", "state", "operators", "connectors", "jobs"]),

@@ -178,7 +178,7 @@ mod tests {
             source: "shop".to_owned(),
             tenant_id: "t1".to_owned(),
             kind: Kind::Click,
-            stamps: Stamps { client_time: None, sent_at: None, received_at: 0 },
+            stamps: Stamps::default(),
             mono_us: None,
             page_load_id: None,
             tab_id: None,

@@ -37,6 +37,17 @@ pub fn page_key(path: &str) -> String {
     if key.is_empty() { "/".to_owned() } else { key }
 }
 
+/// Returns the key of a page that an event names; nothing where it names none.
+pub fn page_name(page: &str) -> String {
+    // What is a key already is the rule, and is copied as it is.
+    let is_odd = |byte: u8| byte.is_ascii_uppercase() || !byte.is_ascii() || matches!(byte, b'?' | b'#');
+    let is_long = page.len() > PAGE_KEY_CHARS_MAX;
+    if page.is_empty() || !(is_long || page.ends_with('/') || page.contains("://") || page.bytes().any(is_odd)) {
+        return page.to_owned();
+    }
+    page_key(page)
+}
+
 /// Returns the hash by which a search query is known: of the query without blanks at its ends, in lower case, each run of
 /// blanks as one.
 pub fn query_hash(query: &str) -> Id {
@@ -62,6 +73,21 @@ mod tests {
         assert_eq!(page_key("/product/:ID/"), "/product/:id");
         assert_eq!(page_key("https://shop.example"), "/");
         assert_eq!(page_key(""), "/");
+        for page in [
+            "/cart",
+            "/",
+            "cart",
+            "/Cart",
+            "/cart/",
+            "/cart?token=s",
+            "https://shop.example/cart#x",
+            "/größe",
+            "/GRÖSSE",
+        ] {
+            assert_eq!(page_name(page), page_key(page), "{page}");
+        }
+        assert_eq!(page_name(&"/x".repeat(400)), page_key(&"/x".repeat(400)));
+        assert_eq!(page_name(""), "");
     }
 
     #[test]

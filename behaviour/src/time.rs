@@ -2,22 +2,24 @@
 
 use serde::{Deserialize, Serialize};
 
-/// How far in the future of its receipt an event may lie, in ms: 5 minutes.
-pub const FUTURE_SKEW_MS: i64 = 5 * 60 * 1000;
-/// How far in the past of its receipt a behaviour event may lie, in ms: 72 hours.
-pub const MAX_PAST_BEHAVIOUR_MS: i64 = 72 * 3600 * 1000;
-/// How far in the past of its receipt a billed event may lie, in ms: 35 days.
-pub const MAX_PAST_BILLING_MS: i64 = 35 * 24 * 3600 * 1000;
-
-/// The clocks that an event carries, in ms since the epoch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The clocks that an event carries, since the epoch; in any unit, but in one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stamps {
     /// The client's clock when it happened.
     pub client_time: Option<i64>,
     /// The client's clock when it was sent.
     pub sent_at: Option<i64>,
     /// Our clock when it was received; never the client's.
-    pub received_at: i64,
+    pub received_at: Option<i64>,
+}
+
+/// How far from its receipt an event may lie, in the unit of its stamps; both ends closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// In its future.
+    pub ahead: i64,
+    /// In its past.
+    pub past: i64,
 }
 
 /// When an event happened, as far as its stamps tell.
@@ -33,20 +35,21 @@ pub enum Corrected {
 
 impl Stamps {
     /// Returns the event time: the time of receipt less what lay, by the client's own clock, between happening and sending;
-    /// else the client's time; else the time of receipt. Clamped by `FUTURE_SKEW_MS` and `max_past_ms`, both closed.
-    pub fn corrected(&self, max_past_ms: i64) -> Corrected {
+    /// else the client's time; else the time of receipt; none where there is neither. What was received is held to `bounds`.
+    pub fn corrected(&self, bounds: Bounds) -> Option<Corrected> {
+        let Some(received) = self.received_at else { return self.client_time.map(Corrected::At) };
         let time = match (self.client_time, self.sent_at) {
-            (Some(client), Some(sent)) => self.received_at.saturating_sub(sent.saturating_sub(client)),
+            (Some(client), Some(sent)) => received.saturating_sub(sent.saturating_sub(client)),
             (Some(client), None) => client,
-            (None, _) => self.received_at,
+            (None, _) => received,
         };
-        if time > self.received_at.saturating_add(FUTURE_SKEW_MS) {
-            Corrected::ClockFuture(self.received_at)
-        } else if time < self.received_at.saturating_sub(max_past_ms) {
+        Some(if time > received.saturating_add(bounds.ahead) {
+            Corrected::ClockFuture(received)
+        } else if time < received.saturating_sub(bounds.past) {
             Corrected::TooOld(time)
         } else {
             Corrected::At(time)
-        }
+        })
     }
 }
 
@@ -105,48 +108,51 @@ mod tests {
     use super::*;
 
     const HOUR: i64 = 3600 * 1000;
+    const BOUNDS: Bounds = Bounds { ahead: HOUR / 12, past: 72 * HOUR };
 
-    fn stamps(client_time: Option<i64>, sent_at: Option<i64>, received_at: i64) -> Stamps {
-        Stamps { client_time, sent_at, received_at }
+    fn corrected(
+        client_time: Option<i64>,
+        sent_at: Option<i64>,
+        received_at: impl Into<Option<i64>>,
+    ) -> Option<Corrected> {
+        Stamps { client_time, sent_at, received_at: received_at.into() }.corrected(BOUNDS)
     }
 
     /// G-E1: what the client waited before sending is taken off the time of receipt.
     #[test]
     fn g_e1_a_client_clock_is_corrected_by_receipt() {
-        let stamps = stamps(Some(1000), Some(5000), 65_000);
-        assert_eq!(stamps.corrected(MAX_PAST_BEHAVIOUR_MS), Corrected::At(61_000));
+        assert_eq!(corrected(Some(1000), Some(5000), 65_000), Some(Corrected::At(61_000)));
     }
 
     #[test]
     fn fewer_stamps_fall_back() {
-        assert_eq!(stamps(Some(7), None, 9).corrected(HOUR), Corrected::At(7));
-        assert_eq!(stamps(None, Some(7), 9).corrected(HOUR), Corrected::At(9));
-        assert_eq!(stamps(None, None, 9).corrected(HOUR), Corrected::At(9));
+        assert_eq!(corrected(Some(7), None, 9), Some(Corrected::At(7)));
+        assert_eq!(corrected(None, Some(7), 9), Some(Corrected::At(9)));
+        assert_eq!(corrected(None, None, 9), Some(Corrected::At(9)));
+        assert_eq!(corrected(Some(7), Some(8), None), Some(Corrected::At(7)));
+        assert_eq!(corrected(None, Some(8), None), None);
     }
 
     #[test]
     fn a_future_clock_counts_as_received_then() {
         let received = 100 * HOUR;
-        let edge = received + FUTURE_SKEW_MS;
-        assert_eq!(stamps(Some(edge), None, received).corrected(HOUR), Corrected::At(edge));
-        assert_eq!(stamps(Some(edge + 1), None, received).corrected(HOUR), Corrected::ClockFuture(received));
+        let edge = received + BOUNDS.ahead;
+        assert_eq!(corrected(Some(edge), None, received), Some(Corrected::At(edge)));
+        assert_eq!(corrected(Some(edge + 1), None, received), Some(Corrected::ClockFuture(received)));
     }
 
     #[test]
     fn what_is_too_old_is_told_apart() {
         let received = 1000 * HOUR;
-        let edge = received - MAX_PAST_BEHAVIOUR_MS;
-        assert_eq!(stamps(Some(edge), None, received).corrected(MAX_PAST_BEHAVIOUR_MS), Corrected::At(edge));
-        assert_eq!(
-            stamps(Some(edge - 1), None, received).corrected(MAX_PAST_BEHAVIOUR_MS),
-            Corrected::TooOld(edge - 1)
-        );
+        let edge = received - BOUNDS.past;
+        assert_eq!(corrected(Some(edge), None, received), Some(Corrected::At(edge)));
+        assert_eq!(corrected(Some(edge - 1), None, received), Some(Corrected::TooOld(edge - 1)));
     }
 
     #[test]
     fn absurd_stamps_do_not_overflow() {
         for (client, sent, received) in [(i64::MIN, i64::MAX, 0), (i64::MAX, i64::MIN, 0), (0, i64::MAX, i64::MIN)] {
-            let _ = stamps(Some(client), Some(sent), received).corrected(i64::MAX);
+            let _ = corrected(Some(client), Some(sent), received);
         }
         assert_eq!(mono_us(f64::NAN), None);
         assert_eq!(mono_us(f64::INFINITY), None);

@@ -5,6 +5,7 @@
 
 mod calendar;
 mod cell;
+pub mod clocks;
 mod column;
 pub(crate) mod csv;
 mod decimal;

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use riverrun_connectors::format::EncodeSpec;
+use riverrun_connectors::format::clocks::Clocks;
 use riverrun_dataflow::graph::{Edge, WatermarkPath};
 use riverrun_dataflow::schema::{Hidden, visible_of};
 use serde_json::{Value, json};
@@ -57,11 +58,29 @@ fn source_facts(source: &PlannedSource) -> Facts {
             },
         ),
     ];
+    if let (Some(clocks), Some(name)) = (&source.schema.clocks, &source.schema.event_time) {
+        facts.push(("clocks", told(clocks, name)));
+    }
     if let Some(id) = &source.schema.id {
         facts.push(("id", id.clone()));
     }
     facts.push(("hidden", hidden_names(&source.schema.hidden)));
     facts
+}
+
+/// Says how event time is found where a record has none.
+fn told(clocks: &Clocks, event_time: &str) -> String {
+    let Clocks { client, sent, received, flag, max_ahead, max_past } = clocks;
+    let time = match sent {
+        Some(sent) => format!("`{received}` - (`{sent}` - `{client}`)"),
+        None => format!("`{client}`"),
+    };
+    let flagged = flag.as_ref().map_or(String::new(), |flag| format!(", and `{flag}` true"));
+    format!(
+        "without `{event_time}`: {time}; if over {} ahead of `{received}`, that time{flagged}; if over {} before it, bad",
+        write_duration(*max_ahead),
+        write_duration(*max_past)
+    )
 }
 
 fn hidden_names(hidden: &[Hidden]) -> String {

@@ -3,6 +3,7 @@
 
 mod assemble;
 mod behaviour;
+mod clocks;
 mod deduplicate;
 mod forward;
 mod hash;

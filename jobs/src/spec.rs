@@ -67,12 +67,27 @@ pub(crate) struct SourceSpec {
     pub format: FormatSpec,
     pub columns: Vec<Spanned<Column>>,
     pub event_time: Option<Spanned<String>>,
+    /// How it is found where a record has none.
+    pub clocks: Option<Spanned<ClocksSpec>>,
     pub id: Option<Spanned<String>>,
     pub max_disorder: Duration,
     pub max_future: Duration,
     pub idle_after: Duration,
     pub event_times: RangeInclusive<EventTime>,
     pub on_bad_row: OnBadRow,
+}
+
+/// The clocks by which event time is found, as columns.
+#[derive(Clone, Debug)]
+pub(crate) struct ClocksSpec {
+    pub client: Spanned<String>,
+    /// `None`: there is no such column.
+    pub sent: Option<Spanned<String>>,
+    pub received: Spanned<String>,
+    /// `None`: there is no such column.
+    pub flag: Option<Spanned<String>>,
+    pub max_ahead: Duration,
+    pub max_past: Duration,
 }
 
 #[derive(Clone, Debug)]

@@ -18,6 +18,7 @@ use arrow::datatypes::{DataType, Float64Type, Int64Type, Schema, UInt32Type, UIn
 use riverrun_behaviour::event::kind::{Class, Kind};
 use riverrun_behaviour::event::record::{self, Record, Value};
 use riverrun_behaviour::event::{Event, EventRef, Payload, Position};
+use riverrun_behaviour::privacy;
 use riverrun_behaviour::session::bots::{BotReason, by_browser};
 use riverrun_behaviour::session::class::{Cause, Origin, class_of};
 use riverrun_behaviour::target::StepWords;
@@ -80,7 +81,16 @@ const ENVELOPE: &[EventColumn] = &[
     column("source", EventType::Text, "Who sent it."),
     column("tenant_id", EventType::Text, "Whose it is."),
     required("type", EventType::Text, "What it is, by our name or that of another tool: `page_view`, `$pageview`."),
-    required(EVENT_TIME, EventType::Time, "When it happened, the client's clock corrected."),
+    required(
+        EVENT_TIME,
+        EventType::Time,
+        "When it happened. Where a record has none, `clocks` find it by the three times below.",
+    ),
+    column(
+        "clock_future",
+        EventType::Bool,
+        "The client's clock was too far ahead; it is taken to have happened when it was received.",
+    ),
     column("client_time", EventType::Time, "The client's clock when it happened."),
     column("sent_at", EventType::Time, "The client's clock when it was sent."),
     column("received_at", EventType::Time, "The clock of who received it."),
@@ -401,7 +411,7 @@ impl<'b> EventRows<'b> {
             time: self.time_ms(row),
             mono_us: self.mono_us(row),
             page_load: self.page_load(row).to_owned(),
-            page_key: self.page(row).to_owned(),
+            page_key: privacy::page_name(self.page(row)),
             payload: self.payload(row, kind, words),
         };
         event.cut();

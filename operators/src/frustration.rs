@@ -71,9 +71,10 @@ const SESSION: &str = "session_id";
 const DEVICE: &str = "anonymous_id";
 
 /// Columns of behaviour events that say nothing to the rules.
-const NOT_USED: [&str; 19] = [
+const NOT_USED: [&str; 20] = [
     "source",
     "event_time",
+    "clock_future",
     "sent_at",
     "received_at",
     "seq",

@@ -9,6 +9,7 @@ mod bounded_memory;
 mod buckets;
 mod damage;
 mod disk_errors;
+mod event_time;
 mod fixtures;
 mod frustration;
 mod job_tests;

@@ -7,7 +7,7 @@
 use super::Kind;
 use super::payload::*;
 use crate::fingerprint::{ErrorReport, endpoint_fp};
-use crate::privacy::query_hash;
+use crate::privacy::{page_name, query_hash};
 use crate::target::{Element, Ignore, StepWords, Target, Traits};
 
 /// The type of a column.
@@ -232,7 +232,7 @@ impl Record<'_> {
         };
         PageView {
             navigation,
-            referrer_key: text(self.referrer_key),
+            referrer_key: page_name(self.referrer_key.unwrap_or_default()),
             caps: Caps::parse(self.caps.unwrap_or_default()),
             tags: Tags::parse(self.page_tags.unwrap_or_default()),
             scroll_baseline: None,

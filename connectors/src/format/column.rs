@@ -137,6 +137,18 @@ impl GrowingColumn {
         self.valid.append_null();
     }
 
+    /// Puts an integer in the place of the last cell: of a time its count of units, of a truth value 0 or 1.
+    pub(crate) fn replace_last(&mut self, value: i64) {
+        let before = self.len() - 1;
+        self.truncate(before);
+        match &mut self.values {
+            Values::Int64(values) => values.push(value),
+            Values::Bool(values) => values.append(value != 0),
+            other => unreachable!("{other:?} are neither times nor truth values"),
+        }
+        self.valid.append_non_null();
+    }
+
     /// Appends text: a string's own, or the text form of a decimal, time or date.
     #[inline]
     pub(crate) fn push_text(&mut self, text: &str) -> Result<(), Misfit> {

@@ -56,8 +56,7 @@ pub(crate) fn header_names(record: &[u8], options: &CsvOptions) -> Result<Vec<St
 
 /// Checks that a header has the columns without which every row would be bad.
 pub(crate) fn check_header(names: &[String], schema: &RowSchema) -> Result<(), String> {
-    let needed = schema.columns.iter().filter(|c| c.required || schema.event_time.as_ref() == Some(&c.name));
-    match needed.map(name_of).find(|name| !names.contains(name)) {
+    match schema.lacking(|column| names.contains(&name_of(column))).map(name_of) {
         Some(name) => Err(format!("its header has no column `{name}`; it has {}", names.join(", "))),
         None => Ok(()),
     }

@@ -4,6 +4,7 @@
 //! (an unsigned integer beyond int64, a decimal with more digits) makes its row bad. Columns are found by name and path. A bad row's
 //! raw text is its columns as JSON.
 
+mod clocks;
 mod convert;
 
 use std::collections::BTreeMap;
@@ -12,7 +13,6 @@ use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, new_null
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Int64Type, Schema, SchemaRef};
 use riverrun_dataflow::EventTime;
-use riverrun_dataflow::schema::Hidden;
 use riverrun_dataflow::sink::{EncodedRows, Encoder};
 use riverrun_dataflow::source::{Chunk, DecodeContext, Decoded, Decoder, Payload};
 
@@ -25,21 +25,15 @@ use convert::{Converted, can_become, convert};
 /// Checks that a file's columns can become the declared ones.
 pub(crate) fn check_schema(file: &Schema, schema: &RowSchema) -> Result<(), String> {
     for column in &schema.columns {
-        let is_time = schema.event_time.as_ref() == Some(&column.name);
-        match type_at(file, &column.path) {
-            Some(found) if !can_become(&found, &column.column_type) => {
-                let Column { name, column_type, .. } = column;
-                return Err(format!("column `{name}` is {column_type}, which {found} in the file cannot become"));
-            }
-            None if column.required || is_time => {
-                let names: Vec<&str> = file.fields().iter().map(|field| field.name().as_str()).collect();
-                let path = column.path.join(".");
-                return Err(format!("it has no column `{path}`; it has {}", names.join(", ")));
-            }
-            _ => {}
+        let found = type_at(file, &column.path).filter(|found| !can_become(found, &column.column_type));
+        if let Some(found) = found {
+            let Column { name, column_type, .. } = column;
+            return Err(format!("column `{name}` is {column_type}, which {found} in the file cannot become"));
         }
     }
-    Ok(())
+    let Some(column) = schema.lacking(|column| type_at(file, &column.path).is_some()) else { return Ok(()) };
+    let names: Vec<&str> = file.fields().iter().map(|field| field.name().as_str()).collect();
+    Err(format!("it has no column `{}`; it has {}", column.path.join("."), names.join(", ")))
 }
 
 fn type_at(file: &Schema, path: &[String]) -> Option<DataType> {
@@ -53,13 +47,8 @@ fn type_at(file: &Schema, path: &[String]) -> Option<DataType> {
 
 /// Returns the names of the top-level columns of a file that rows of `schema` need.
 pub(crate) fn needed_roots(schema: &RowSchema) -> Vec<&str> {
-    let needed = |column: &&Column| is_decoded(schema, column) || column.required;
+    let needed = |column: &&Column| schema.is_decoded(column) || column.required;
     schema.columns.iter().filter(needed).map(|column| column.path[0].as_str()).collect()
-}
-
-fn is_decoded(schema: &RowSchema, column: &Column) -> bool {
-    let is = |name: &Option<String>| name.as_ref() == Some(&column.name);
-    schema.is_used(&column.name) || is(&schema.event_time) || (is(&schema.id) && schema.hidden.contains(&Hidden::Id))
 }
 
 /// Decodes columns.
@@ -81,14 +70,15 @@ impl ColumnsDecoder {
         let mut faults = Faults::new();
         let mut arrays: Vec<ArrayRef> = Vec::with_capacity(self.arrow.fields().len());
         let (mut times, mut ids) = (vec![0; rows.num_rows()], None);
+        let told = clocks::told(&self.schema, rows);
         for column in &self.schema.columns {
-            let decoded = is_decoded(&self.schema, column);
+            let decoded = self.schema.is_decoded(column);
             if !decoded && !column.required {
                 continue;
             }
             let found = array_at(rows, &column.path);
             let array = match decoded {
-                true => self.column(column, found, rows.num_rows(), &mut faults),
+                true => told.completed(column, typed(column, found, rows.num_rows(), &mut faults), &mut faults),
                 false => found.unwrap_or_else(|| new_null_array(&column.column_type.arrow(), rows.num_rows())),
             };
             if column.required {
@@ -113,18 +103,6 @@ impl ColumnsDecoder {
         let hidden = HiddenCells { rows: rows.num_rows(), times, ids, split: context.split, positions };
         push_hidden(&mut arrays, &self.schema.hidden, hidden);
         self.emit(arrays, rows.num_rows(), &faults, out);
-    }
-
-    /// Returns `column` in its declared type; a value that does not fit is null and a fault.
-    fn column(&self, column: &Column, found: Option<ArrayRef>, rows: usize, faults: &mut Faults) -> ArrayRef {
-        let Some(found) = found else { return new_null_array(&column.column_type.arrow(), rows) };
-        let Converted { array, misfits } = convert(&found, &column.column_type);
-        let Column { name, column_type, .. } = column;
-        for index in misfits {
-            let reason = || format!("column `{name}` is {column_type}: the value in the file does not fit");
-            faults.entry(index).or_insert_with(|| Fault::new("type", reason()));
-        }
-        array
     }
 
     fn set_apart(&self, rows: &RecordBatch, from: u64, faults: &Faults, context: &DecodeContext, out: &mut Decoded) {
@@ -160,6 +138,18 @@ impl Decoder for ColumnsDecoder {
             self.decode_columns(&part, chunk.from + start as u64, context, out);
         }
     }
+}
+
+/// Returns `column` in its declared type; a value that does not fit is null and a fault.
+fn typed(column: &Column, found: Option<ArrayRef>, rows: usize, faults: &mut Faults) -> ArrayRef {
+    let Some(found) = found else { return new_null_array(&column.column_type.arrow(), rows) };
+    let Converted { array, misfits } = convert(&found, &column.column_type);
+    let Column { name, column_type, .. } = column;
+    for index in misfits {
+        let reason = || format!("column `{name}` is {column_type}: the value in the file does not fit");
+        faults.entry(index).or_insert_with(|| Fault::new("type", reason()));
+    }
+    array
 }
 
 /// Returns the array at `path`; a row whose outer struct is null is null within it too.

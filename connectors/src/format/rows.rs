@@ -3,17 +3,18 @@
 //! A decoder fills the slots of a row, in any order and not necessarily all, then calls [`Rows::end_row`], which fills what is missing,
 //! checks what is required and either keeps the row or removes every trace of it.
 
-use std::fmt::Write;
 use std::sync::Arc;
 
 use arrow::array::{
     ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions, StringArray, UInt32Array, UInt64Array,
 };
 use arrow::datatypes::{Int64Type, SchemaRef};
+use riverrun_behaviour::time::Stamps;
 use riverrun_dataflow::EventTime;
 use riverrun_dataflow::schema::Hidden;
 use riverrun_dataflow::source::{BadRow, Chunk, DecodeContext, Decoded, Numbering, Records, SplitId};
 
+use super::clocks::{Clocks, Told};
 use super::column::{GrowingColumn, Misfit};
 use super::schema::{Column, ColumnType, RowSchema};
 
@@ -103,16 +104,47 @@ pub(crate) struct Rows {
     pub(crate) slots: Vec<Slot>,
     /// Complete rows.
     pub(crate) row: usize,
-    event_time: Option<EventTimeSlot>,
+    event_time: Option<TimeSlot>,
+    clocks: Option<ClockSlots>,
     id: Option<usize>,
     times: Vec<i64>,
     positions: Vec<u64>,
 }
 
-#[derive(Debug)]
-struct EventTimeSlot {
+/// A column of times.
+#[derive(Clone, Copy, Debug)]
+struct TimeSlot {
     slot: usize,
     micros_per_unit: i64,
+}
+
+/// Where the columns of clocks are.
+#[derive(Debug)]
+struct ClockSlots {
+    clocks: Clocks,
+    client: TimeSlot,
+    sent: Option<TimeSlot>,
+    received: TimeSlot,
+    /// The flag, if it is in use.
+    flag: Option<usize>,
+}
+
+impl ClockSlots {
+    /// Finds the columns of `clocks` in `slots`, all of which are decoded.
+    fn of(clocks: &Clocks, slots: &[Slot]) -> ClockSlots {
+        let at = |name: &String| slots.iter().position(|slot| slot.column.name == *name);
+        let time = |name: &String| {
+            let slot = at(name).expect("clocks are decoded");
+            TimeSlot { slot, micros_per_unit: micros_per_unit(&slots[slot].column.column_type) }
+        };
+        ClockSlots {
+            client: time(&clocks.client),
+            sent: clocks.sent.as_ref().map(time),
+            received: time(&clocks.received),
+            flag: clocks.flag.as_ref().and_then(at).filter(|slot| matches!(slots[*slot].cells, Cells::Kept(_))),
+            clocks: clocks.clone(),
+        }
+    }
 }
 
 impl Rows {
@@ -126,22 +158,25 @@ impl Rows {
             let used = schema.is_used(&column.name);
             let is_time = named(&schema.event_time, column);
             let is_id = id_wanted && named(&schema.id, column);
-            let cells = match used || is_time || is_id {
+            let cells = match schema.is_decoded(column) {
                 true => Cells::Kept(GrowingColumn::new(&column.column_type, BATCH_ROWS)),
                 false if column.required => Cells::Presence(false),
                 false => continue,
             };
             if is_time {
                 event_time =
-                    Some(EventTimeSlot { slot: slots.len(), micros_per_unit: micros_per_unit(&column.column_type) });
+                    Some(TimeSlot { slot: slots.len(), micros_per_unit: micros_per_unit(&column.column_type) });
             }
             if is_id {
                 id = Some(slots.len());
             }
-            slots.push(Slot { column: column.clone(), cells, used });
+            // What is found by clocks is not missing where a record does not have it.
+            let required = column.required && !schema.is_found_by_clocks(column);
+            slots.push(Slot { column: Column { required, ..column.clone() }, cells, used });
         }
+        let clocks = schema.clocks.as_ref().map(|clocks| ClockSlots::of(clocks, &slots));
         let (hidden, schema) = (schema.hidden.clone(), schema.arrow());
-        Rows { schema, hidden, slots, row: 0, event_time, id, times: Vec::new(), positions: Vec::new() }
+        Rows { schema, hidden, slots, row: 0, event_time, clocks, id, times: Vec::new(), positions: Vec::new() }
     }
 
     /// Returns whether a batch should be closed before the next row.
@@ -214,23 +249,49 @@ impl Rows {
         Ok(())
     }
 
-    fn event_time(&self, context: &DecodeContext) -> Result<Option<i64>, Fault> {
-        let Some(event_time) = &self.event_time else { return Ok(None) };
-        let slot = &self.slots[event_time.slot];
-        let name = &slot.column.name;
-        let value = match &slot.cells {
-            Cells::Kept(cells) => cells.integer(self.row),
-            Cells::Presence(_) => None,
+    fn event_time(&mut self, context: &DecodeContext) -> Result<Option<i64>, Fault> {
+        let Some(event_time) = self.event_time else { return Ok(None) };
+        let value = match self.integer(event_time.slot) {
+            Some(value) => value,
+            None => self.told_time(event_time)?,
         };
-        let Some(value) = value else {
-            return Err(Fault::new("missing", format!("event time `{name}` is missing or null")));
-        };
+        let name = &self.slots[event_time.slot].column.name;
         let micros = value.saturating_mul(event_time.micros_per_unit);
         let overflown = micros.checked_div(event_time.micros_per_unit) != Some(value);
         if overflown || !context.accept.contains(&EventTime(micros)) {
             return Err(out_of_range(name, micros, context));
         }
         Ok(Some(micros))
+    }
+
+    /// Puts the event time that clocks tell into the row in hand, which has none, and returns it.
+    fn told_time(&mut self, event_time: TimeSlot) -> Result<i64, Fault> {
+        let name = &self.slots[event_time.slot].column.name;
+        let Some(known) = &self.clocks else {
+            return Err(Fault::new("missing", format!("event time `{name}` is missing or null")));
+        };
+        let micros = |time: TimeSlot| Some(self.integer(time.slot)?.saturating_mul(time.micros_per_unit));
+        let stamps = Stamps {
+            client_time: micros(known.client),
+            sent_at: known.sent.and_then(micros),
+            received_at: micros(known.received),
+        };
+        let Told { micros, ahead } = known.clocks.tell(name, stamps)?;
+        let (value, flag) = (micros.div_euclid(event_time.micros_per_unit), known.flag.filter(|_| ahead));
+        for (slot, value) in [(Some(event_time.slot), value), (flag, 1)] {
+            if let Some(Cells::Kept(cells)) = slot.map(|slot| &mut self.slots[slot].cells) {
+                cells.replace_last(value);
+            }
+        }
+        Ok(value)
+    }
+
+    /// Returns the integer that the row in hand has in `slot`.
+    fn integer(&self, slot: usize) -> Option<i64> {
+        match &self.slots[slot].cells {
+            Cells::Kept(cells) => cells.integer(self.row),
+            Cells::Presence(_) => None,
+        }
     }
 
     /// Closes the batch, if it has rows.
@@ -315,18 +376,13 @@ pub(crate) fn micros_per_unit(column_type: &ColumnType) -> i64 {
 
 /// Returns the fault of an event time that is not accepted.
 pub(crate) fn out_of_range(name: &str, micros: i64, context: &DecodeContext) -> Fault {
-    let mut reason = format!("event time `{name}` is ");
-    push_time(&mut reason, micros);
-    reason.push_str(", accepted are ");
-    push_time(&mut reason, context.accept.start().0);
-    reason.push_str(" to ");
-    push_time(&mut reason, context.accept.end().0);
-    Fault::new("event_time", reason)
+    let [time, first, last] = [micros, context.accept.start().0, context.accept.end().0].map(readable_time);
+    Fault::new("event_time", format!("event time `{name}` is {time}, accepted are {first} to {last}"))
 }
 
-fn push_time(reason: &mut String, micros: i64) {
+/// Returns a time in microseconds as text.
+pub(crate) fn readable_time(micros: i64) -> String {
     let mut text = Vec::new();
     super::calendar::push_time(&mut text, micros, 6);
-    let written = reason.write_str(&String::from_utf8_lossy(&text));
-    written.expect("a string takes all text");
+    String::from_utf8_lossy(&text).into_owned()
 }

@@ -7,6 +7,7 @@ use arrow::datatypes::{DataType, Field, Fields, SchemaRef, TimeUnit};
 use riverrun_dataflow::schema::{Hidden, is_hidden, with_hidden};
 
 use super::FormatError;
+use super::clocks::Clocks;
 
 /// The type of a column, as a job file writes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -218,6 +219,8 @@ pub struct RowSchema {
     pub columns: Vec<Column>,
     /// The column that holds event time; a row without it is bad.
     pub event_time: Option<String>,
+    /// How event time is found in a row whose record has none.
+    pub clocks: Option<Clocks>,
     /// The column that names a row.
     pub id: Option<String>,
     /// The hidden columns that are wanted.
@@ -245,6 +248,28 @@ impl RowSchema {
         self.projected.as_ref().is_none_or(|names| names.iter().any(|n| n == name))
     }
 
+    /// Returns whether the values of `column` are decoded: it is in use, or event time or id follow from it.
+    pub(super) fn is_decoded(&self, column: &Column) -> bool {
+        let is = |name: &Option<String>| name.as_ref() == Some(&column.name);
+        let is_clock = || self.clocks.as_ref().is_some_and(|clocks| clocks.times().any(|name| *name == column.name));
+        let is_id = || is(&self.id) && self.hidden.contains(&Hidden::Id);
+        self.is_used(&column.name) || is(&self.event_time) || is_id() || is_clock()
+    }
+
+    /// Returns whether `column` is event time that is found by clocks where a record does not have it.
+    pub(super) fn is_found_by_clocks(&self, column: &Column) -> bool {
+        self.clocks.is_some() && self.event_time.as_ref() == Some(&column.name)
+    }
+
+    /// Returns a column without which every row would be bad, if `has` has it not.
+    pub(super) fn lacking(&self, has: impl Fn(&Column) -> bool) -> Option<&Column> {
+        let tells = |name: &String| self.column(name).is_some_and(&has);
+        let told = self.clocks.as_ref().is_some_and(|clocks| tells(&clocks.client) || tells(&clocks.received));
+        let is_time = |column: &Column| self.event_time.as_ref() == Some(&column.name);
+        let needed = |column: &&Column| if is_time(column) { !told } else { column.required };
+        self.columns.iter().filter(needed).find(|column| !has(column))
+    }
+
     /// Returns the declared column `name`.
     pub fn column(&self, name: &str) -> Option<&Column> {
         self.columns.iter().find(|column| column.name == name)
@@ -266,6 +291,9 @@ impl RowSchema {
         }
         self.check_event_time()?;
         self.check_id()?;
+        if let Some(clocks) = &self.clocks {
+            clocks.check(self)?;
+        }
         match self.hidden.contains(&Hidden::Hash) {
             true => Err(FormatError("a source has no key, hence no key hash".to_owned())),
             false => Ok(()),
@@ -462,6 +490,7 @@ mod tests {
                 Column::new("j", ColumnType::Json).required(),
             ],
             event_time: Some("ts".to_owned()),
+            clocks: None,
             id: Some("a".to_owned()),
             hidden: vec![Hidden::Position, Hidden::Time],
             projected: Some(vec!["j".to_owned(), "a".to_owned()]),

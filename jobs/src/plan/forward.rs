@@ -12,6 +12,7 @@ use riverrun_operators::attribute::Attribute;
 use riverrun_operators::deduplicate::Deduplicate;
 use riverrun_operators::expression::{ExpressionError, Expressions};
 
+use super::clocks;
 use super::names::Names;
 use super::stream::{Stream, type_name, with_article};
 use crate::fault::{Code, Fault, Severity, codes};
@@ -110,6 +111,9 @@ impl<'a> Forward<'a> {
                 "event time is a timestamp: timestamp (RFC 3339), timestamp_s, timestamp_ms or timestamp_us",
             );
         }
+        if let Some(clocks) = &source.clocks {
+            self.clocks(&who, source, clocks, &stream);
+        }
         if let Some(name) = &source.id {
             self.named_column(
                 &stream,
@@ -143,7 +147,7 @@ impl<'a> Forward<'a> {
         Some(Stream { hidden: hidden.into_iter().flatten().collect(), ..stream })
     }
 
-    fn named_column(
+    pub(super) fn named_column(
         &mut self,
         stream: &Stream,
         name: &Spanned<String>,
@@ -422,6 +426,7 @@ pub(super) fn row_schema(source: &SourceSpec, hidden: Vec<Hidden>, projected: Op
     RowSchema {
         columns: source.columns.iter().map(|column| column.value.clone()).collect(),
         event_time: source.event_time.as_ref().map(|name| name.value.clone()),
+        clocks: source.clocks.as_ref().map(|clocks| clocks::of(&clocks.value)),
         id: source.id.as_ref().map(|name| name.value.clone()),
         hidden,
         projected,

@@ -58,6 +58,13 @@ fn spell_source(source: &PlannedSource, words: &mut Words) {
         words.add("required", column.required);
     }
     words.add("event_time", source.schema.event_time.as_deref().unwrap_or_default());
+    if let Some(clocks) = &source.schema.clocks {
+        for (word, name) in clocks.named() {
+            words.add(word, name);
+        }
+        words.add("max_ahead", clocks.max_ahead.as_micros());
+        words.add("max_past", clocks.max_past.as_micros());
+    }
     words.add("id", source.schema.id.as_deref().unwrap_or_default());
     words.add("max_disorder", source.max_disorder.as_micros());
     words.add("max_future", source.max_future.as_micros());

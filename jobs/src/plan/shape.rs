@@ -19,7 +19,7 @@ use super::names::Names;
 use super::{Plan, PlannedSink, PlannedSource, PlannedStep, behaviour};
 use crate::spec::values::write_duration;
 use crate::spec::{
-    AttributeSpec, OperatorSpec, SelectSpec, SessionizeSpec, SinkPlace, SourcePlace, SourceSpec, WindowSpec,
+    AttributeSpec, ClocksSpec, OperatorSpec, SelectSpec, SessionizeSpec, SinkPlace, SourcePlace, SourceSpec, WindowSpec,
 };
 use crate::yaml::Spanned;
 
@@ -117,6 +117,12 @@ fn source_origin(source: &SourceSpec) -> Origin {
     for (hidden, named) in hidden {
         let what = named.as_ref().and_then(|named| columns.get(&named.value)).cloned();
         columns.insert(hidden.name().to_owned(), what.unwrap_or_default());
+    }
+    if let (Some(clocks), Some(time)) = (&source.clocks, columns.get_mut(Hidden::Time.name())) {
+        let ClocksSpec { client, sent, received, .. } = &clocks.value;
+        for clock in [Some(client), sent.as_ref(), Some(received)].into_iter().flatten() {
+            time.push_str(&format!(" or {}", of(&clock.value)));
+        }
     }
     Origin { rows: name.clone(), columns }
 }

@@ -290,6 +290,7 @@ pub static SOURCE: Section = Section {
         ]), "How records are written.").default("json"),
         field("schema", Kind::Schema, "The columns: `name: type`, or `name: { path: a.b, type: string }` for a nested or renamed one. A trailing `!` makes a column required. Or the name of a schema: `\"@behaviour-event\"`, which says what `event_time` and `id` are, too.").required(),
         field("event_time", Kind::Column, "The timestamp column that says when the thing happened. A row without it is bad."),
+        field("clocks", Kind::Section(&CLOCKS), "How event time is found in a record that has none."),
         field("id", Kind::Column, "The string or int64 column that names a row: it breaks ties and is the key of deduplication."),
         field("max_disorder", Kind::Duration("0s", LONG), "How late a row may be behind the greatest event time seen: the watermark is that time minus this.").default("0s"),
         field("max_future", Kind::Duration("0s", LONG), "On live input, rows further ahead of the clock than this are bad and never move the watermark.").default("1h"),
@@ -303,6 +304,20 @@ pub static SOURCE: Section = Section {
         field("header", Kind::Flag, "csv: the first record of a file names its columns; otherwise they follow the order of `schema`.").default("true"),
         field("delimiter", Kind::Char, "csv: what stands between two fields.").default(","),
         field("null", Kind::Text, "csv: an unquoted field with this text is null.").default(""),
+    ],
+};
+
+static CLOCKS: Section = Section {
+    what: "`clocks`",
+    doc: "Event time of records that carry what clocks said instead of an event time: `received - (sent - client)`, for a client's clock is wrong, but not the time between two of its readings; without `sent`, the client's own time; without `client`, when it was received. A record that has an event time keeps it. Columns are timestamps of the schema. A source with the schema `\"@behaviour-event\"` has these clocks; any other one has them if `clocks` is written, be it `clocks: {}`.",
+    one_of: &[],
+    fields: &[
+        field("client", Kind::Column, "The column of the client's clock when it happened.").default("client_time"),
+        field("sent", Kind::Column, "The column of the client's clock when it was sent; unless it is written, `sent_at` if there is such a column.").default("sent_at"),
+        field("received", Kind::Column, "The column of the clock of who received it; never the client's.").default("received_at"),
+        field("flag", Kind::Column, "A bool column that is made true in a row whose client's clock was too far ahead; unless it is written, `clock_future` if there is such a column.").default("clock_future"),
+        field("max_ahead", Kind::Duration("0s", LONG), "A row that would lie further ahead of its receipt is taken to have happened when it was received.").default("5m"),
+        field("max_past", Kind::Duration("0s", LONG), "A row that would lie further back from its receipt is bad (`too_old`).").default("72h"),
     ],
 };
 

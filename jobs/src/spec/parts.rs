@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use riverrun_connectors::format::{CsvOptions, EncodeSpec, FormatSpec, Timestamps};
+use riverrun_connectors::format::{Column, CsvOptions, EncodeSpec, FormatSpec, Timestamps};
 use riverrun_dataflow::graph::{OnBadRow, TickSettings};
 
 use super::attribution::attribute_of;
@@ -11,8 +11,8 @@ use super::fields::{CONNECTOR, OPERATOR, SINK, SOURCE, STEP};
 use super::reader::Form;
 use super::reusable::Reusable;
 use super::{
-    DeduplicateSpec, JobSpec, JoinSpec, Keep, OperatorSpec, SelectSpec, SessionizeSpec, Settings, SinkPlace, SinkSpec,
-    SourcePlace, SourceSpec, StepSpec, WindowSpec,
+    ClocksSpec, DeduplicateSpec, JobSpec, JoinSpec, Keep, OperatorSpec, SelectSpec, SessionizeSpec, Settings,
+    SinkPlace, SinkSpec, SourcePlace, SourceSpec, StepSpec, WindowSpec,
 };
 use crate::fault::{Fault, codes};
 use crate::yaml::Spanned;
@@ -154,11 +154,19 @@ fn source_of(name: &Spanned<String>, form: &Form, faults: &mut Vec<Fault>) -> Op
         let of = schema.value.reusable.map(|reusable| column(reusable).to_owned());
         form.text(key).or(of.map(|value| Spanned { value, span: schema.span }))
     };
+    let event_time = implied("event_time", |schema| schema.event_time);
+    // A schema by name knows the clocks of its own event time.
+    let knows_clocks = schema.value.reusable.zip(event_time.as_ref()).is_some_and(|(of, is)| of.event_time == is.value);
+    let clocks = match form.wrote("clocks") || knows_clocks {
+        true => Some(clocks_of(form, &schema.value.columns)?),
+        false => None,
+    };
     Some(SourceSpec {
         name: name.clone(),
         place,
         format,
-        event_time: implied("event_time", |schema| schema.event_time),
+        event_time,
+        clocks,
         id: implied("id", |schema| schema.id),
         columns: schema.value.columns,
         max_disorder: span_of(form, "max_disorder"),
@@ -172,6 +180,22 @@ fn source_of(name: &Spanned<String>, form: &Form, faults: &mut Vec<Fault>) -> Op
             _ => OnBadRow::Divert,
         },
     })
+}
+
+fn clocks_of(source: &Form, columns: &[Spanned<Column>]) -> Option<Spanned<ClocksSpec>> {
+    let Spanned { value: form, span } = source.form("clocks")?;
+    // A column that need not be there is meant only if it was written, or is there.
+    let there = |name: &Spanned<String>| columns.iter().any(|column| column.value.name == name.value);
+    let optional = |key: &str| form.text(key).filter(|name| form.wrote(key) || there(name));
+    let clocks = ClocksSpec {
+        client: form.text("client")?,
+        sent: optional("sent"),
+        received: form.text("received")?,
+        flag: optional("flag"),
+        max_ahead: span_of(&form, "max_ahead"),
+        max_past: span_of(&form, "max_past"),
+    };
+    Some(Spanned { value: clocks, span })
 }
 
 fn operator_of(step: &Form, faults: &mut Vec<Fault>) -> Option<OperatorSpec> {

@@ -4,5 +4,6 @@ mod chain;
 mod devices;
 mod golden;
 mod incidents;
+mod privacy;
 mod same;
 pub(crate) mod world;
