@@ -63,7 +63,7 @@ pub enum Command {
     /// Makes a changed job of a drained one, keeping its state; shows first what becomes of each part.
     Upgrade(UpgradeArgs),
     /// Prints the JSON Schema of job files, for editors.
-    Schema,
+    Schema(SchemaArgs),
     /// Prints a starter job, or writes it to a file.
     New(NewArgs),
     /// Lists, makes, fills and reads topics.
@@ -289,6 +289,14 @@ pub struct ReplayArgs {
     /// The last tick [default: the last that is recorded].
     #[arg(long, value_name = "T", env = "RIVERRUN_TO_TICK", value_parser = clap::value_parser!(u64).range(1..))]
     pub to_tick: Option<u64>,
+}
+
+/// `schema`.
+#[derive(Clone, Debug, Args)]
+pub struct SchemaArgs {
+    /// That of test files, `NAME.test.yaml`, instead.
+    #[arg(long, env = "RIVERRUN_TESTS")]
+    pub tests: bool,
 }
 
 /// `new`.

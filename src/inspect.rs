@@ -5,9 +5,9 @@ use std::path::Path;
 
 use riverrun_jobs::bundled::{STARTERS, starter};
 use riverrun_jobs::explain::{self, Form};
-use riverrun_jobs::schema::json_schema;
+use riverrun_jobs::schema::{json_schema, test_schema};
 
-use crate::args::{CheckArgs, ExplainArgs, Global, GraphFormat, NewArgs};
+use crate::args::{CheckArgs, ExplainArgs, Global, GraphFormat, NewArgs, SchemaArgs};
 use crate::exit::{Done, Exit, Failure, OrExit};
 use crate::job;
 use crate::output::{self, Format, Stdout};
@@ -65,10 +65,10 @@ pub fn explain(args: &ExplainArgs, global: &Global) -> Done {
     stdout.flush()
 }
 
-/// Prints the JSON Schema of job files.
-pub fn schema() -> Done {
+/// Prints the JSON Schema of job files, or of test files.
+pub fn schema(args: &SchemaArgs) -> Done {
     let mut stdout = Stdout::lock();
-    stdout.document(&json_schema())?;
+    stdout.document(&if args.tests { test_schema() } else { json_schema() })?;
     stdout.flush()
 }
 

@@ -66,7 +66,7 @@ fn dispatch(cli: &Cli) -> Done {
         Command::Why(args) => why::why(args, global),
         Command::Replay(args) => replay::replay(args, global),
         Command::Upgrade(args) => upgrade::upgrade(args, global),
-        Command::Schema => inspect::schema(),
+        Command::Schema(args) => inspect::schema(args),
         Command::New(args) => inspect::new(args, global),
         Command::Topic(command) => topic::topic(command, global),
         Command::Checkpoints(command) => checkpoints::checkpoints(command, global),

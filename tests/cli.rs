@@ -107,6 +107,14 @@ fn a_new_job_is_valid_and_is_never_overwritten() {
 }
 
 #[test]
+fn editors_are_told_what_a_test_file_may_say() {
+    let folder = tempfile::tempdir().unwrap();
+    let schema: serde_json::Value = serde_json::from_str(&well(folder.path(), &["schema", "--tests"])).unwrap();
+    let case = &schema["properties"]["tests"]["additionalProperties"]["properties"];
+    assert!(case["fails"]["properties"]["says"].is_object() && case["given"].is_object(), "{case}");
+}
+
+#[test]
 fn a_reader_that_goes_away_is_no_panic() {
     let folder = tempfile::tempdir().unwrap();
     let mut child = Command::new(env!("CARGO_BIN_EXE_riverrun"))

@@ -12,7 +12,8 @@ mod arrival;
 mod cells;
 mod compare;
 mod expect;
-mod fields;
+mod fails;
+pub(crate) mod fields;
 mod file;
 mod given;
 mod memory;
@@ -119,6 +120,11 @@ pub fn read(
     job: impl FnOnce(Option<&str>) -> Result<JobText, String>,
 ) -> Result<TestFile, Vec<Report>> {
     file::read(name, text, job)
+}
+
+/// Returns the names of the numbers that `counts` can expect.
+pub(crate) fn count_names() -> impl Iterator<Item = &'static str> {
+    expect::CountOf::names()
 }
 
 /// A job file as text.

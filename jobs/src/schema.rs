@@ -1,7 +1,9 @@
-//! The JSON Schema of the job file, for editors: draft 2020-12, made of the table in [`crate::spec::fields`].
+//! The JSON Schema of the job file, and of test files, for editors: draft 2020-12, made of the table in [`crate::spec::fields`].
 
 use serde_json::{Map, Value, json};
 
+use crate::job_test::count_names;
+use crate::job_test::fields::{CASE, EXPECTED, FILE};
 use crate::spec::fields::{Field, JOB, Kind, Section};
 use crate::spec::reusable;
 
@@ -20,6 +22,38 @@ pub fn json_schema() -> Value {
     schema["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
     schema["title"] = json!("Riverrun job file");
     schema
+}
+
+/// Returns the JSON Schema of test files, those of `riverrun test`.
+pub fn test_schema() -> Value {
+    // A block of text: a table, or JSON lines.
+    let rows = || json!({ "type": ["string", "array", "null"], "maxItems": 0 });
+    let by_name = |values: Value| json!({ "type": "object", "additionalProperties": values });
+    let number = |name: &str| {
+        let description = format!("The number `{name}` of the balance.");
+        json!({ "type": "integer", "minimum": 0, "description": description })
+    };
+    let mut expected = section(&EXPECTED);
+    explain(&mut expected, "rows", rows());
+    let counts: Map<String, Value> = count_names().map(|name| (name.to_owned(), number(name))).collect();
+    let counts = json!({ "type": "object", "properties": counts, "additionalProperties": false });
+    let mut case = section(&CASE);
+    explain(&mut case, "given", by_name(rows()));
+    explain(&mut case, "expect", by_name(json!({ "oneOf": [expected, rows()] })));
+    explain(&mut case, "counts", by_name(counts));
+    let mut schema = section(&FILE);
+    explain(&mut schema, "tests", by_name(case));
+    schema["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
+    schema["title"] = json!("Riverrun test file");
+    schema
+}
+
+/// Says of a property that the table knows only by its key what its values are.
+fn explain(schema: &mut Value, key: &str, values: Value) {
+    let property = &mut schema["properties"][key];
+    let description = property["description"].take();
+    *property = values;
+    property["description"] = description;
 }
 
 fn section(section: &Section) -> Value {
@@ -115,22 +149,29 @@ mod tests {
         match &node.value {
             yaml::Value::Map(entries) => {
                 let nested = schema["oneOf"].as_array().and_then(|all| all.iter().find(|one| one["type"] == "object"));
+                let nested = nested.filter(|_| schema["type"].is_null());
                 let schema = nested.unwrap_or(schema);
                 assert!(schema["type"] == "object" || is("object"), "{path} is a map");
                 for entry in entries {
                     let key = &entry.key.value;
                     let patterns = schema["patternProperties"].as_object();
+                    let others = || Some(&schema["additionalProperties"]).filter(|others| others.is_object());
                     let inner = schema["properties"].get(key).or_else(|| patterns.and_then(|all| all.values().next()));
+                    let inner = inner.or_else(others);
                     follow(&entry.value, inner.unwrap_or_else(|| panic!("{path}.{key} is not in the schema")), key);
                 }
             }
             yaml::Value::List(items) => {
-                assert!(is("array"), "{path} is a list");
+                let lists = |one: &Value| one["type"].as_array().is_some_and(|types| types.contains(&json!("array")));
+                assert!(
+                    is("array") || schema["oneOf"].as_array().is_some_and(|all| all.iter().any(lists)),
+                    "{path} is a list"
+                );
                 items.iter().for_each(|item| follow(item, &schema["items"], path));
             }
             yaml::Value::Scalar(scalar) => match schema["enum"].as_array() {
                 Some(words) => assert!(words.contains(&json!(scalar.text)), "{path}: {}", scalar.text),
-                None => assert!(!is("object") && !is("array"), "{path} is {}", scalar.text),
+                None => assert!(is("string") || !is("object") && !is("array"), "{path} is {}", scalar.text),
             },
             yaml::Value::Null => {}
         }
@@ -145,10 +186,31 @@ mod tests {
     }
 
     #[test]
+    fn tests_of_bundled_jobs_fit_the_schema_of_tests() {
+        let schema = test_schema();
+        for job in BUNDLED {
+            let path = format!("{}/{}.test.yaml", env!("CARGO_MANIFEST_DIR"), job.name);
+            follow(&yaml::parse(&std::fs::read_to_string(path).unwrap(), 0).unwrap(), &schema, job.name);
+        }
+        let fails = "tests: { one: { given: {}, fails: { says: bound, exit: 70 }, counts: { a: { bad: 1 } } } }";
+        follow(&yaml::parse(fails, 0).unwrap(), &schema, "fails");
+    }
+
+    #[test]
+    #[should_panic(expected = "one.fail is not in the schema")]
+    fn an_unknown_key_of_a_test_does_not_fit() {
+        follow(&yaml::parse("tests: { one: { given: {}, fail: {} } }", 0).unwrap(), &test_schema(), "file");
+    }
+
+    #[test]
     fn every_object_is_closed_and_every_property_explained() {
         fn visit(schema: &Value, path: &str) {
             if schema["type"] == "object" {
-                assert_eq!(schema["additionalProperties"], false, "{path}");
+                // What has names of the user's is closed one level below.
+                assert!(!schema["additionalProperties"].is_null() && schema["additionalProperties"] != true, "{path}");
+            }
+            if schema["additionalProperties"].is_object() {
+                visit(&schema["additionalProperties"], path);
             }
             for (name, inner) in schema["properties"].as_object().into_iter().flatten() {
                 assert!(path.ends_with("schema") || inner["description"].is_string(), "{path}.{name}");
@@ -156,5 +218,6 @@ mod tests {
             }
         }
         visit(&json_schema(), "job");
+        visit(&test_schema(), "tests");
     }
 }

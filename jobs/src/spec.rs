@@ -18,6 +18,7 @@ use std::time::Duration;
 use riverrun_connectors::format::{Column, EncodeSpec, FormatSpec};
 use riverrun_dataflow::EventTime;
 use riverrun_dataflow::graph::{OnBadRow, TickSettings};
+use riverrun_operators::attribute::AttributeBounds;
 
 use crate::fault::{Fault, Report, Text, codes};
 use crate::yaml::{self, Span, Spanned};
@@ -146,6 +147,8 @@ pub(crate) struct AttributeSpec {
     pub dedupe_for: Duration,
     /// Where `dedupe_for` was written, if it was.
     pub dedupe_written: Option<Span>,
+    /// How much one worker may keep, if no ledger does.
+    pub bounds: AttributeBounds,
     /// It keeps a ledger.
     pub ledger: Option<Box<attribution::LedgerSpec>>,
 }

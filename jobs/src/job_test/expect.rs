@@ -264,6 +264,11 @@ impl CountOf {
         ("out", CountOf::Out),
     ];
 
+    /// Returns all names.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        CountOf::ALL.iter().map(|(name, _)| *name)
+    }
+
     /// Returns the number's name.
     pub fn name(self) -> &'static str {
         CountOf::ALL.iter().find(|(_, of)| *of == self).expect("all are listed").0

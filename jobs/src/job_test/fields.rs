@@ -23,6 +23,9 @@ pub static FILE: Section = Section {
     ],
 };
 
+/// The key of a test that says how its job fails.
+pub const FAILS_KEY: &str = "fails";
+
 /// A test.
 pub static CASE: Section = Section {
     what: "a test",
@@ -34,9 +37,25 @@ pub static CASE: Section = Section {
         field("given", Kind::Anything, "Rows by source, in the order in which they arrive.").required(),
         field("expect", Kind::Anything, "Rows by stream: a source, a step, a side output or a sink."),
         field("counts", Kind::Anything, "Numbers of the balance by source or step: `clicks: { bad: 1 }`."),
+        field(
+            FAILS_KEY,
+            Kind::Section(&FAILS),
+            "That the job stops, and what it says then; in the place of `expect` and `counts`.",
+        ),
         field("shuffle", Kind::Flag, "As in the file, for this test."),
         field("restart", Kind::Flag, "As in the file, for this test."),
         field("workers", Kind::Number(1, 64), "As in the file, for this test."),
+    ],
+};
+
+/// How a job is expected to fail.
+pub static FAILS: Section = Section {
+    what: "`fails`",
+    doc: "How the job is expected to stop: on a row that cannot be used (`on_bad_row: stop`), at the bound of a step.",
+    one_of: &[],
+    fields: &[
+        field("says", Kind::Text, "A part of the message with which it stops."),
+        field("exit", Kind::Number(1, 255), "The exit code that `riverrun run` would have."),
     ],
 };
 

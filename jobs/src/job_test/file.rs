@@ -3,6 +3,7 @@
 use riverrun_connectors::format::{EncodeSpec, Timestamps};
 
 use super::expect::{self, CountWanted, Expectation, Wanted};
+use super::fails::FailureWanted;
 use super::fields::{CASE, FILE};
 use super::given::{self, Given};
 use super::{CaseResult, Chances, JobText, Rewritten, play, rewrite};
@@ -32,6 +33,8 @@ pub struct Case {
     pub expected: Vec<Expectation>,
     /// What it expects of the balance.
     pub counts: Vec<CountWanted>,
+    /// How the job should fail; none if it should not.
+    pub fails: Option<FailureWanted>,
     /// How it is played.
     pub switches: Switches,
     /// The time from which others count.
@@ -55,6 +58,7 @@ struct Draft {
     given: Vec<Given>,
     wanted: Vec<Wanted>,
     counts: Vec<CountWanted>,
+    fails: Option<FailureWanted>,
     switches: Switches,
     start: Option<i64>,
 }
@@ -161,10 +165,11 @@ fn draft(text: &str, file: &Form, entry: &Entry, spec: &JobSpec, reader: &mut Re
         restart: flag("restart"),
         workers: workers.and_then(|number| usize::try_from(number.value).ok()).unwrap_or(WORKERS),
     };
-    if form.whole && !form.wrote("expect") && !form.wrote("counts") {
+    if form.whole && !["expect", "counts", "fails"].into_iter().any(|key| form.wrote(key)) {
         let fault = Fault::error(codes::MISSING_KEY, entry.key.span, format!("{who} expects nothing"));
-        reader.faults.push(fault.hint("give `expect` with rows by stream, or `counts`"));
+        reader.faults.push(fault.hint("give `expect` with rows by stream, `counts`, or `fails`"));
     }
+    let fails = FailureWanted::of(&form, &who, &mut reader.faults);
     let node = |key: &str| form.node(key).map(|node| node.value);
     let nothing = Node { span: entry.key.span, value: yaml::Value::Null };
     let given = node("given").unwrap_or_else(|| nothing.clone());
@@ -174,7 +179,7 @@ fn draft(text: &str, file: &Form, entry: &Entry, spec: &JobSpec, reader: &mut Re
     known.extend(spec.sinks.iter().map(|sink| sink.name.value.clone()).filter(|name| !parts.contains(name)));
     let wanted = expect::read(text, &node("expect").unwrap_or_else(|| nothing.clone()), &known, reader);
     let counts = expect::read_counts(&node("counts").unwrap_or(nothing), &parts, &mut reader.faults);
-    Draft { name: entry.key.clone(), given, wanted, counts, switches, start }
+    Draft { name: entry.key.clone(), given, wanted, counts, fails, switches, start }
 }
 
 /// Adds a sink to every stream of which something is expected; returns those streams in order.
@@ -214,8 +219,8 @@ impl Draft {
             wanted.fit(tap, schema, self.start, self.switches.shuffle, faults)
         };
         let expected = self.wanted.iter().map(fit).collect();
-        let Draft { name, given, counts, switches, start, .. } = self;
-        Case { name, given, expected, counts, switches, start }
+        let Draft { name, given, counts, fails, switches, start, .. } = self;
+        Case { name, given, expected, counts, fails, switches, start }
     }
 }
 

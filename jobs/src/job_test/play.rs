@@ -21,7 +21,7 @@ use super::memory::{MemorySink, MemorySource};
 use super::{CaseResult, Failure, rewrite};
 use crate::connect::{Connected, OpenSink, OpenSource};
 use crate::plan::{Plan, PlannedSource};
-use crate::run::{Ended, Ground, RunOptions, run_on};
+use crate::run::{Ended, Ground, RunError, RunOptions, run_on};
 
 /// What is left to chance.
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +50,16 @@ struct Stage<'a> {
     stops: Vec<Tick>,
 }
 
+impl<'a> Stage<'a> {
+    /// Returns the stage of the play as given.
+    fn plain(arrival: &'a Arrival) -> Stage<'a> {
+        Stage { arrival, workers: vec![1], stops: Vec::new() }
+    }
+}
+
+/// The name of the first play.
+const AS_GIVEN: &str = "as given";
+
 /// What came of a play.
 #[derive(Debug, Default)]
 pub struct Played {
@@ -61,6 +71,21 @@ pub struct Played {
     pub orders: BTreeMap<String, Vec<usize>>,
 }
 
+/// Why a play did not come to its end.
+#[derive(Debug)]
+pub struct Broken {
+    /// What was said.
+    pub reason: String,
+    /// The exit code that the job would have; none: it is the play that went wrong.
+    pub exit: Option<u8>,
+}
+
+impl From<String> for Broken {
+    fn from(reason: String) -> Broken {
+        Broken { reason, exit: None }
+    }
+}
+
 /// Plays a case in every way that it asks for.
 pub fn case(file: &TestFile, case: &Case, chances: &Chances) -> CaseResult {
     let place = file.place(case.name.span);
@@ -68,12 +93,20 @@ pub fn case(file: &TestFile, case: &Case, chances: &Chances) -> CaseResult {
         CaseResult { name: case.name.value.clone(), place, plays: 0, failures: Vec::new(), came: Vec::new() };
     let theatre = Theatre::new(file, case);
     let given = as_given(&theatre.rows);
-    let stage = Stage { arrival: &given, workers: vec![1], stops: Vec::new() };
+    if let Some(wanted) = &case.fails {
+        theatre.fail(&given, chances, |play, played| {
+            result.plays += 1;
+            result.failures.extend(wanted.held_against(file, play, played));
+            result.failures.is_empty()
+        });
+        return result;
+    }
+    let stage = Stage::plain(&given);
     result.plays += 1;
     let first = match theatre.play(&stage) {
         Ok(played) => played,
-        Err(reason) => {
-            result.failures.push(broken("as given", reason));
+        Err(stopped) => {
+            result.failures.push(broken(AS_GIVEN, stopped));
             return result;
         }
     };
@@ -87,24 +120,23 @@ pub fn case(file: &TestFile, case: &Case, chances: &Chances) -> CaseResult {
         result.plays += 1;
         match theatre.play(&stage) {
             Ok(played) => result.failures.extend(compare::same(file, case, &name, (&first, &seen), &played)),
-            Err(reason) => result.failures.push(broken(&name, reason)),
+            Err(stopped) => result.failures.push(broken(&name, stopped)),
         }
     }
-    let seeds = chances.first_seed..chances.first_seed.saturating_add(chances.shuffles);
-    for seed in seeds.filter(|_| case.switches.shuffle) {
+    for (name, seed) in theatre.seeds(chances) {
         result.plays += 1;
-        let name = format!("shuffled (--seed {seed})");
         let arrival = shuffled(&theatre.rows, seed);
         match theatre.play(&theatre.shuffled(&arrival, seed)) {
             Ok(played) => result.failures.extend(compare::settled(file, case, &name, (&first, &seen), &played)),
-            Err(reason) => result.failures.push(broken(&name, reason)),
+            Err(stopped) => result.failures.push(broken(&name, stopped)),
         }
     }
     result
 }
 
-fn broken(play: &str, reason: String) -> Failure {
-    Failure { play: play.to_owned(), about: None, place: None, message: reason, rows: Vec::new(), table: String::new() }
+fn broken(play: &str, stopped: Broken) -> Failure {
+    let message = stopped.reason;
+    Failure { play: play.to_owned(), about: None, place: None, message, rows: Vec::new(), table: String::new() }
 }
 
 /// A job with the rows of a case, ready to be played.
@@ -161,6 +193,31 @@ impl<'a> Theatre<'a> {
         all
     }
 
+    /// Returns the names of the shuffled plays, with their seeds.
+    fn seeds(&self, chances: &Chances) -> impl Iterator<Item = (String, u64)> + use<> {
+        let count = if self.case.switches.shuffle { chances.shuffles } else { 0 };
+        let seeds = chances.first_seed..chances.first_seed.saturating_add(count);
+        seeds.map(|seed| (format!("shuffled (--seed {seed})"), seed))
+    }
+
+    /// Plays a job that should fail in every way, until `is_right` says that one went wrong.
+    fn fail(&self, given: &Arrival, chances: &Chances, mut is_right: impl FnMut(&str, Result<Played, Broken>) -> bool) {
+        if !is_right(AS_GIVEN, self.play(&Stage::plain(given))) {
+            return;
+        }
+        for (name, stage) in self.same(given) {
+            if !is_right(&name, self.play(&stage)) {
+                return;
+            }
+        }
+        for (name, seed) in self.seeds(chances) {
+            let arrival = shuffled(&self.rows, seed);
+            if !is_right(&name, self.play(&self.shuffled(&arrival, seed))) {
+                return;
+            }
+        }
+    }
+
     /// Returns the stage of a shuffled play: with one restart somewhere, and with another number of workers after it.
     fn shuffled<'s>(&self, arrival: &'s Arrival, seed: u64) -> Stage<'s> {
         let mut dice = Dice::new(!seed);
@@ -173,7 +230,7 @@ impl<'a> Theatre<'a> {
     }
 
     /// Plays the job once.
-    fn play(&self, stage: &Stage<'_>) -> Result<Played, String> {
+    fn play(&self, stage: &Stage<'_>) -> Result<Played, Broken> {
         let store = Store::memory();
         let sinks: Vec<MemorySink> = self.plan.sinks.iter().map(|_| MemorySink::default()).collect();
         let records: Vec<Arc<Vec<String>>> = self
@@ -197,13 +254,14 @@ impl<'a> Theatre<'a> {
             let state = Location::Folder(std::path::PathBuf::new());
             let options = RunOptions { state, workers, fresh: false, append: false };
             let outcome = run_on(&self.plan, ground, &options, control, Arc::new(Observer::default()));
-            let outcome = outcome.map_err(|error| error.to_string())?;
+            let failed = |error: RunError| Broken { reason: error.to_string(), exit: Some(error.exit_code()) };
+            let outcome = outcome.map_err(failed)?;
             balance = outcome.snapshot.balance;
             match (outcome.ended, stop) {
                 (Ended::Finished, None) => break,
                 (Ended::Stopped, Some(stop)) if outcome.snapshot.tick == stop => from = stop,
                 (ended, _) => {
-                    return Err(format!("the job ended as {ended:?} after tick {}", outcome.snapshot.tick));
+                    return Err(format!("the job ended as {ended:?} after tick {}", outcome.snapshot.tick).into());
                 }
             }
         }

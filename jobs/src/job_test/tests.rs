@@ -424,3 +424,43 @@ fn the_guide_names_every_key() {
         assert!(named, "`{}` is not in docs/guide/testing-jobs.md", field.name);
     }
 }
+
+const STOPS: &str = "
+start: 2026-01-01
+set: [sources.views.on_bad_row=stop, steps.credited.attribute.max_touches_per_key=3]
+tests:
+  one:
+    given:
+      views: |
+        id | k | n | ts
+";
+
+#[test]
+fn a_job_that_should_fail_is_held_to_how() {
+    let stops = |rows: &str, fails: &str| play(&file(&format!("{STOPS}{rows}    fails: {fails}\n")));
+    let bad = "        a | x | 1 | +0s\n        b | x | many | +1s\n        c | x | 3 | +2s\n";
+    let right = stops(bad, "{ says: column `n` is int64, exit: 1 }");
+    assert!(right.passed() && right.plays > 4, "{right:?}");
+    let crowded: String = (0..7).map(|n| format!("        {n} | x | 1 | +{n}s\n")).collect();
+    let full = stops(&crowded, "{ says: max_touches_per_key }");
+    assert!(full.passed() && full.plays > 4, "{full:?}");
+    let message = |rows: &str, fails: &str| {
+        let result = stops(rows, fails);
+        assert_eq!((result.plays, result.failures.len()), (1, 1));
+        result.failures[0].message.clone()
+    };
+    assert!(message(bad, "{ says: nonsense }").starts_with("the job failed, but otherwise: "));
+    assert!(message(bad, "{ exit: 70 }").starts_with("the job failed with exit code 1, not 70: "));
+    let well = "        a | x | 1 | +0s\n";
+    assert_eq!(message(well, "{ exit: 1 }"), "the job ran to its end, but should fail");
+}
+
+#[test]
+fn a_failure_is_expected_alone_and_in_words() {
+    let job = |_: Option<&str>| Ok(JobText { name: "job.yaml".into(), text: JOB.into() });
+    let text = "tests: { one: { given: {}, fails: {}, counts: { views: { in: 1 } } } }";
+    let Err(reports) = read("job.test.yaml", text, job) else { panic!("it has faults") };
+    let said = reports[0].to_string();
+    assert!(said.contains("test `one` has both `counts` and `fails`"), "{said}");
+    assert!(said.contains("`fails` of test `one` says nothing of the failure"), "{said}");
+}

@@ -252,14 +252,17 @@ fn make_attribute(attribute: &AttributeSpec, schemas: &[SchemaRef], slack: Durat
             _ => Model::LastTouch,
         },
         dedupe_for,
-        bounds: Default::default(),
+        bounds: attribute.bounds,
     };
     let bounds = settings.bounds;
     let step = Attribute::new(settings, &schemas[0], &schemas[1]).expect("keys and schemas were checked");
     let behind = behind(slack);
     let window = write_duration(attribute.window);
     let mut keeps = vec![
-        format!("touches: {window} of event time{behind}; at most {} a worker", bounds.max_touches),
+        format!(
+            "touches: {window} of event time{behind}; at most {} a worker, {} of one key",
+            bounds.max_touches, bounds.max_touches_per_key
+        ),
         format!("waiting conversions: until the watermark passes them; at most {} a worker", bounds.max_pending),
     ];
     if let Some(span) = dedupe_for {

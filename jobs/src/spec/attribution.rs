@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use riverrun_operators::attribute::AttributeBounds;
 use riverrun_operators::attribution::rules::{Model, Transform};
 
 use super::AttributeSpec;
@@ -72,8 +73,19 @@ pub(crate) struct CorrectionSpec {
     pub currency: Option<Spanned<String>>,
 }
 
+/// The keys with which a ledger can do nothing, and why.
+const PLAIN_ONLY: [(&str, &str); 6] = [
+    ("model", "`models` keeps a ledger, which gives other rows than `model`"),
+    ("dedupe_for", "a ledger knows an order that is told again by its id, for 90 days"),
+    ("max_touches", BOUND),
+    ("max_touches_per_key", BOUND),
+    ("max_pending", BOUND),
+    ("max_seen", BOUND),
+];
+const BOUND: &str = "a ledger has one bound for all that it keeps, `max_kept`";
+
 /// The keys that only a ledger can do something with.
-const LEDGER_ONLY: [&str; 14] = [
+const LEDGER_ONLY: [&str; 15] = [
     "corrections",
     "view_window",
     "half_life",
@@ -84,6 +96,7 @@ const LEDGER_ONLY: [&str; 14] = [
     "strict_click_id",
     "dedupe_clicks",
     "path",
+    "max_kept",
     "match",
     "order",
     "touch",
@@ -94,13 +107,9 @@ const LEDGER_ONLY: [&str; 14] = [
 pub(super) fn attribute_of(form: &Form, faults: &mut Vec<Fault>) -> Option<AttributeSpec> {
     let ledger = match form.list("models") {
         Some(models) if form.whole => {
-            for key in ["model", "dedupe_for"].into_iter().filter(|key| form.wrote(key)) {
+            for (key, note) in PLAIN_ONLY.into_iter().filter(|(key, _)| form.wrote(key)) {
                 let span = form.get(key).map_or(form.span, |value| value.span);
                 let message = format!("`attribute` has both `{key}` and `models`");
-                let note = match key {
-                    "model" => "`models` keeps a ledger, which gives other rows than `model`",
-                    _ => "a ledger knows an order that is told again by its id, for 90 days",
-                };
                 faults.push(
                     Fault::error(codes::DOES_NOT_FIT, span, message).note(note).hint(format!("leave out `{key}`")),
                 );
@@ -125,6 +134,12 @@ pub(super) fn attribute_of(form: &Form, faults: &mut Vec<Fault>) -> Option<Attri
         model: word(form, "model"),
         dedupe_for: span_of(form, "dedupe_for"),
         dedupe_written: form.wrote("dedupe_for").then(|| form.get("dedupe_for").map(|value| value.span)).flatten(),
+        bounds: AttributeBounds {
+            max_touches: count_of(form, "max_touches"),
+            max_touches_per_key: count_of(form, "max_touches_per_key"),
+            max_pending: count_of(form, "max_pending"),
+            max_seen: count_of(form, "max_seen"),
+        },
         ledger,
     })
 }

@@ -452,6 +452,10 @@ static ATTRIBUTE: Section = Section {
             choice("first_touch", "the first one"),
         ]), "Which touch is credited. Other models are among `models`.").default("last_touch"),
         field("dedupe_for", Kind::Duration("0s", LONG), "For how much event time the ids of conversions are remembered; a second conversion with the same key and id is a duplicate. Needs an `id` on their source.").default("24h"),
+        field("max_touches", Kind::Number(1, 1 << 32), "How many touches one worker may keep, at some 200 bytes each and their text. More stop the job.").default("10000000"),
+        field("max_touches_per_key", Kind::Number(1, 1 << 32), "How many touches of one key may be in its window. More stop the job: to forget one could credit another.").default("100000"),
+        field("max_pending", Kind::Number(1, 1 << 32), "How many conversions may wait for the watermark on one worker. More stop the job.").default("1000000"),
+        field("max_seen", Kind::Number(1, 1 << 32), "How many ids of conversions one worker may remember. More stop the job: to forget one would let a duplicate through.").default("10000000"),
         field("models", Kind::Choices(&[
             choice("last_touch", "all to the last touch"),
             choice("first_touch", "all to the first one"),
