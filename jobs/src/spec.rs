@@ -200,12 +200,30 @@ pub(crate) struct SessionizeSpec {
 }
 
 impl SessionizeSpec {
-    /// Returns the columns whose change ends a session, with the words for it.
-    pub fn splits(&self) -> [(&'static str, Option<&Spanned<String>>); 3] {
+    /// The word for no column at all.
+    const OFF: &str = "off";
+    /// The account of behaviour events.
+    const ACCOUNT: &str = "user_id";
+
+    /// Returns the column of the account whose change ends a session, on an input that `has` columns: that of behaviour events
+    /// unless another one is named, or none.
+    pub fn user_switch(&self, has: impl Fn(&str) -> bool) -> Option<Spanned<String>> {
+        match &self.user_switch {
+            Some(written) => Some(written.clone()).filter(|written| written.value != Self::OFF),
+            None => {
+                let is_key = self.by.iter().any(|key| key.value == Self::ACCOUNT);
+                let span = self.behaviour.filter(|_| has(Self::ACCOUNT) && !is_key)?;
+                Some(Spanned { value: Self::ACCOUNT.to_owned(), span })
+            }
+        }
+    }
+
+    /// Returns the columns whose change ends a session, with the words for it, on an input that `has` columns.
+    pub fn splits(&self, has: impl Fn(&str) -> bool) -> [(&'static str, Option<Spanned<String>>); 3] {
         [
-            ("user_switch", self.user_switch.as_ref()),
-            ("campaign", self.campaign.as_ref()),
-            ("referrer", self.referrer.as_ref()),
+            ("user_switch", self.user_switch(has)),
+            ("campaign", self.campaign.clone()),
+            ("referrer", self.referrer.clone()),
         ]
     }
 }

@@ -9,8 +9,9 @@
 //!           an order.
 //! Out:      the rows of signals, see [`columns`]. A row replaces the one of the same `signal_id` with a lower `rev`. Its event
 //!           time is that at which the rule had decided, never before the signal's end; so it is never behind the watermark.
-//!           Of a session with signals, two more rows tell what became of it: `goal` when its person got where they wanted,
-//!           and `session_end` when nothing was done for `gap`. They have no `signal_id`.
+//!           Of a session with signals, more rows tell what became of it: `goal` when its person got where they wanted, `bot`
+//!           when no person can have done what was done (then nothing more is told of it), and `session_end` when nothing was
+//!           done for `gap`. They have no `signal_id`.
 //! Twice:    an event that waits is the same as another of its id, type and time: one of them counts, the other is a duplicate.
 //! Late:     a row with `time < W(t-1) - lateness` goes to the `late` output as it came.
 //! Retract:  none; what came right in the end is told again, with 0 points.
@@ -48,7 +49,7 @@ use crate::waiting::{on_time, only};
 
 pub use riverrun_behaviour::signals::settings;
 pub(crate) use rows::texts;
-pub use rows::{GOAL, SESSION_END, columns};
+pub use rows::{BOT, GOAL, SESSION_END, columns};
 
 /// The names of the signals.
 pub const SIGNALS: &[&str] = match SignalKind::NAMES.split_last() {

@@ -43,7 +43,7 @@ pub const STATE_VERSION: u32 = 1;
 pub const KEYS: [&str; 2] = ["tenant_id", "fingerprint"];
 
 /// What the step reads of an incident.
-const WANTED: [Wanted; 16] = [
+const WANTED: [Wanted; 17] = [
     may("tenant_id", Holds::Text),
     must("fingerprint", Holds::Text),
     must("incident_id", Holds::Text),
@@ -60,6 +60,7 @@ const WANTED: [Wanted; 16] = [
     may("releases", Holds::Texts),
     must("first_time", Holds::Time),
     must("last_time", Holds::Time),
+    may("outcome", Holds::Text),
 ];
 
 /// What the job's author chooses, already checked.

@@ -85,6 +85,8 @@ pub enum Outcome {
     None,
     /// They got where they wanted.
     Recovered,
+    /// It was no person: the incident is nobody's.
+    Bot,
 }
 
 /// The row of an incident. A row with a higher `rev` replaces that of the same id.
@@ -167,6 +169,7 @@ impl Outcome {
         match self {
             Outcome::None => "none",
             Outcome::Recovered => "recovered",
+            Outcome::Bot => "bot",
         }
     }
 }
@@ -214,6 +217,9 @@ pub struct Case {
     releases: BTreeSet<String>,
     recovered_at: Option<i64>,
     is_closed: bool,
+    /// A program made the session.
+    #[serde(default)]
+    is_bot: bool,
     is_stale: bool,
     /// Until when a change is held back for the sake of coalescing.
     #[serde(default)]
@@ -270,6 +276,13 @@ impl Case {
         self.is_closed = true;
     }
 
+    /// Takes in that a program made the session: what was told of it is closed, and what was not is never told.
+    pub fn disown(&mut self) {
+        self.close();
+        self.is_stale |= !self.is_bot;
+        self.is_bot = true;
+    }
+
     /// Takes in the case of a session that became part of this one.
     pub fn absorb(&mut self, other: Case) {
         for signal in other.signals {
@@ -281,6 +294,7 @@ impl Case {
             self.recover(time);
         }
         self.is_closed &= other.is_closed;
+        self.is_bot |= other.is_bot;
         self.named.extend(other.named);
         self.dropped = self.dropped.saturating_add(other.dropped);
         self.is_stale = true;
@@ -336,6 +350,7 @@ impl Case {
             }
             let row = kept
                 .opened_at
+                .filter(|_| !self.is_bot || kept.told.is_some())
                 .map(|opened_at| IncidentRow { state, ..self.row(settings, owner, &members, &found, opened_at) });
             if let Some(row) = row
                 && kept.tell(row, settings.coalesce_ms, now, out)
@@ -388,7 +403,11 @@ impl Case {
             first: members.iter().map(|signal| signal.start).min().unwrap_or(opened_at),
             last: members.iter().map(|signal| signal.end).max().unwrap_or(opened_at),
             opened_at,
-            outcome: if self.recovered_at.is_some() { Outcome::Recovered } else { Outcome::None },
+            outcome: match self.recovered_at {
+                _ if self.is_bot => Outcome::Bot,
+                Some(_) => Outcome::Recovered,
+                None => Outcome::None,
+            },
             recovered_at: self.recovered_at,
             merged_into: None,
         }

@@ -35,3 +35,25 @@ fn the_program_form_names_keys_state_and_delays() {
     assert_eq!(step["delays"], json!([{"source": "clicks", "delay_ms": 0}, {"source": "orders", "delay_ms": 0}]));
     assert_eq!(explained["sinks"][0]["promise"], "exactly once");
 }
+
+/// The account of behaviour events ends sessions by itself; elsewhere, and where it is part of the key, nothing does.
+#[test]
+fn another_account_ends_sessions_of_behaviour_events_unless_told_otherwise() {
+    let split_by = |step: &str| {
+        let job = format!(
+            "job: visits\nsources: {{ events: {{ topic: raw, schema: \"@behaviour-event\" }} }}\n\
+             steps: {{ visits: {{ sessionize: {{ from: events, {step} }} }} }}\nsinks: {{ out: {{ from: visits, topic: out }} }}\n"
+        );
+        let (plan, _) = crate::check("visits.yaml", &job, &[]).unwrap_or_else(|report| panic!("{report}"));
+        let explained = explain(&plan, Form::Text);
+        explained.lines().find_map(|line| line.trim().strip_prefix("user_switch")).map(|by| by.trim().to_owned())
+    };
+    assert_eq!(split_by("by: [anonymous_id], behaviour: true").as_deref(), Some("user_id"));
+    assert_eq!(
+        split_by("by: [anonymous_id], behaviour: true, split: { user_switch: tab_id }").as_deref(),
+        Some("tab_id")
+    );
+    assert_eq!(split_by("by: [anonymous_id], behaviour: true, split: { user_switch: off }"), None);
+    assert_eq!(split_by("by: [user_id], behaviour: true"), None);
+    assert_eq!(split_by("by: [anonymous_id]"), None);
+}

@@ -70,8 +70,9 @@ impl Forward<'_> {
             let fault = Fault::error(codes::BAD_KEY, tenant.span, message);
             self.faults.push(fault.note("sessions of two tenants are never one").hint("add it to `by`"));
         }
-        for (word, column) in step.splits().into_iter().filter_map(|(word, column)| Some((word, column?))) {
-            match input.find(column, &format!("step `{name}` splits by {word}")) {
+        let splits = step.splits(|column| input.column(column).is_some());
+        for (word, column) in splits.into_iter().filter_map(|(word, column)| Some((word, column?))) {
+            match input.find(&column, &format!("step `{name}` splits by {word}")) {
                 Err(fault) => self.faults.push(fault),
                 Ok(field) if *field.data_type() == DataType::Utf8 => uses.uses.push(field.name().clone()),
                 Ok(field) => {
@@ -139,7 +140,7 @@ pub(super) fn made(expressions: &Expressions, step: &SessionizeSpec, input: &Sch
         late: Some(input.clone()),
         sides: if step.live { Vec::new() } else { vec![input.clone()] },
         delay: step.gap + step.lateness,
-        does: does(step),
+        does: does(step, input),
         keeps: keeps(step),
     }
 }
@@ -175,7 +176,7 @@ fn settings(expressions: &Expressions, step: &SessionizeSpec, input: &SchemaRef)
         },
         leaves: condition(&step.leave_when),
         splits: Splits {
-            user_switch: place(&step.user_switch),
+            user_switch: place(&step.user_switch(|column| input.column_with_name(column).is_some())),
             campaign: place(&step.campaign),
             referrer: place(&step.referrer),
             midnight: step.midnight.as_ref().and_then(|place| zone_of(&place.value)),
@@ -188,7 +189,7 @@ fn settings(expressions: &Expressions, step: &SessionizeSpec, input: &SchemaRef)
     }
 }
 
-fn does(step: &SessionizeSpec) -> Vec<(&'static str, String)> {
+fn does(step: &SessionizeSpec, input: &SchemaRef) -> Vec<(&'static str, String)> {
     let by: Vec<&str> = step.by.iter().map(|key| key.value.as_str()).collect();
     let mut does = vec![("by", by.join(", "))];
     does.extend(step.tenant.as_ref().map(|tenant| ("tenant", tenant.value.clone())));
@@ -201,7 +202,8 @@ fn does(step: &SessionizeSpec) -> Vec<(&'static str, String)> {
     };
     does.push(("extend_when", interactions));
     does.extend(step.leave_when.as_ref().map(|condition| ("leave_when", condition.value.trim().to_owned())));
-    does.extend(step.splits().into_iter().filter_map(|(word, column)| Some((word, column?.value.clone()))));
+    let splits = step.splits(|column| input.column_with_name(column).is_some());
+    does.extend(splits.into_iter().filter_map(|(word, column)| Some((word, column?.value))));
     does.extend(step.midnight.as_ref().map(|place| ("midnight", place.value.clone())));
     does.push(("lateness", write_duration(step.lateness)));
     if step.live {

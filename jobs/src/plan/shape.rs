@@ -275,7 +275,7 @@ impl Step<'_> {
             ("midnight", step.midnight.as_ref().map_or_else(String::new, |place| place.value.clone())),
         ];
         meaning.extend(
-            step.splits()
+            step.splits(|column| self.from[0].columns.contains_key(column))
                 .into_iter()
                 .map(|(word, column)| (word, column.map_or_else(String::new, |column| self.from[0].of(&column.value)))),
         );

@@ -647,7 +647,7 @@ static SPLIT: Section = Section {
         field(
             "user_switch",
             Kind::Column,
-            "The column of the account: another one than the session's ends it. That somebody signs in does not.",
+            "The column of the account: another one than the session's ends it. That somebody signs in does not. Where `behaviour` is true it is `user_id`, unless that is part of `by`; `off`: none.",
         ),
         field(
             "campaign",

@@ -16,6 +16,8 @@ use super::sitting::{Told, What};
 
 /// The `kind` of the row that tells that a person got where they wanted.
 pub const GOAL: &str = "goal";
+/// The `kind` of the row that tells that a session turned out to be a program's: what was told of it counts for nothing.
+pub const BOT: &str = "bot";
 /// The `kind` of the row that tells that a session has ended.
 pub const SESSION_END: &str = "session_end";
 
@@ -95,6 +97,7 @@ impl Builder {
         match &told.what {
             What::Signal(signal) => self.signal(signal),
             What::Goal { time_ms, event } => self.mark(GOAL, *time_ms, *time_ms, std::slice::from_ref(event)),
+            What::Bot { time_ms, event } => self.mark(BOT, *time_ms, *time_ms, std::slice::from_ref(event)),
             What::End { first_ms, last_ms } => self.mark(SESSION_END, *first_ms, *last_ms, &[]),
         }
     }

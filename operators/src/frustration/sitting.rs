@@ -2,10 +2,11 @@
 
 use std::cmp::Ordering;
 
-use riverrun_behaviour::event::kind::Class;
+use riverrun_behaviour::event::kind::{Class, Kind};
 use riverrun_behaviour::event::{Event, EventRef, Payload};
 use riverrun_behaviour::identity::Id;
 use riverrun_behaviour::privacy;
+use riverrun_behaviour::session::bots::{BotSettings, BotWatch, Instant};
 use riverrun_behaviour::session::class::Origin;
 use riverrun_behaviour::session::{Placed, fold};
 use riverrun_behaviour::signals::{Signal, Visit};
@@ -108,6 +109,8 @@ pub(super) enum What {
     Signal(Signal),
     /// The person got where they wanted.
     Goal { time_ms: i64, event: EventRef },
+    /// It was no person at all.
+    Bot { time_ms: i64, event: EventRef },
     /// The session has ended: nothing was done after `last_ms`.
     End { first_ms: i64, last_ms: i64 },
 }
@@ -145,6 +148,16 @@ struct Going {
     has_told: bool,
     /// It has ended, at that time.
     ended_ms: Option<i64>,
+    /// What tells whether a program makes it.
+    #[serde(default, skip_serializing_if = "is_new")]
+    watch: BotWatch,
+    /// A program makes it: nothing more is told of it.
+    #[serde(default)]
+    is_bot: bool,
+}
+
+fn is_new(watch: &BotWatch) -> bool {
+    *watch == BotWatch::default()
 }
 
 impl Sitting {
@@ -271,6 +284,8 @@ impl Sitting {
             release: None,
             has_told: false,
             ended_ms: None,
+            watch: BotWatch::default(),
+            is_bot: false,
         });
     }
 
@@ -291,10 +306,45 @@ impl Going {
         }
         self.person = arrived.person.or(self.person);
         self.release = arrived.release.clone().or_else(|| self.release.take());
+        if !self.is_bot && self.shows_a_bot(arrived) {
+            self.disown(arrived, tell);
+        }
+        if self.is_bot {
+            return;
+        }
         let mut said = Vec::new();
         self.visit.push(&arrived.tab, &arrived.event, &settings.rules, &mut said);
         self.tell(arrived.time_us, said, tell);
         self.tell_goal(arrived, tell);
+    }
+
+    /// Says whether no person can have done what was done so far.
+    fn shows_a_bot(&mut self, arrived: &Arrived) -> bool {
+        if !arrived.extends {
+            return false;
+        }
+        let (settings, event) = (BotSettings::default(), &arrived.event);
+        let rate = self.watch.interaction(&settings, event.time);
+        let sign = match event.payload.kind() {
+            Kind::PageView => self.watch.page_view(&settings, event.time),
+            Kind::Click => {
+                let since_load = event.mono_us.map(|us| (event.page_load.as_str(), us));
+                self.watch.click(&settings, Instant { time: event.time, since_load })
+            }
+            _ => None,
+        };
+        rate.or(sign).is_some()
+    }
+
+    /// Takes the session for a program's, and with it what was told of it.
+    fn disown(&mut self, arrived: &Arrived, tell: &mut dyn FnMut(Told)) {
+        self.is_bot = true;
+        // It stays one: nothing more is to be watched.
+        (self.watch, self.visit) = (BotWatch::default(), Visit::new("", &self.session));
+        if self.has_told {
+            let bot = What::Bot { time_ms: arrived.event.time, event: arrived.event.this.clone() };
+            tell(self.told(arrived.time_us, bot));
+        }
     }
 
     fn ordered_elsewhere(&mut self, arrived: &Arrived, settings: &FrustrationSettings, tell: &mut dyn FnMut(Told)) {

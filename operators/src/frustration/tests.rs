@@ -1,5 +1,6 @@
 //! Frustration, incidents and problems as steps: rows in, rows out.
 
+mod bots;
 mod chain;
 mod devices;
 mod golden;

@@ -13,7 +13,7 @@ use riverrun_dataflow::time::micros_of;
 use serde::{Deserialize, Serialize};
 
 use super::{IncidentsSettings, owner};
-use crate::frustration::{GOAL, SESSION_END};
+use crate::frustration::{BOT, GOAL, SESSION_END};
 use crate::keyed::Left;
 use crate::named::Cells;
 use crate::waiting::{Waiting, Waits, passed};
@@ -33,6 +33,7 @@ enum What {
     Signal(Signal),
     Goal(i64),
     End,
+    Bot,
 }
 
 impl Heard {
@@ -44,6 +45,7 @@ impl Heard {
         let what = match kind {
             GOAL => What::Goal(end),
             SESSION_END => What::End,
+            BOT => What::Bot,
             name => {
                 let kind = SignalKind::ALL.iter().copied().find(|kind| kind.name() == name)?;
                 What::Signal(signal(cells, row, kind, end)?)
@@ -92,6 +94,7 @@ impl Waits for Heard {
                 What::Signal(signal) => (0, Some((signal.signal_id, signal.rev))),
                 What::Goal(_) => (1, None),
                 What::End => (2, None),
+                What::Bot => (3, None),
             };
             (one.time_us, what)
         };
@@ -192,6 +195,10 @@ impl Watched {
             What::Goal(time_ms) => open.case.recover(time_ms),
             What::End => {
                 open.case.close();
+                open.is_closed = true;
+            }
+            What::Bot => {
+                open.case.disown();
                 open.is_closed = true;
             }
         }

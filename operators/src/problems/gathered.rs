@@ -46,7 +46,8 @@ impl Heard {
         let text = |name: &str| cells.text(name, row);
         let id = |name: &str| text(name).and_then(|id| id.parse::<Id>().ok());
         let incident_id = id("incident_id")?;
-        let has_left = text("event") == Some(MOVED);
+        // What a program did is nobody's problem.
+        let has_left = text("event") == Some(MOVED) || text("outcome") == Some(Outcome::Bot.name());
         // A row that leaves does not say what it was about.
         let group = text("about").and_then(|about| named(&Group::ALL, Group::name, about));
         let row = IncidentRow {

@@ -85,7 +85,7 @@ impl Chain {
 
 /// Sessions in which people do not get on, in one order of time.
 fn troubles() -> impl Strategy<Value = Vec<Value>> {
-    let trouble = prop::sample::select(vec!["rage", "dead", "error", "order", "reloads", "stuck"]);
+    let trouble = prop::sample::select(vec!["rage", "dead", "error", "order", "reloads", "stuck", "robot"]);
     let one = (trouble, 0usize..4, 0i64..90, 0usize..3);
     prop::collection::vec(one, 1..25).prop_map(|troubles| {
         let mut text = String::new();
@@ -106,6 +106,7 @@ fn troubles() -> impl Strategy<Value = Vec<Value>> {
                     text.push_str(&line(10, "dom_reaction"));
                     text.push_str(&line(90, &format!("js_error error_fp=x{target}")));
                 }
+                "robot" => (0..21).for_each(|n| text.push_str(&line(n * 100, &format!("click target_fp=#r{n}")))),
                 "reloads" => (0..4)
                     .for_each(|n| text.push_str(&line(n * 5000 + n * n, "page_view nav_type=reload caps=reactions"))),
                 "stuck" => {
