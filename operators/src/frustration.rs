@@ -27,25 +27,24 @@ mod tests;
 
 use std::time::Duration;
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use riverrun_behaviour::event::kind::Kind;
 use riverrun_behaviour::session::fold::Rules;
 use riverrun_behaviour::signals::settings::Enabled;
 use riverrun_behaviour::signals::{Preset, Settings, SignalKind};
 use riverrun_behaviour::target::StepWords;
-use riverrun_dataflow::EventTime;
 use riverrun_dataflow::graph::ShardRange;
-use riverrun_dataflow::operator::{Frozen, Operator, Outputs, StepError, TableSize, TableSpec};
+use riverrun_dataflow::operator::{Operator, Outputs, StepError};
 use riverrun_dataflow::schema::{Hidden, with_hidden};
-use riverrun_dataflow::tick::StepTick;
 use riverrun_dataflow::time::micros_of;
 
 use self::rows::Builder;
 use self::sitting::{Arrived, Sitting, Told};
 use crate::events::{EventReader, columns_in};
-use crate::keyed::{KeyedState, Slot};
-use crate::waiting::{on_time, only};
+use crate::keyed::{KeyedState, Left, Slot};
+use crate::waiting::only;
+use crate::watch::{Moment, Watch, Watching};
 
 pub use riverrun_behaviour::signals::settings;
 pub(crate) use rows::texts;
@@ -230,67 +229,31 @@ impl Frustration {
         &self.schema
     }
 
-    /// Returns the step's empty state on the shards of one worker.
-    pub fn on(&self, shards: ShardRange) -> FrustrationState {
-        FrustrationState {
-            state: KeyedState::new("sessions", self.keys.clone(), shards),
-            plan: self.clone(),
-            told: Vec::new(),
-        }
+    /// Returns the step on the shards of one worker; it keeps nothing yet.
+    pub fn on(&self, shards: ShardRange) -> impl Operator + use<> {
+        Watch::new(self.clone(), shards)
     }
 }
 
-/// What must outlive a restart.
-pub struct FrustrationState {
-    plan: Frustration,
-    state: KeyedState<Sitting>,
-    /// What the sessions said in this tick.
-    told: Vec<(Slot, Told)>,
-}
+impl Watching for Frustration {
+    type Machine = Sitting;
+    type Said = Told;
+    const TABLE: &'static str = "sessions";
 
-impl Operator for FrustrationState {
-    fn step(&mut self, inputs: Vec<Vec<RecordBatch>>, tick: &StepTick, out: &mut Outputs) -> Result<(), StepError> {
-        let lateness = self.plan.settings.lateness;
-        for batch in inputs.into_iter().flatten() {
-            let batch = on_time(batch, tick.before.minus(lateness), out)?;
-            self.take(batch, out)?;
-        }
-        let limit = if tick.last { EventTime::MAX } else { tick.watermark.minus(lateness) };
-        let (settings, told) = (&self.plan.settings, &mut self.told);
-        self.state.fire(limit, &out.pulse, |slot, sitting| {
-            let left = sitting.advance(limit, settings, &mut |said| told.push((slot, said)));
-            Ok::<_, StepError>(left)
-        })?;
-        self.emit(out)?;
-        self.state.tidy()?;
-        self.check_bounds()
+    fn keys(&self) -> &[Field] {
+        &self.keys
     }
 
-    fn tables(&self) -> Vec<TableSpec> {
-        vec![self.state.spec()]
+    fn lateness(&self) -> Duration {
+        self.settings.lateness
     }
 
-    fn sizes(&self) -> Vec<TableSize> {
-        vec![self.state.table_size()]
-    }
-
-    fn freeze(&mut self, rebase: &[Vec<u16>]) -> Result<Vec<Frozen>, StepError> {
-        Ok(vec![self.state.freeze(rebase.first().map_or(&[], Vec::as_slice))?.into()])
-    }
-
-    fn restore(&mut self, _: usize, rows: &RecordBatch) -> Result<(), StepError> {
-        self.state.restore(rows)
-    }
-}
-
-impl FrustrationState {
-    /// Lets the events of a batch wait for their time.
-    fn take(&mut self, batch: RecordBatch, out: &mut Outputs) -> Result<(), StepError> {
+    fn take(&self, batch: RecordBatch, state: &mut KeyedState<Sitting>, out: &mut Outputs) -> Result<(), StepError> {
         if batch.num_rows() == 0 {
             return Ok(());
         }
-        let rows = self.plan.reader.rows(&batch)?;
-        let settings = &self.plan.settings;
+        let rows = self.reader.rows(&batch)?;
+        let settings = &self.settings;
         let key_of = |row: usize| match settings.sessions {
             Sessions::Named => rows.session(row),
             Sessions::Device(_) => rows.anonymous(row),
@@ -298,40 +261,35 @@ impl FrustrationState {
         let is_taken = |row: usize| key_of(row).is_some() && rows.kinds[row].is_some() && rows.bot(row).is_none();
         let places: Vec<usize> = (0..batch.num_rows()).filter(|row| is_taken(*row)).collect();
         let taken = only(batch.clone(), is_taken, out)?;
-        let slots = self.state.slots(&taken, &settings.by)?;
+        let slots = state.slots(&taken, &settings.by)?;
         let mut duplicates = 0;
         for (row, slot) in places.into_iter().zip(slots) {
-            let Some(arrived) = Arrived::read(&rows, row, &self.plan.words, settings) else { continue };
+            let Some(arrived) = Arrived::read(&rows, row, &self.words, settings) else { continue };
             let (tenant, key) = (rows.tenant(row), key_of(row).unwrap_or_default());
-            let due = self.state.due(slot);
+            let due = state.due(slot);
             let take =
                 |sitting: &mut Sitting| sitting.take((tenant, key), arrived, rows.person(row), due, &mut duplicates);
-            self.state.update(slot, |sitting| Ok::<_, StepError>(take(sitting)))?;
+            state.update(slot, |sitting| Ok::<_, StepError>(take(sitting)))?;
         }
         out.counts.taken -= duplicates;
         out.counts.duplicate += duplicates;
         Ok(())
     }
 
-    fn emit(&mut self, out: &mut Outputs) -> Result<(), StepError> {
-        for told in self.told.chunks(crate::kept::BATCH_ROWS) {
-            let slots: Vec<Slot> = told.iter().map(|(slot, _)| *slot).collect();
-            let hashes = slots.iter().map(|slot| self.state.hash(*slot)).collect();
-            let mut builder = Builder::default();
-            told.iter().for_each(|(_, said)| builder.push(said));
-            // The last key column is the session, or the device of several.
-            let mut keys = self.state.keys(&slots);
-            keys.pop();
-            out.rows.push(builder.finish(&self.plan.schema, keys, hashes)?);
-            out.pulse.beat();
-        }
-        self.told.clear();
-        Ok(())
+    fn advance(&self, sitting: &mut Sitting, moment: Moment, say: &mut dyn FnMut(Told)) -> Left {
+        sitting.advance(moment.limit, &self.settings, say)
     }
 
-    fn check_bounds(&self) -> Result<(), StepError> {
-        let FrustrationBounds { sessions_max, waiting_max } = self.plan.settings.bounds;
-        let (sessions, waiting) = (self.state.len(), self.state.size() - self.state.len());
+    fn rows(&self, told: &[(Slot, Told)], mut keys: Vec<ArrayRef>, hashes: Vec<u64>) -> Result<RecordBatch, StepError> {
+        let mut builder = Builder::default();
+        told.iter().for_each(|(_, said)| builder.push(said));
+        // The last key column is the session, or the device of several.
+        keys.pop();
+        builder.finish(&self.schema, keys, hashes)
+    }
+
+    fn check(&self, sessions: usize, waiting: usize) -> Result<(), StepError> {
+        let FrustrationBounds { sessions_max, waiting_max } = self.settings.bounds;
         if sessions > sessions_max {
             return Err(StepError::Bound(format!(
                 "it keeps {sessions} sessions, and {sessions_max} are allowed on one worker: a shorter `gap` or more workers \
@@ -345,11 +303,6 @@ impl FrustrationState {
             )));
         }
         Ok(())
-    }
-
-    /// Returns how many sessions are kept.
-    pub fn sessions(&self) -> usize {
-        self.state.len()
     }
 }
 

@@ -19,20 +19,19 @@ mod watched;
 
 use std::time::Duration;
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use riverrun_behaviour::incident::case;
-use riverrun_dataflow::EventTime;
 use riverrun_dataflow::graph::ShardRange;
-use riverrun_dataflow::operator::{Frozen, Operator, Outputs, StepError, TableSize, TableSpec};
+use riverrun_dataflow::operator::{Operator, Outputs, StepError};
 use riverrun_dataflow::schema::{Hidden, with_hidden};
-use riverrun_dataflow::tick::StepTick;
 
 use self::rows::Builder;
 use self::watched::{Heard, Said, Watched};
-use crate::keyed::{KeyedState, Slot};
+use crate::keyed::{KeyedState, Left, Slot};
 use crate::named::{self, Cells, Holds, Wanted, may, must};
-use crate::waiting::{on_time, only, times_of};
+use crate::waiting::{only, times_of};
+use crate::watch::{Moment, Watch, Watching};
 
 pub use riverrun_behaviour::incident::case::{Scope, Settings};
 pub use riverrun_behaviour::incident::points::Scoring;
@@ -131,61 +130,22 @@ impl Incidents {
         &self.schema
     }
 
-    /// Returns the step's empty state on the shards of one worker.
-    pub fn on(&self, shards: ShardRange) -> IncidentsState {
-        IncidentsState {
-            state: KeyedState::new("cases", self.keys.clone(), shards),
-            plan: self.clone(),
-            said: Vec::new(),
-        }
+    /// Returns the step on the shards of one worker; it keeps nothing yet.
+    pub fn on(&self, shards: ShardRange) -> impl Operator + use<> {
+        Watch::new(self.clone(), shards)
     }
 }
 
-/// What must outlive a restart.
-pub struct IncidentsState {
-    plan: Incidents,
-    state: KeyedState<Watched>,
-    /// What is told in this tick.
-    said: Vec<(Slot, Said)>,
-}
+impl Watching for Incidents {
+    type Machine = Watched;
+    type Said = Said;
+    const TABLE: &'static str = "cases";
 
-impl Operator for IncidentsState {
-    fn step(&mut self, inputs: Vec<Vec<RecordBatch>>, tick: &StepTick, out: &mut Outputs) -> Result<(), StepError> {
-        for batch in inputs.into_iter().flatten() {
-            let batch = on_time(batch, tick.before, out)?;
-            self.take(batch, out)?;
-        }
-        let limit = if tick.last { EventTime::MAX } else { tick.watermark };
-        let (settings, said) = (&self.plan.settings, &mut self.said);
-        self.state.fire(limit, &out.pulse, |slot, watched| {
-            let left = watched.advance(limit, settings, &mut |row| said.push((slot, row)));
-            Ok::<_, StepError>(left)
-        })?;
-        self.emit(out)?;
-        self.state.tidy()?;
-        self.check_bounds()
+    fn keys(&self) -> &[Field] {
+        &self.keys
     }
 
-    fn tables(&self) -> Vec<TableSpec> {
-        vec![self.state.spec()]
-    }
-
-    fn sizes(&self) -> Vec<TableSize> {
-        vec![self.state.table_size()]
-    }
-
-    fn freeze(&mut self, rebase: &[Vec<u16>]) -> Result<Vec<Frozen>, StepError> {
-        Ok(vec![self.state.freeze(rebase.first().map_or(&[], Vec::as_slice))?.into()])
-    }
-
-    fn restore(&mut self, _: usize, rows: &RecordBatch) -> Result<(), StepError> {
-        self.state.restore(rows)
-    }
-}
-
-impl IncidentsState {
-    /// Lets the rows of a batch wait for their time.
-    fn take(&mut self, batch: RecordBatch, out: &mut Outputs) -> Result<(), StepError> {
+    fn take(&self, batch: RecordBatch, state: &mut KeyedState<Watched>, out: &mut Outputs) -> Result<(), StepError> {
         let cells = Cells::of(&batch, &WANTED)?;
         let times = times_of(&batch)?;
         let mut heard: Vec<Option<Heard>> =
@@ -193,32 +153,28 @@ impl IncidentsState {
         let taken = only(batch.clone(), |row| heard[row].is_some(), out)?;
         heard.retain(Option::is_some);
         let cells = Cells::of(&taken, &WANTED)?;
-        let slots = self.state.slots(&taken, &self.plan.settings.by)?;
+        let slots = state.slots(&taken, &self.settings.by)?;
         for (row, (slot, heard)) in slots.into_iter().zip(heard.into_iter().flatten()).enumerate() {
             let text = |name: &str| cells.text(name, row).unwrap_or_default();
             let (tenant, session) = (text("tenant_id"), text("session_id"));
-            let settings = &self.plan.settings;
-            self.state.update(slot, |watched| Ok::<_, StepError>(watched.take(tenant, session, heard, settings)))?;
+            let settings = &self.settings;
+            state.update(slot, |watched| Ok::<_, StepError>(watched.take(tenant, session, heard, settings)))?;
         }
         Ok(())
     }
 
-    fn emit(&mut self, out: &mut Outputs) -> Result<(), StepError> {
-        for said in self.said.chunks(crate::kept::BATCH_ROWS) {
-            let slots: Vec<Slot> = said.iter().map(|(slot, _)| *slot).collect();
-            let hashes = slots.iter().map(|slot| self.state.hash(*slot)).collect();
-            let mut builder = Builder::default();
-            said.iter().for_each(|(_, row)| builder.push(row));
-            out.rows.push(builder.finish(&self.plan.schema, self.state.keys(&slots), hashes)?);
-            out.pulse.beat();
-        }
-        self.said.clear();
-        Ok(())
+    fn advance(&self, watched: &mut Watched, moment: Moment, say: &mut dyn FnMut(Said)) -> Left {
+        watched.advance(moment.limit, &self.settings, say)
     }
 
-    fn check_bounds(&self) -> Result<(), StepError> {
-        let IncidentsBounds { cases_max, waiting_max } = self.plan.settings.bounds;
-        let (cases, waiting) = (self.state.len(), self.state.size() - self.state.len());
+    fn rows(&self, said: &[(Slot, Said)], keys: Vec<ArrayRef>, hashes: Vec<u64>) -> Result<RecordBatch, StepError> {
+        let mut builder = Builder::default();
+        said.iter().for_each(|(_, row)| builder.push(row));
+        builder.finish(&self.schema, keys, hashes)
+    }
+
+    fn check(&self, cases: usize, waiting: usize) -> Result<(), StepError> {
+        let IncidentsBounds { cases_max, waiting_max } = self.settings.bounds;
         if cases > cases_max {
             return Err(StepError::Bound(format!(
                 "it keeps {cases} cases, and {cases_max} are allowed on one worker: less `keep`, less `forget_after` or more \

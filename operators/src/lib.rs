@@ -31,6 +31,7 @@ pub mod select;
 pub mod sessionize;
 pub mod union;
 mod waiting;
+mod watch;
 pub mod window;
 
 #[cfg(test)]

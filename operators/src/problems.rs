@@ -18,19 +18,19 @@ mod rows;
 
 use std::time::Duration;
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use riverrun_dataflow::EventTime;
 use riverrun_dataflow::graph::ShardRange;
-use riverrun_dataflow::operator::{Frozen, Operator, Outputs, StepError, TableSize, TableSpec};
+use riverrun_dataflow::operator::{Operator, Outputs, StepError};
 use riverrun_dataflow::schema::{Hidden, with_hidden};
-use riverrun_dataflow::tick::StepTick;
 
 use self::gathered::{Gathered, Heard, Said, Until};
 use self::rows::Builder;
-use crate::keyed::{KeyedState, Slot};
+use crate::keyed::{KeyedState, Left, Slot};
 use crate::named::{self, Cells, Holds, Wanted, may, must};
-use crate::waiting::{on_time, only, times_of};
+use crate::waiting::{only, times_of};
+use crate::watch::{Moment, Watch, Watching};
 
 pub use riverrun_behaviour::incident::problem::{Gate, MEMBERS_MAX};
 pub use rows::columns;
@@ -145,97 +145,53 @@ impl Problems {
         &self.schema
     }
 
-    /// Returns the step's empty state on the shards of one worker.
-    pub fn on(&self, shards: ShardRange) -> ProblemsState {
-        ProblemsState {
-            state: KeyedState::new("problems", self.keys.clone(), shards),
-            plan: self.clone(),
-            said: Vec::new(),
-        }
+    /// Returns the step on the shards of one worker; it keeps nothing yet.
+    pub fn on(&self, shards: ShardRange) -> impl Operator + use<> {
+        Watch::new(self.clone(), shards)
     }
 }
 
-/// What must outlive a restart.
-pub struct ProblemsState {
-    plan: Problems,
-    state: KeyedState<Gathered>,
-    /// What is told in this tick.
-    said: Vec<(Slot, Said)>,
-}
+impl Watching for Problems {
+    type Machine = Gathered;
+    type Said = Said;
+    const TABLE: &'static str = "problems";
 
-impl Operator for ProblemsState {
-    fn step(&mut self, inputs: Vec<Vec<RecordBatch>>, tick: &StepTick, out: &mut Outputs) -> Result<(), StepError> {
-        for batch in inputs.into_iter().flatten() {
-            let batch = on_time(batch, tick.before, out)?;
-            self.take(batch, out)?;
-        }
-        let is_over = tick.last || tick.watermark == EventTime::MAX;
-        // Time does not go on after the end: a problem does not end because the input did.
-        let until = match is_over {
-            true => Until::End { now_us: tick.now },
-            false => Until::Watermark(tick.watermark),
-        };
-        let limit = if is_over { EventTime::MAX } else { tick.watermark };
-        let (gate, said) = (&self.plan.settings.gate, &mut self.said);
-        self.state.fire(limit, &out.pulse, |slot, gathered| {
-            let left = gathered.advance(until, gate, &mut |row| said.push((slot, row)));
-            Ok::<_, StepError>(left)
-        })?;
-        self.emit(out)?;
-        self.state.tidy()?;
-        self.check_bounds()
+    fn keys(&self) -> &[Field] {
+        &self.keys
     }
 
-    fn tables(&self) -> Vec<TableSpec> {
-        vec![self.state.spec()]
-    }
-
-    fn sizes(&self) -> Vec<TableSize> {
-        vec![self.state.table_size()]
-    }
-
-    fn freeze(&mut self, rebase: &[Vec<u16>]) -> Result<Vec<Frozen>, StepError> {
-        Ok(vec![self.state.freeze(rebase.first().map_or(&[], Vec::as_slice))?.into()])
-    }
-
-    fn restore(&mut self, _: usize, rows: &RecordBatch) -> Result<(), StepError> {
-        self.state.restore(rows)
-    }
-}
-
-impl ProblemsState {
-    /// Lets the rows of a batch wait for their time.
-    fn take(&mut self, batch: RecordBatch, out: &mut Outputs) -> Result<(), StepError> {
+    fn take(&self, batch: RecordBatch, state: &mut KeyedState<Gathered>, out: &mut Outputs) -> Result<(), StepError> {
         let cells = Cells::of(&batch, &WANTED)?;
         let times = times_of(&batch)?;
         let mut heard: Vec<Option<Heard>> =
             (0..).zip(times).map(|(row, time)| Heard::read(&cells, row, *time)).collect();
         let taken = only(batch.clone(), |row| heard[row].is_some(), out)?;
         heard.retain(Option::is_some);
-        let slots = self.state.slots(&taken, &self.plan.settings.by)?;
-        let gate = &self.plan.settings.gate;
+        let slots = state.slots(&taken, &self.settings.by)?;
+        let gate = &self.settings.gate;
         for (slot, heard) in slots.into_iter().zip(heard.into_iter().flatten()) {
-            self.state.update(slot, |gathered| Ok::<_, StepError>(gathered.take(heard, gate)))?;
+            state.update(slot, |gathered| Ok::<_, StepError>(gathered.take(heard, gate)))?;
         }
         Ok(())
     }
 
-    fn emit(&mut self, out: &mut Outputs) -> Result<(), StepError> {
-        for said in self.said.chunks(crate::kept::BATCH_ROWS) {
-            let slots: Vec<Slot> = said.iter().map(|(slot, _)| *slot).collect();
-            let hashes = slots.iter().map(|slot| self.state.hash(*slot)).collect();
-            let mut builder = Builder::default();
-            said.iter().for_each(|(_, row)| builder.push(row));
-            out.rows.push(builder.finish(&self.plan.schema, self.state.keys(&slots), hashes)?);
-            out.pulse.beat();
-        }
-        self.said.clear();
-        Ok(())
+    fn advance(&self, gathered: &mut Gathered, moment: Moment, say: &mut dyn FnMut(Said)) -> Left {
+        // Time does not go on after the end: a problem does not end because the input did.
+        let until = match moment.limit {
+            EventTime::MAX => Until::End { now_us: moment.now_us },
+            watermark => Until::Watermark(watermark),
+        };
+        gathered.advance(until, &self.settings.gate, say)
     }
 
-    fn check_bounds(&self) -> Result<(), StepError> {
-        let ProblemsBounds { problems_max, waiting_max } = self.plan.settings.bounds;
-        let (problems, waiting) = (self.state.len(), self.state.size() - self.state.len());
+    fn rows(&self, said: &[(Slot, Said)], keys: Vec<ArrayRef>, hashes: Vec<u64>) -> Result<RecordBatch, StepError> {
+        let mut builder = Builder::default();
+        said.iter().for_each(|(_, row)| builder.push(row));
+        builder.finish(&self.schema, keys, hashes)
+    }
+
+    fn check(&self, problems: usize, waiting: usize) -> Result<(), StepError> {
+        let ProblemsBounds { problems_max, waiting_max } = self.settings.bounds;
         if problems > problems_max {
             return Err(StepError::Bound(format!(
                 "it keeps {problems} problems, and {problems_max} are allowed on one worker: a shorter `window` or more workers \

@@ -93,7 +93,7 @@ impl Waits for Arrived {
 
 /// What a session says.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Told {
+pub(crate) struct Told {
     /// When it was decided, in microseconds.
     pub time_us: i64,
     pub session: String,
@@ -104,7 +104,7 @@ pub(super) struct Told {
 
 /// What is said.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum What {
+pub(crate) enum What {
     /// A signal, or a new wording of one.
     Signal(Signal),
     /// The person got where they wanted.
@@ -118,7 +118,7 @@ pub(super) enum What {
 /// One key: a session that rows name, or a device with its sessions. Begins without events; forgotten when it has nothing more
 /// to say.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(super) struct Sitting {
+pub(crate) struct Sitting {
     tenant: String,
     /// The session, or the device.
     key: String,

@@ -107,7 +107,7 @@ impl Waits for Heard {
 
 /// A row to be.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Said {
+pub(crate) struct Said {
     /// When it was so, in microseconds.
     pub time_us: i64,
     /// What happened: `opened`, `updated`, `closed`, `moved`.
@@ -121,7 +121,7 @@ pub(super) struct Said {
 
 /// One session. Begins without a case.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(super) struct Watched {
+pub(crate) struct Watched {
     tenant: String,
     session: String,
     waiting: Waiting<Heard>,

@@ -96,7 +96,7 @@ impl Waits for Heard {
 
 /// A row to be.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Said {
+pub(crate) struct Said {
     /// When it was so, in microseconds: at the hop, or when that was heard which changed it.
     pub time_us: i64,
     pub row: ProblemRow,
@@ -108,7 +108,7 @@ pub(super) struct Said {
 
 /// What the incidents of one fingerprint have in common.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct About {
+pub(crate) struct About {
     pub group: Group,
     pub page_key: String,
     pub subject: Option<String>,
@@ -116,7 +116,7 @@ pub(super) struct About {
 
 /// One fingerprint. Begins without a problem.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(super) struct Gathered {
+pub(crate) struct Gathered {
     waiting: Waiting<Heard>,
     problem: Option<Known>,
 }

@@ -6,9 +6,10 @@ use riverrun_behaviour::signals::Settings;
 use serde_json::{Value, json};
 
 use super::world::{To, World, event_schema, events, hashed, objects, script, settings};
-use crate::frustration::{Frustration, FrustrationState};
-use crate::incidents::{Incidents, IncidentsBounds, IncidentsSettings, IncidentsState};
-use crate::problems::{self, Gate, Problems, ProblemsBounds, ProblemsSettings, ProblemsState};
+use crate::frustration::Frustration;
+use crate::incidents::{Incidents, IncidentsBounds, IncidentsSettings};
+use crate::problems::{self, Gate, Problems, ProblemsBounds, ProblemsSettings};
+use crate::watch::Watch;
 
 /// A tick: its events, and how far time comes.
 pub(super) struct Tick {
@@ -31,9 +32,9 @@ pub(super) struct Out {
 }
 
 pub(super) struct Chain {
-    frustration: World<FrustrationState>,
-    incidents: World<IncidentsState>,
-    problems: World<ProblemsState>,
+    frustration: World<Watch<Frustration>>,
+    incidents: World<Watch<Incidents>>,
+    problems: World<Watch<Problems>>,
 }
 
 impl Chain {
@@ -52,9 +53,9 @@ impl Chain {
         let settings = ProblemsSettings { by, gate: Gate::default(), bounds: ProblemsBounds::default() };
         let problems = Problems::new(settings, incidents.schema()).unwrap();
         Chain {
-            frustration: World::new(workers, move |shards| watching.on(shards)),
-            incidents: World::new(workers, move |shards| incidents.on(shards)),
-            problems: World::new(workers, move |shards| problems.on(shards)),
+            frustration: World::new(workers, move |shards| Watch::new(watching.clone(), shards)),
+            incidents: World::new(workers, move |shards| Watch::new(incidents.clone(), shards)),
+            problems: World::new(workers, move |shards| Watch::new(problems.clone(), shards)),
         }
     }
 

@@ -7,11 +7,12 @@ use riverrun_behaviour::signals::Settings;
 use serde_json::{Value, json};
 
 use super::world::{To, World, device_events, event_schema, last, objects, script, settings};
-use crate::frustration::{FrustrationSettings, FrustrationState, Sessions, keys_in};
+use crate::frustration::{Frustration, FrustrationSettings, Sessions, keys_in};
+use crate::watch::Watch;
 
 const MINUTE: i64 = 60_000;
 
-fn watching(workers: usize) -> World<FrustrationState> {
+fn watching(workers: usize) -> World<Watch<Frustration>> {
     let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
     let sessions = Sessions::of_device(minutes(30), minutes(24 * 60));
     let by = keys_in(&event_schema(), &sessions);

@@ -22,6 +22,7 @@ use serde_json::{Map, Value, json};
 
 use crate::events::{COLUMNS, EventType};
 use crate::frustration::{self, Frustration, FrustrationBounds, FrustrationSettings, Sessions};
+use crate::watch::Watch;
 
 pub(crate) const SHARDS: u16 = 8;
 /// When the scripts of tests begin, in milliseconds.
@@ -116,10 +117,10 @@ pub(crate) struct World<S> {
     pub counts: Counts,
 }
 
-impl World<frustration::FrustrationState> {
+impl World<Watch<Frustration>> {
     pub(crate) fn watching(settings: FrustrationSettings, workers: usize) -> Self {
         let step = Frustration::new(settings, &event_schema()).unwrap();
-        World::new(workers, move |shards| step.on(shards))
+        World::new(workers, move |shards| Watch::new(step.clone(), shards))
     }
 }
 
