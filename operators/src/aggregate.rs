@@ -7,6 +7,7 @@
 //! | `avg(x)` | int64, float64, decimal(p,s) | float64, float64, decimal(p+4,s+4) | null |
 //! | `min(x)`, `max(x)` | scalars | the same | null |
 //! | `first(x)`, `last(x)` | scalars | the same | null |
+//! | `quantile(x, p)` | scalars; `p` a number from 0 to 1 | the same | null |
 //!
 //! Each may have a `filter (where ...)`, which keeps a row out where it is false or null; the argument then counts, and can
 //! fail, only on the rows that are in. Nulls are skipped, except by `count(*)`, and by `first` and `last`, which give the
@@ -15,6 +16,7 @@
 //! Sums and averages of integers and decimals are exact and do not depend on order; a result that its type cannot hold is
 //! null. Averages of decimals are rounded half away from zero. Sums of floats are folded in per-key order. `first` and
 //! `last` go by per-key order, `(event time, id, source, split, position)`, and by the value itself where that is equal.
+//! A quantile is exact, and one of the values: the least one that at least the share `p` of them do not exceed. It keeps them all.
 //! Among floats, NaN is one value and greater than all others, and -0.0 is 0.0.
 
 mod accumulator;
@@ -24,6 +26,7 @@ mod edge;
 mod extreme;
 mod fold;
 mod parse;
+mod quantile;
 mod scalar;
 mod sum;
 
@@ -52,6 +55,8 @@ pub enum AggregateKind {
     First,
     /// The value of the row that is last in per-key order.
     Last,
+    /// The least value that this share of them, of a million, do not exceed.
+    Quantile(u32),
 }
 
 /// A typed aggregate over the visible columns of a stream.
@@ -79,11 +84,16 @@ impl Aggregate {
             AggregateKind::Max => "max",
             AggregateKind::First => "first",
             AggregateKind::Last => "last",
+            AggregateKind::Quantile(_) => "quantile",
         };
         let distinct = if self.kind == AggregateKind::CountDistinct { "distinct " } else { "" };
         let argument = self.argument.as_ref().map_or("*", Expression::sql);
         let filter = self.filter.as_ref().map(|filter| format!(" filter (where {})", filter.sql())).unwrap_or_default();
-        format!("{name}({distinct}{argument}){filter}")
+        let share = match self.kind {
+            AggregateKind::Quantile(share) => format!(", {}", f64::from(share) / quantile::WHOLE as f64),
+            _ => String::new(),
+        };
+        format!("{name}({distinct}{argument}{share}){filter}")
     }
 
     /// Returns the type of its result.

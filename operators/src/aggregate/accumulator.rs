@@ -11,6 +11,7 @@ use super::count::Count;
 use super::distinct::Distinct;
 use super::edge::Edge;
 use super::extreme::Extreme;
+use super::quantile::Quantile;
 use super::sum::{ExactSum, FloatSum};
 use super::{Aggregate, AggregateKind};
 
@@ -117,6 +118,7 @@ fn of_scalars<T: super::scalar::Scalar>(kind: AggregateKind, of: DataType) -> Bo
         AggregateKind::CountDistinct => Box::new(Distinct::<T>::new(of)),
         AggregateKind::Min => Box::new(Extreme::<T>::new(of, Ordering::Less)),
         AggregateKind::Max => Box::new(Extreme::<T>::new(of, Ordering::Greater)),
+        AggregateKind::Quantile(share) => Box::new(Quantile::<T>::new(of, share)),
         AggregateKind::First => Box::new(Edge::<T>::new(of, Ordering::Less)),
         _ => Box::new(Edge::<T>::new(of, Ordering::Greater)),
     }

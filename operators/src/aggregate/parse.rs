@@ -2,10 +2,12 @@
 
 use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, Schema};
 use datafusion_sql::sqlparser::ast::{
-    DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Spanned, visit_expressions,
+    DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Spanned, Value,
+    visit_expressions,
 };
 use riverrun_dataflow::key::is_key_type;
 
+use super::quantile::WHOLE;
 use super::{Aggregate, AggregateKind};
 use crate::expression::{AGGREGATES, ExpressionError, Expressions, nearest, offset_of, parse, predicate, type_name};
 
@@ -89,6 +91,12 @@ fn kind_and_argument<'a>(sql: &str, call: &'a Function) -> Result<(AggregateKind
         "first" => AggregateKind::First,
         _ => AggregateKind::Last,
     };
+    if name == "quantile" {
+        return quantile_of(list.args.as_slice()).ok_or_else(|| {
+            fault("`quantile` takes an expression and a share from 0 to 1".into())
+                .hint("`quantile(x, 0.5)` is the median; a share has six digits at most")
+        });
+    }
     match list.args.as_slice() {
         [FunctionArg::Unnamed(FunctionArgExpr::Expr(argument))] if !matches!(argument, Expr::Wildcard(_)) => {
             Ok((kind, Some(argument)))
@@ -99,6 +107,26 @@ fn kind_and_argument<'a>(sql: &str, call: &'a Function) -> Result<(AggregateKind
         }
         _ => Err(fault(format!("`{name}` takes one expression as its argument"))),
     }
+}
+
+/// Returns what a quantile is of, and which one it is.
+fn quantile_of(args: &[FunctionArg]) -> Option<(AggregateKind, Option<&Expr>)> {
+    let [FunctionArg::Unnamed(FunctionArgExpr::Expr(argument)), FunctionArg::Unnamed(FunctionArgExpr::Expr(share))] =
+        args
+    else {
+        return None;
+    };
+    let Expr::Value(share) = share else { return None };
+    let Value::Number(share, _) = &share.value else { return None };
+    // Exact, so that two ways to write a share are one.
+    let (whole, part) = share.split_once('.').unwrap_or((share, ""));
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits(whole) || !digits(part) || part.trim_end_matches('0').len() > 6 {
+        return None;
+    }
+    let millionths: u64 = format!("{whole}{:0<6}", part.trim_end_matches('0')).parse().ok()?;
+    let share = u32::try_from(millionths).ok().filter(|_| millionths <= WHOLE)?;
+    Some((AggregateKind::Quantile(share), Some(argument)))
 }
 
 fn result_type(kind: AggregateKind, argument: Option<&DataType>) -> Result<DataType, ExpressionError> {
@@ -122,6 +150,7 @@ fn result_type(kind: AggregateKind, argument: Option<&DataType>) -> Result<DataT
         (AggregateKind::Avg, Some(of)) => return Err(fault("average", of)),
         (_, Some(of)) if is_key_type(of) => of.clone(),
         (AggregateKind::Min | AggregateKind::Max, Some(of)) => return Err(fault("least or greatest", of)),
+        (AggregateKind::Quantile(_), Some(of)) => return Err(fault("quantile", of)),
         (_, Some(of)) => return Err(fault("first or last", of).hint("take the fields that are needed out of it")),
     })
 }
@@ -166,6 +195,9 @@ mod tests {
         check("max(ts)", AggregateKind::Max, "timestamp_ms", &["ts"]);
         check("first(lower(s))", AggregateKind::First, "string", &["s"]);
         check("last(d) filter (where d is not null)", AggregateKind::Last, "decimal(12,2)", &["d", "d"]);
+        check("quantile(n, 0.95)", AggregateKind::Quantile(950_000), "int64", &["n"]);
+        check("quantile(ts, .5) filter (where n > 1)", AggregateKind::Quantile(500_000), "timestamp_ms", &["ts", "n"]);
+        check("quantile(d, 1)", AggregateKind::Quantile(1_000_000), "decimal(12,2)", &["d"]);
         check("count(l)", AggregateKind::Count, "int64", &["l"]);
     }
 
@@ -199,6 +231,12 @@ mod tests {
         fails("sum(distinct n)", "only `count`", Some("sum"), "");
         fails("sum(*)", "one expression", Some("sum"), "");
         fails("sum(n, n)", "one expression", Some("sum"), "");
+        for no_share in
+            ["quantile(n)", "quantile(n, f)", "quantile(n, 1.1)", "quantile(n, -0.5)", "quantile(n, 0.1234567)"]
+        {
+            fails(no_share, "a share from 0 to 1", Some("quantile"), "the median");
+        }
+        fails("quantile(l, 0.5)", "there is no quantile of a list", Some("quantile"), "");
         fails("count()", "needs an argument", Some("count"), "count(*)");
         fails("sum(n) over ()", "`over`", Some("sum"), "");
         fails("first(n order by ts)", "nothing else", Some("first"), "event time");

@@ -20,7 +20,7 @@ pub const SQL_BYTES_MAX: usize = 64 * 1024;
 pub const SQL_NESTING_MAX: usize = 200;
 
 /// The aggregates that steps know, for hints where one stands in the wrong place.
-pub(crate) const AGGREGATES: [&str; 7] = ["count", "sum", "min", "max", "avg", "first", "last"];
+pub(crate) const AGGREGATES: [&str; 8] = ["count", "sum", "min", "max", "avg", "first", "last", "quantile"];
 
 /// Parses one whole expression.
 pub(crate) fn parse(sql: &str) -> Result<Expr, ExpressionError> {

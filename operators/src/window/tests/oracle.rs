@@ -109,6 +109,13 @@ fn add(values: &[f64]) -> f64 {
     values.iter().fold(0.0, |sum, value| sum + value)
 }
 
+/// The least value that at least `percent` of all values do not exceed.
+fn quantile<V: Copy>(values: Vec<V>, percent: usize, compare: fn(&V, &V) -> Ordering) -> Option<V> {
+    let reaches =
+        |value: &V| values.iter().filter(|other| compare(other, value).is_le()).count() * 100 >= percent * values.len();
+    values.iter().copied().filter(reaches).min_by(compare)
+}
+
 fn result(start: i64, key: &Key, rows: &[Row], spans: Spans) -> String {
     let bound = |micros: i64| show(Arc::new(TimestampMicrosecondArray::from(vec![micros])));
     let all: Vec<&Row> = rows.iter().collect();
@@ -146,6 +153,8 @@ fn result(start: i64, key: &Key, rows: &[Row], spans: Spans) -> String {
         string(last(&all, |row| row.s.clone(), Ord::cmp, true).and_then(|row| row.s.as_ref())),
         int(last(&all, |row| row.n, Ord::cmp, false).and_then(|row| row.n)),
         float(last(&with_n, |row| row.f, compare_floats, false).and_then(|row| row.f).map(normal)),
+        float(quantile(f.iter().map(|f| normal(*f)).collect(), 90, f64::total_cmp)),
+        int(quantile(n.iter().copied().filter(|n| *n > 0).collect(), 50, Ord::cmp)),
         int(some(!tens.is_empty()).map(|_| tens.iter().sum())),
         int(Some(n.iter().filter(|n| 10 / **n != 5).count() as i64)),
     ]

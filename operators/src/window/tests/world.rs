@@ -41,6 +41,8 @@ pub(super) const AGGREGATES: &[(&str, &str)] = &[
     ("first_s", "first(s)"),
     ("last_n", "last(n)"),
     ("last_f", "last(f) filter (where n is not null)"),
+    ("high_f", "quantile(f, 0.9)"),
+    ("half_n", "quantile(n, 0.5) filter (where n > 0)"),
     ("tens", "sum(10 / (n - 1)) filter (where n <> 1)"),
     ("fails", "count(*) filter (where 10 / n <> 5)"),
 ];
