@@ -15,11 +15,13 @@
 //!   after its close, for an order that comes elsewhere.
 //! - Incidents, key (tenant, session): the signals of a tick, then the tick's clock, on later ticks too: updates wait inside.
 //! - Problems, key fingerprint: every incident row; a changed fingerprint is taken back at its old key.
+//! - Funnels, any key: sorted rows, then the watermark.
 
 pub mod attribution;
 pub mod deduplicate;
 pub mod event;
 pub mod fingerprint;
+pub mod funnel;
 pub mod identity;
 pub mod incident;
 pub mod privacy;

@@ -5,7 +5,7 @@
 //! says which of two rows comes first, [`kept`] keeps rows between ticks, [`attribute`] credits conversions to touches,
 //! [`deduplicate`] lets the first row of a key through, [`join`] pairs the rows of two streams, [`keyed`] keeps a machine per key,
 //! [`events`] reads behaviour events, [`frustration`] finds the signals in them, [`incidents`] makes cases of signals,
-//! [`problems`] gathers cases that are alike. [`attribution`] keeps a ledger of who is credited with what.
+//! [`problems`] gathers cases that are alike. [`funnel`] follows keys through steps. [`attribution`] keeps a ledger of who is credited with what.
 
 pub mod aggregate;
 pub mod attribute;
@@ -16,6 +16,7 @@ pub mod deduplicate;
 pub mod events;
 pub mod expression;
 pub mod frustration;
+pub mod funnel;
 pub mod incidents;
 pub mod join;
 pub mod kept;
