@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 
-use riverrun_jobs::bundled::{STARTERS, starter};
+use riverrun_jobs::bundled::{JobFile, beginnings, starter};
 use riverrun_jobs::explain::{self, Form};
 use riverrun_jobs::schema::{json_schema, test_schema};
 
@@ -78,7 +78,7 @@ pub fn new(args: &NewArgs, global: &Global) -> Done {
     let named = args.to.as_deref().and_then(Path::file_stem).and_then(|stem| stem.to_str());
     let name = named.map_or_else(|| format!("my-{template}"), job_name);
     let Some(text) = starter(template, &name) else {
-        let known: Vec<&str> = STARTERS.iter().map(|starter| starter.name).collect();
+        let known: Vec<&str> = beginnings().map(|starter| starter.name).collect();
         let message = format!("there is no starter `{template}`\n  hint: there are {}", known.join(", "));
         return Err(Failure::new(Exit::NotFound, message));
     };
@@ -105,11 +105,11 @@ fn list_starters(global: &Global) -> Done {
     let mut stdout = Stdout::lock();
     match global.output {
         Format::Json => {
-            let all = STARTERS.map(|starter| serde_json::json!({ "template": starter.name, "about": starter.about }));
-            stdout.document(&all)?;
+            let one = |starter: &JobFile| serde_json::json!({ "template": starter.name, "about": starter.about });
+            stdout.document(&beginnings().map(one).collect::<Vec<_>>())?;
         }
         Format::Table => {
-            let rows = STARTERS.iter().map(|starter| vec![starter.name.to_owned(), starter.about.to_owned()]);
+            let rows = beginnings().map(|starter| vec![starter.name.to_owned(), starter.about.to_owned()]);
             stdout.line(&output::table(&["template", "about"], &[], rows.collect()).to_string())?;
             eprintln!("\n  next: riverrun new TEMPLATE --to my-job.yaml");
         }

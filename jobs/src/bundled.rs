@@ -12,7 +12,7 @@ pub struct JobFile {
 }
 
 /// The bundled jobs.
-pub const BUNDLED: [JobFile; 7] = [
+pub const BUNDLED: [JobFile; 8] = [
     JobFile {
         name: "attribution",
         about: "credits orders to the last click before them",
@@ -48,9 +48,14 @@ pub const BUNDLED: [JobFile; 7] = [
         about: "users, buyers, orders and revenue of each variant of an experiment, by day",
         text: include_str!("../ab-test.yaml"),
     },
+    JobFile {
+        name: "telemetry-funnel",
+        about: "how many of each day's sign-ups come how far, up to the first deployed workflow, and how long they take",
+        text: include_str!("../telemetry-funnel.yaml"),
+    },
 ];
 
-/// Where a new job can begin.
+/// Where a new job can begin, besides the bundled jobs.
 pub const STARTERS: [JobFile; 2] = [
     JobFile {
         name: "window",
@@ -69,9 +74,15 @@ pub fn bundled(name: &str) -> Option<&'static str> {
     BUNDLED.iter().find(|job| job.name == name).map(|job| job.text)
 }
 
-/// Returns the starter `template` as the job file of a job called `name`.
+/// Returns all that a new job can begin with: the starters, and the bundled jobs that are none of these.
+pub fn beginnings() -> impl Iterator<Item = &'static JobFile> {
+    let is_starter = |job: &&JobFile| STARTERS.iter().any(|starter| starter.name == job.name);
+    STARTERS.iter().chain(BUNDLED.iter().filter(move |job| !is_starter(job)))
+}
+
+/// Returns the starter or bundled job `template` as the job file of a job called `name`.
 pub fn starter(template: &str, name: &str) -> Option<String> {
-    let starter = STARTERS.iter().find(|starter| starter.name == template)?;
+    let starter = beginnings().find(|starter| starter.name == template)?;
     let (first, rest) = starter.text.split_once('\n')?;
     let comment = first.find('#').map_or("", |at| &first[at..]);
     Some(format!("{}\n{rest}", format!("job: {name:<30} {comment}").trim_end()))
@@ -100,6 +111,8 @@ mod tests {
             assert_clean(job.name, &named);
             assert_eq!(crate::check("x", &named, &[]).unwrap().0.name(), "my-own");
         }
+        let own = starter("telemetry-funnel", "my-funnel").unwrap();
+        assert_eq!(crate::check("x", &own, &[]).unwrap().0.name(), "my-funnel");
         assert!(bundled("attribution").is_some() && bundled("nothing").is_none() && starter("nothing", "x").is_none());
     }
 }

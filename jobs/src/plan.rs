@@ -6,6 +6,7 @@ mod behaviour;
 mod clocks;
 mod deduplicate;
 mod forward;
+mod funnel;
 mod hash;
 mod join;
 mod ledger;

@@ -104,7 +104,7 @@ fn kind(kind: Kind) -> Value {
             json!({ "type": "array", "items": { "type": "string" }, "minItems": 1 })
         }
         Kind::Columns => json!({ "type": "array", "items": { "type": "string", "pattern": COLUMN } }),
-        Kind::SqlMap => names(COLUMN, json!({ "type": "string" })),
+        Kind::SqlMap | Kind::Conditions => names(COLUMN, json!({ "type": "string" })),
         Kind::Schema => {
             let nested = json!({
                 "type": "object",

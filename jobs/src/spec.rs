@@ -5,6 +5,7 @@
 pub(crate) mod attribution;
 pub(crate) mod behaviour;
 pub mod fields;
+pub(crate) mod funnel;
 mod overrides;
 mod parts;
 pub mod reader;
@@ -117,6 +118,7 @@ pub(crate) enum OperatorSpec {
     Frustration(behaviour::FrustrationSpec),
     Incidents(behaviour::IncidentsSpec),
     Problems(behaviour::ProblemsSpec),
+    Funnel(Box<funnel::FunnelSpec>),
 }
 
 #[derive(Clone, Debug)]

@@ -27,6 +27,7 @@ impl OperatorSpec {
             OperatorSpec::Frustration(frustration) => vec![&frustration.from],
             OperatorSpec::Incidents(incidents) => vec![&incidents.from],
             OperatorSpec::Problems(problems) => vec![&problems.from],
+            OperatorSpec::Funnel(funnel) => vec![&funnel.from],
         }
     }
 
@@ -43,15 +44,18 @@ impl OperatorSpec {
             OperatorSpec::Frustration(_) => "frustration",
             OperatorSpec::Incidents(_) => "incidents",
             OperatorSpec::Problems(_) => "problems",
+            OperatorSpec::Funnel(_) => "funnel",
         }
     }
 
     fn has_bad(&self) -> bool {
         match self {
             OperatorSpec::Attribute(attribute) => attribute.ledger.is_some(),
-            OperatorSpec::Select(_) | OperatorSpec::Window(_) | OperatorSpec::Join(_) | OperatorSpec::Sessionize(_) => {
-                true
-            }
+            OperatorSpec::Select(_)
+            | OperatorSpec::Window(_)
+            | OperatorSpec::Join(_)
+            | OperatorSpec::Sessionize(_)
+            | OperatorSpec::Funnel(_) => true,
             _ => false,
         }
     }
@@ -83,6 +87,7 @@ impl OperatorSpec {
             OperatorSpec::Attribute(attribute) => Some(vec![by(&attribute.by); self.inputs().len()]),
             OperatorSpec::Deduplicate(spec) => Some(vec![spec.key()]),
             OperatorSpec::Sessionize(step) => Some(vec![by(&step.by)]),
+            OperatorSpec::Funnel(funnel) => Some(vec![by(&funnel.by)]),
             OperatorSpec::Join(join) => {
                 let (left, right): (Vec<_>, Vec<_>) = join.on.iter().cloned().unzip();
                 Some(vec![by(&left), by(&right)])

@@ -140,6 +140,7 @@ impl Back<'_> {
                     self.hidden(*edge, ORDER.into_iter().chain(late.hidden.iter().copied()));
                 }
             }
+            OperatorSpec::Funnel(_) => super::funnel::need(self, step, uses, inputs[0]),
             OperatorSpec::Deduplicate(spec) => super::deduplicate::need(self, step, spec, inputs[0]),
             OperatorSpec::Join(join) => super::join::need(self, step, join, inputs),
         }

@@ -161,6 +161,10 @@ impl Step<'_> {
             OperatorSpec::Frustration(_) | OperatorSpec::Incidents(_) | OperatorSpec::Problems(_) => {
                 self.watched(forward)
             }
+            OperatorSpec::Funnel(spec) => {
+                let given = forward.streams.get(&Edge::Step(self.index)).map_or(&[][..], |stream| &stream.columns);
+                super::funnel::origin(self.name, spec, &self.from[0], given)
+            }
         }
     }
 
@@ -251,16 +255,20 @@ impl Step<'_> {
         Origin { rows: own("rows"), columns }
     }
 
+    /// Returns a condition on the rows of the input, and what its columns are.
+    fn condition(&self, sql: &Spanned<String>, forward: &Forward<'_>) -> String {
+        let schema = forward.streams.get(&self.inputs[0]).map(|stream| stream.schema());
+        match schema.map(|schema| forward.expressions.compile(&sql.value, &schema)) {
+            Some(Ok(compiled)) => self.computed(compiled.sql(), compiled.columns().iter().map(String::as_str)),
+            Some(Err(_)) => sql.value.clone(),
+            None => String::new(),
+        }
+    }
+
     /// Returns what decides where a session begins and ends: state of another rule is of other sessions.
     fn session_meaning(&self, step: &SessionizeSpec, forward: &Forward<'_>) -> Vec<(&'static str, String)> {
-        let schema = forward.streams.get(&self.inputs[0]).map(|stream| stream.schema());
-        let condition = |sql: &Option<Spanned<String>>| match (sql, &schema) {
-            (Some(sql), Some(schema)) => match forward.expressions.compile(&sql.value, schema) {
-                Ok(compiled) => self.computed(compiled.sql(), compiled.columns().iter().map(String::as_str)),
-                Err(_) => sql.value.clone(),
-            },
-            _ => String::new(),
-        };
+        let condition =
+            |sql: &Option<Spanned<String>>| sql.as_ref().map_or_else(String::new, |sql| self.condition(sql, forward));
         let mut meaning = vec![
             ("state version", sessionize::STATE_VERSION.to_string()),
             ("tenant", step.tenant.as_ref().map_or_else(String::new, |tenant| tenant.value.clone())),
@@ -367,6 +375,11 @@ impl Step<'_> {
                     ("max_per_key", spec.max_per_key.to_string()),
                 ]);
             }
+            OperatorSpec::Funnel(spec) => {
+                meaning = super::funnel::meaning(spec, &self.from[0], |sql| self.condition(sql, forward));
+                settings = named(&[("give", if spec.is_by_step { "steps" } else { "journeys" }.to_owned())]);
+                lateness = micros_of(spec.lateness);
+            }
             operator => {
                 if let Some(version) = behaviour::state_version(operator) {
                     let by = self.behaviour_keys(forward).join(", ");
@@ -416,6 +429,7 @@ impl Step<'_> {
                 OperatorSpec::Deduplicate(spec) => super::deduplicate::column(spec, &self.from[0], field.name()),
                 OperatorSpec::Sessionize(step) => self.session_column(field.name(), table.name, step, forward),
                 OperatorSpec::Join(spec) => super::join::column(spec, self.from, table.name, field.name()),
+                OperatorSpec::Funnel(spec) => super::funnel::column(spec, &self.from[0], table.name, field.name()),
                 OperatorSpec::Frustration(_) | OperatorSpec::Incidents(_) | OperatorSpec::Problems(_) => {
                     match field.name().strip_prefix("by.") {
                         Some(key) => (self.from[0].of(key), Role::Key),

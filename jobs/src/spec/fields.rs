@@ -4,6 +4,7 @@
 //! follow this table.
 
 use super::behaviour::{FRUSTRATION, INCIDENTS, PROBLEMS};
+use super::funnel::FUNNEL;
 
 /// A map with fixed keys.
 #[derive(Debug)]
@@ -75,6 +76,8 @@ pub enum Kind {
     SqlList,
     /// Names and the aggregates they stand for.
     SqlMap,
+    /// Names and the SQL conditions they stand for, in an order that counts.
+    Conditions,
     /// Names of columns and their types, or the name of a schema.
     Schema,
     /// A duration such as `5s`, between these bounds.
@@ -376,11 +379,16 @@ pub static STEP: Section = Section {
         )
         .of(OPERATOR),
         field(
+            "funnel",
+            Kind::Section(&FUNNEL),
+            "Follows each key through steps that are to be taken one after the other.",
+        )
+        .of(OPERATOR),
+        field(
             "was",
             Kind::Text,
             "The name that the step had before: an upgrade brings its state over. Without effect otherwise, it may stay.",
         ),
-        later("funnel", OPERATOR, "Follows users through steps."),
         later("anomaly", OPERATOR, "Finds unusual values."),
         later("meter", OPERATOR, "Meters usage."),
         later("proof", OPERATOR, "Proves totals."),
@@ -423,7 +431,7 @@ static WINDOW: Section = Section {
         field("tumble", Kind::Duration("1ms", LONG), "Windows back to back, of this length.").of(SPANS),
         field("hop", Kind::Section(&HOP), "Windows that overlap.").of(SPANS),
         field("by", Kind::Columns, "The columns of the key; without it, one group of all rows. Null is a key like any other."),
-        field("aggregates", Kind::SqlMap, "The columns of the result: `name: aggregate`, such as `clicks: \"count(*) filter (where event_type = 'click')\"`. There are count, count(distinct), sum, min, max, avg, first and last.").required(),
+        field("aggregates", Kind::SqlMap, "The columns of the result: `name: aggregate`, such as `clicks: \"count(*) filter (where event_type = 'click')\"`. There are count, count(distinct), sum, min, max, avg, first, last and quantile; `quantile(x, 0.5)` is the median: exact, and one of the values, all of which it keeps.").required(),
         field("lateness", Kind::Duration("0s", LONG), "How long a window stays open for rows that come late.").default("0s"),
     ],
 };

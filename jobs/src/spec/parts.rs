@@ -8,6 +8,7 @@ use riverrun_dataflow::graph::{OnBadRow, TickSettings};
 use super::attribution::attribute_of;
 use super::behaviour::{frustration_of, incidents_of, problems_of};
 use super::fields::{CONNECTOR, OPERATOR, SINK, SOURCE, STEP};
+use super::funnel::funnel_of;
 use super::reader::Form;
 use super::reusable::Reusable;
 use super::{
@@ -219,6 +220,7 @@ fn operator_of(step: &Form, faults: &mut Vec<Fault>) -> Option<OperatorSpec> {
         "frustration" => OperatorSpec::Frustration(frustration_of(&form)?),
         "incidents" => OperatorSpec::Incidents(incidents_of(&form)?),
         "problems" => OperatorSpec::Problems(problems_of(&form)?),
+        "funnel" => OperatorSpec::Funnel(Box::new(funnel_of(&form)?)),
         _ => return None,
     })
 }

@@ -168,7 +168,7 @@ impl Reader {
             Kind::Section(section) => Some(Value::Form(self.form(section, node, &inner, entry.key.span))),
             Kind::Each(section) => self.each(section, node, &inner),
             Kind::Schema => self.schema(node, &inner),
-            Kind::SqlMap => self.named(node, &inner),
+            Kind::SqlMap | Kind::Conditions => self.named(node, &inner),
             Kind::Anything => Some(Value::Node(node.clone())),
             Kind::Streams | Kind::Columns | Kind::SqlList | Kind::Words(_) | Kind::Texts => {
                 self.list(field.kind, node, &inner)

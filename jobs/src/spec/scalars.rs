@@ -14,7 +14,7 @@ pub(super) fn wanted(kind: Kind) -> String {
         Kind::Text | Kind::Texts | Kind::Anything | Kind::Outside | Kind::JobName | Kind::Topic => "a text".to_owned(),
         Kind::Stream | Kind::Streams => "the name of a source or step".to_owned(),
         Kind::Column | Kind::Columns => "the name of a column".to_owned(),
-        Kind::Sql | Kind::SqlList | Kind::SqlMap => "an SQL expression".to_owned(),
+        Kind::Sql | Kind::SqlList | Kind::SqlMap | Kind::Conditions => "an SQL expression".to_owned(),
         Kind::Duration(..) => "a duration such as `5s`".to_owned(),
         Kind::Bytes(..) => "a size such as `64MiB`".to_owned(),
         Kind::Number(..) => "a whole number".to_owned(),

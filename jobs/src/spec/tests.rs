@@ -115,7 +115,7 @@ sources:
     header: false
     on_bad_row: dump
 steps:
-  sessions: { funnel: { by: [a] } }
+  sessions: { match: { by: [a] } }
   both: { select: { from: orders }, union: { from: [orders] } }
   none: {}
   listed: { select: { from: orders, columns: a } }
