@@ -87,11 +87,7 @@ fn walks(setup: &Setup, mut rows: Vec<Row>, now: i64) -> Vec<(Walk, bool)> {
         let may_enter =
             walks.last().is_none_or(|(walk, _)| is_over(walk, row.time) && row.time > walk[0].time + setup.again_ms);
         match walks.last_mut() {
-            Some((walk, _)) if !is_over(walk, row.time) => {
-                if is_of(&row, walk.len()) {
-                    walk.push(row);
-                }
-            }
+            Some((walk, _)) if !is_over(walk, row.time) && is_of(&row, walk.len()) => walk.push(row),
             _ if may_enter && is_of(&row, 0) => walks.push((vec![row], false)),
             _ => {}
         }
