@@ -55,6 +55,7 @@ fn schema() -> RowSchema {
         id: Some("event_id".to_owned()),
         hidden: vec![Hidden::Time, Hidden::Id, Hidden::Split, Hidden::Position],
         projected: None,
+        clocks: None,
     }
 }
 

@@ -28,7 +28,7 @@ use riverrun_behaviour::funnel::{Journey, Row, Rules, Told};
 use riverrun_dataflow::EventTime;
 use riverrun_dataflow::graph::ShardRange;
 use riverrun_dataflow::key::is_key_type;
-use riverrun_dataflow::operator::{Frozen, Operator, Outputs, StepError, TableSize, TableSpec};
+use riverrun_dataflow::operator::{Frozen, Operator, Outputs, Pulse, StepError, TableSize, TableSpec};
 use riverrun_dataflow::schema::{Hidden, with_hidden};
 use riverrun_dataflow::tick::StepTick;
 use riverrun_dataflow::time::micros_of;
@@ -227,7 +227,7 @@ impl Operator for FunnelState {
         if !settled.is_empty() {
             self.absorb(&concat_batches(&self.plan.input, &settled)?)?;
         }
-        self.wake(limit)?;
+        self.wake(limit, &out.pulse)?;
         self.emit(out)?;
         self.state.tidy()?;
         self.check_bounds()
@@ -303,9 +303,9 @@ impl FunnelState {
     }
 
     /// Ends the journeys whose time has passed, and forgets those that no longer matter.
-    fn wake(&mut self, limit: EventTime) -> Result<(), StepError> {
+    fn wake(&mut self, limit: EventTime, pulse: &Pulse) -> Result<(), StepError> {
         let (plan, told) = (&self.plan, &mut self.told);
-        self.state.fire(limit, |slot, journey| {
+        self.state.fire(limit, pulse, |slot, journey| {
             journey.wake(&plan.rules, limit.0, &mut |what, journey| note(plan, told, slot, what, journey));
             Ok(left(&plan.rules, journey))
         })
@@ -318,6 +318,7 @@ impl FunnelState {
             let mut builder = Builder::new(&self.plan);
             told.iter().for_each(|(_, journey)| builder.push(journey));
             out.rows.push(builder.finish(&self.plan, self.state.keys(&slots), hashes)?);
+            out.pulse.beat();
         }
         self.told.clear();
         Ok(())

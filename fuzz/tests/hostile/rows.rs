@@ -40,6 +40,7 @@ pub(crate) fn schema() -> Arc<RowSchema> {
         id: Some("id".into()),
         hidden: vec![Hidden::Time, Hidden::Id],
         projected: None,
+        clocks: None,
     })
 }
 
