@@ -52,6 +52,7 @@ fn schema() -> RowSchema {
     RowSchema {
         columns,
         event_time: Some("ts".to_owned()),
+        clocks: None,
         id: Some("event_id".to_owned()),
         hidden: vec![Hidden::Time, Hidden::Id, Hidden::Split, Hidden::Position],
         projected: None,

@@ -37,6 +37,7 @@ pub(crate) fn schema() -> Arc<RowSchema> {
     Arc::new(RowSchema {
         columns: columns.iter().map(column).collect(),
         event_time: Some("ts".into()),
+        clocks: None,
         id: Some("id".into()),
         hidden: vec![Hidden::Time, Hidden::Id],
         projected: None,
