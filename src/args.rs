@@ -64,7 +64,7 @@ pub enum Command {
     Upgrade(UpgradeArgs),
     /// Prints the JSON Schema of job files, for editors.
     Schema(SchemaArgs),
-    /// Prints a starter job, or writes it to a file.
+    /// Prints a starter or a bundled job, or writes it to a file.
     New(NewArgs),
     /// Lists, makes, fills and reads topics.
     #[command(subcommand)]
@@ -105,7 +105,7 @@ pub struct TestArgs {
 #[derive(Clone, Debug, Args)]
 pub struct JobArgs {
     /// A job file, or the name of a bundled job (`attribution`, `attribution-models`, `conversion`, `ab-test`, `frustration`,
-    /// `item-minutes`, `sessions`).
+    /// `item-minutes`, `sessions`, `telemetry-funnel`).
     #[arg(value_name = "JOB", env = "RIVERRUN_JOB")]
     pub job: String,
     /// Where topics live: a folder.
@@ -302,7 +302,7 @@ pub struct SchemaArgs {
 /// `new`.
 #[derive(Clone, Debug, Args)]
 pub struct NewArgs {
-    /// Which starter; without one they are listed.
+    /// Which starter or bundled job; without one they are listed.
     #[arg(value_name = "TEMPLATE")]
     pub template: Option<String>,
     /// Write it to this file, which must not exist yet.
@@ -543,13 +543,13 @@ pub struct CheckpointsUnpinArgs {
 /// `demo`.
 #[derive(Clone, Debug, Args)]
 pub struct DemoArgs {
-    /// Rows per second.
+    /// Clicks, impressions and orders per second.
     #[arg(long, value_name = "ROWS", env = "RIVERRUN_RATE", value_parser = clap::value_parser!(u32).range(1..=5_000_000))]
     pub rate: Option<u32>,
     /// Ends after so long, for example `30s`, `5m` [default: until a signal].
     #[arg(long, value_name = "SPAN", env = "RIVERRUN_FOR", value_parser = span)]
     pub r#for: Option<std::time::Duration>,
-    /// Ends after so many rows.
+    /// Ends after so many clicks, impressions and orders.
     #[arg(long, value_name = "N", env = "RIVERRUN_ROWS")]
     pub rows: Option<u64>,
     /// Traffic of the past that is written at once when it begins [default: 5m; 0s with --generate-only].
@@ -573,7 +573,8 @@ pub struct DemoArgs {
     /// Makes traffic and runs no job.
     #[arg(long, env = "RIVERRUN_GENERATE_ONLY", value_parser = switch())]
     pub generate_only: bool,
-    /// With --generate-only: writes clicks.jsonl and orders.jsonl to this folder, as fast as possible.
+    /// With --generate-only: writes clicks.jsonl, orders.jsonl, corrections.jsonl, events.jsonl, assignments.jsonl and telemetry.jsonl to
+    /// this folder, as fast as possible.
     #[arg(long, value_name = "DIR", requires = "generate_only", env = "RIVERRUN_OUT")]
     pub out: Option<PathBuf>,
     /// With --generate-only: writes to the topics in this folder, at the given rate.

@@ -4,7 +4,9 @@ mod board;
 mod dice;
 mod files;
 mod publish;
+mod signups;
 mod traffic;
+mod visits;
 
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
@@ -13,6 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use riverrun_dataflow::balance::Counts;
 use riverrun_dataflow::engine::{Control, Observer};
 use riverrun_jobs::run::{self, Outcome, RunError, RunOptions};
 use riverrun_jobs::{Environment, Plan, Topics};
@@ -40,13 +43,30 @@ const HISTORY: Duration = Duration::from_secs(300);
 const FOLDER: &str = ".riverrun/demo";
 /// What says that a folder is the demo's own, and may be emptied.
 const MARK: &str = ".riverrun-demo";
-/// Items on the board.
-const ITEMS: usize = 12;
+/// Items on the board: with what else is on it, it fits a terminal of 80 by 24.
+const ITEMS: usize = 6;
 /// How often the board is drawn on a terminal, and written elsewhere.
 const DRAWN_EVERY: Duration = Duration::from_secs(1);
 const WRITTEN_EVERY: Duration = Duration::from_secs(5);
-/// The jobs.
-const JOBS: [&str; 2] = ["attribution", "item-minutes"];
+/// The jobs, and what of them is otherwise here, so that a minute shows what takes hours: a visit is over after a silence of twenty
+/// seconds, rates are by the minute, and rows that come late are waited for a few seconds.
+const JOBS: [(&str, &[&str]); 7] = [
+    ("attribution", &[]),
+    ("item-minutes", &[]),
+    ("attribution-models", &["steps.credited.attribute.lateness=5s"]),
+    (
+        "conversion",
+        &[
+            "steps.hours.window.tumble=1m",
+            "steps.credited.attribute.lateness=5s",
+            "steps.seen.deduplicate.lateness=5s",
+            "steps.placed.deduplicate.lateness=5s",
+        ],
+    ),
+    ("sessions", &["steps.visits.sessionize.gap=20s", "steps.visits.sessionize.lateness=5s"]),
+    ("frustration", &[]),
+    ("telemetry-funnel", &[]),
+];
 
 /// Runs the demo.
 pub fn demo(args: &DemoArgs, global: &Global) -> Done {
@@ -93,10 +113,15 @@ fn until(args: &DemoArgs) -> Until {
 
 fn said(written: &Written) -> String {
     format!(
-        "{} rows: {} clicks and impressions, {} orders; among them {} late, {} duplicates, {} broken",
+        "{} rows: {} clicks and impressions, {} orders\n  besides: {} events of visits, {} corrections, {} assignments, {} of telemetry\n  \
+         of all: {} late, {} duplicates, {} broken",
         grouped(written.rows),
         grouped(written.clicks),
         grouped(written.orders),
+        grouped(written.events),
+        grouped(written.corrections),
+        grouped(written.assignments),
+        grouped(written.telemetry),
         grouped(written.late),
         grouped(written.duplicate),
         grouped(written.broken)
@@ -117,10 +142,13 @@ fn run_jobs(args: &DemoArgs, global: &Global, asked: &Asked) -> Done {
     let rate = args.rate.unwrap_or(RATE);
     if !global.quiet {
         eprintln!("sample traffic of a shop, {} rows/s, into topics in {}", grouped(u64::from(rate)), topics.display());
+        let names = JOBS.map(|(job, _)| job);
+        let (last, others) = names.split_last().expect("there are jobs");
         eprintln!(
-            "jobs {} run on them; it begins with the last minutes at once. Ctrl-C ends it.\n",
-            JOBS.join(" and ")
+            "the jobs {} and {last} run on them,\nfirst on the last minutes at once; here a visit is over after 20 s of silence,",
+            others.join(", ")
         );
+        eprintln!("and rates of conversion are by the minute. Ctrl-C ends it.\n");
     }
     // The topics are there before the jobs look for them.
     for stream in traffic::Stream::ALL {
@@ -157,8 +185,9 @@ fn run_jobs(args: &DemoArgs, global: &Global, asked: &Asked) -> Done {
     screen.end(&board, &written, &outcomes, &folder)
 }
 
-fn start(job: &str, folder: &Path, workers: usize, global: &Global) -> Result<Running, Failure> {
-    let plan = job::plan(job, &[], global)?;
+fn start((job, set): (&str, &[&str]), folder: &Path, workers: usize, global: &Global) -> Result<Running, Failure> {
+    let set: Vec<String> = set.iter().map(|set| (*set).to_owned()).collect();
+    let plan = job::plan(job, &set, global)?;
     let environment = Environment { topics: Topics::Embedded(folder.join("topics")), until_end: false };
     let options = RunOptions { state: folder.join("state").into(), workers, fresh: false, append: false };
     let control = Control::new();
@@ -218,9 +247,14 @@ impl Screen {
         let mut stdout = Stdout::lock();
         let total = board.total();
         match (self.format, self.lively) {
-            (Format::Json, _) => stdout.json_line(&json!({ "rows": rows, "total": total, "items": best(board) }))?,
+            (Format::Json, _) => {
+                let behaviour = board.behaviour();
+                stdout.json_line(
+                    &json!({ "rows": rows, "total": total, "items": best(board), "behaviour": behaviour }),
+                )?;
+            }
             (Format::Table, true) => {
-                let text = format!("{}\n\n{} rows written", board.table(ITEMS), grouped(rows));
+                let text = format!("{}\n\n{} clicks, impressions and orders written", board.text(ITEMS), grouped(rows));
                 // Up to the first line of the last drawing, and everything below it away.
                 if self.drawn > 0 {
                     stdout.bytes(format!("\x1b[{}A\x1b[J", self.drawn).as_bytes())?;
@@ -228,16 +262,9 @@ impl Screen {
                 self.drawn = text.lines().count();
                 stdout.line(&text)?;
             }
-            (Format::Table, false) => stdout.line(&format!(
-                "{} rows written: {} orders, {} attributed, revenue {}.{:02}; {} shown, {} clicked",
-                grouped(rows),
-                grouped(total.orders),
-                grouped(total.attributed),
-                grouped(total.revenue_cents / 100),
-                total.revenue_cents % 100,
-                grouped(total.impressions),
-                grouped(total.clicks)
-            ))?,
+            (Format::Table, false) => {
+                stdout.line(&format!("{} rows written: {}", grouped(rows), board.line()))?;
+            }
         }
         stdout.flush()
     }
@@ -247,24 +274,35 @@ impl Screen {
         if self.format == Format::Json {
             let jobs: serde_json::Map<_, _> =
                 outcomes.iter().map(|(job, outcome)| (job.clone(), json!(outcome))).collect();
-            let end = json!({ "written": written, "total": board.total(), "items": best(board), "jobs": jobs });
+            let (total, behaviour) = (board.total(), board.behaviour());
+            let end = json!({ "written": written, "total": total, "items": best(board), "behaviour": behaviour, "jobs": jobs });
             stdout.json_line(&end)?;
             return stdout.flush();
         }
         if self.drawn > 0 {
             stdout.bytes(format!("\x1b[{}A\x1b[J", self.drawn).as_bytes())?;
         }
-        stdout.line(&format!("{}\n\nwritten: {}", board.table(ITEMS), said(written)))?;
-        for (job, outcome) in outcomes {
-            stdout.line(&format!("\nbalance of job `{job}`\n{}", output::balance(&outcome.snapshot.balance)))?;
-        }
-        let topics = folder.join("topics");
+        stdout.line(&format!("{}\n\nwritten: {}", board.text(ITEMS), said(written)))?;
+        stdout.line(&format!("\nevery row is counted:\n{}", balances(outcomes)))?;
+        let (topics, state) = (folder.join("topics"), folder.join("state"));
+        let (topics, state) = (topics.display(), state.display());
+        stdout.line(&format!("\nwhat the jobs wrote: riverrun topic ls --topics {topics}"))?;
+        stdout.line(&format!("the incidents:       riverrun topic tail frustration.incidents.v1 --topics {topics}"))?;
         stdout.line(&format!(
-            "\nthe attributed rows: riverrun topic tail attributed.events.v1 --topics {}",
-            topics.display()
+            "why there is one:    riverrun why frustration INCIDENT_ID --topics {topics} --state {state}"
         ))?;
         stdout.flush()
     }
+}
+
+/// Returns what became of the rows of each job's sources and steps, added up; `-o json` has each step.
+fn balances(outcomes: &[(String, Outcome)]) -> comfy_table::Table {
+    let all = outcomes.iter().map(|(job, outcome)| {
+        let mut sum = Counts::default();
+        outcome.snapshot.balance.values().for_each(|counts| sum += *counts);
+        (job.clone(), sum)
+    });
+    output::balance(&all.collect())
 }
 
 fn best(board: &Board) -> Vec<serde_json::Value> {

@@ -1,5 +1,7 @@
 //! The board: what the demo's jobs have written, added up per item and shown in the terminal.
 
+mod behaviour;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -10,11 +12,21 @@ use serde_json::value::RawValue;
 use crate::exit::Failure;
 use crate::output::{grouped, table};
 use crate::topic::failed;
+use behaviour::Behaviour;
 
 /// The topic of the job `attribution`.
 const ATTRIBUTED: &str = "attributed.events.v1";
 /// The topic of the job `item-minutes`.
 const MINUTES: &str = "item.minutes.v1";
+/// The topics of the other jobs.
+const BEHAVIOUR: [&str; 6] = [
+    "attributed.credits.v1",
+    "sessions.v1",
+    "frustration.signals.v1",
+    "frustration.incidents.v1",
+    "conversion.hourly.v1",
+    "telemetry.progress.v1",
+];
 
 /// What is known of an item, or of all of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -28,7 +40,7 @@ pub struct Sums {
     /// Orders that a click led to.
     pub attributed: u64,
     /// What those orders cost, in cents.
-    pub revenue_cents: u64,
+    pub revenue_cents: i64,
 }
 
 impl Sums {
@@ -41,7 +53,6 @@ impl Sums {
     }
 
     fn row(&self, name: &str) -> Vec<String> {
-        let cents = self.revenue_cents;
         vec![
             name.to_owned(),
             grouped(self.impressions),
@@ -49,10 +60,16 @@ impl Sums {
             percent(self.clicks, self.impressions),
             grouped(self.orders),
             grouped(self.attributed),
-            format!("{}.{:02}", grouped(cents / 100), cents % 100),
+            money(self.revenue_cents),
             percent(self.attributed, self.clicks),
         ]
     }
+}
+
+/// Returns an amount for people.
+fn money(cents: i64) -> String {
+    let (sign, cents) = (if cents < 0 { "-" } else { "" }, cents.unsigned_abs());
+    format!("{sign}{}.{:02}", grouped(cents / 100), cents % 100)
 }
 
 /// Returns a share in percent; nothing is known of a share of nothing.
@@ -66,8 +83,8 @@ fn percent(part: u64, whole: u64) -> String {
 /// Adds up what the jobs write.
 pub struct Board {
     topics: PathBuf,
-    attributed: Option<Tail>,
-    minutes: Option<Tail>,
+    tails: BTreeMap<&'static str, Tail>,
+    behaviour: Behaviour,
     items: BTreeMap<String, Sums>,
     total: Sums,
 }
@@ -92,33 +109,65 @@ struct Minute {
 impl Board {
     /// Returns a board of the results in the folder `topics`.
     pub fn new(topics: &Path) -> Board {
-        let total = Sums::default();
-        Board { topics: topics.to_owned(), attributed: None, minutes: None, items: BTreeMap::new(), total }
+        Board {
+            topics: topics.to_owned(),
+            tails: BTreeMap::new(),
+            behaviour: Behaviour::default(),
+            items: BTreeMap::new(),
+            total: Sums::default(),
+        }
     }
 
     /// Adds what the jobs wrote since the last time.
     pub fn update(&mut self) -> Result<(), Failure> {
-        open(&self.topics, ATTRIBUTED, &mut self.attributed)?;
-        open(&self.topics, MINUTES, &mut self.minutes)?;
-        let mut found = Vec::new();
-        read(&mut self.attributed, |value| {
-            let row: Attributed = serde_json::from_slice(value).ok()?;
-            let cents = row.price.and_then(|price| cents(price.get())).unwrap_or(0);
-            let credited = u64::from(row.attributed);
-            let sums = Sums { orders: 1, attributed: credited, revenue_cents: credited * cents, ..Sums::default() };
-            found.push((row.item_id, sums));
-            Some(())
-        })?;
-        read(&mut self.minutes, |value| {
-            let row: Minute = serde_json::from_slice(value).ok()?;
-            found.push((row.item_id, Sums { impressions: row.impressions, clicks: row.clicks, ..Sums::default() }));
-            Some(())
-        })?;
-        for (item, sums) in found {
-            self.items.entry(item).or_default().add(&sums);
-            self.total.add(&sums);
+        for topic in [ATTRIBUTED, MINUTES].into_iter().chain(BEHAVIOUR) {
+            self.open(topic)?;
+            let Some(mut tail) = self.tails.remove(topic) else { continue };
+            while let Some(record) = tail.read().map_err(failed)? {
+                // A row that another program wrote to the topic is none of ours.
+                let _ = self.add(topic, &record.value);
+            }
+            self.tails.insert(topic, tail);
         }
         Ok(())
+    }
+
+    /// Opens a topic once a job has made it.
+    fn open(&mut self, topic: &'static str) -> Result<(), Failure> {
+        if self.tails.contains_key(topic) {
+            return Ok(());
+        }
+        match Topic::open(&self.topics, topic) {
+            Ok(found) => drop(self.tails.insert(topic, Tail::open(&found, None, Begin::Start).map_err(failed)?)),
+            Err(TopicError::Missing { .. }) => {}
+            Err(error) => return Err(failed(error)),
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, topic: &str, value: &[u8]) -> Option<()> {
+        let (item, sums) = match topic {
+            ATTRIBUTED => {
+                let row: Attributed = serde_json::from_slice(value).ok()?;
+                let cents = row.price.and_then(|price| cents(price.get())).unwrap_or(0);
+                let credited = u64::from(row.attributed);
+                let revenue_cents = if row.attributed { cents } else { 0 };
+                (row.item_id, Sums { orders: 1, attributed: credited, revenue_cents, ..Sums::default() })
+            }
+            MINUTES => {
+                let row: Minute = serde_json::from_slice(value).ok()?;
+                (row.item_id, Sums { impressions: row.impressions, clicks: row.clicks, ..Sums::default() })
+            }
+            other => return self.behaviour.add(other, value),
+        };
+        self.items.entry(item).or_default().add(&sums);
+        self.total.add(&sums);
+        Some(())
+    }
+
+    /// Returns the sums of the behaviour jobs.
+    pub fn behaviour(&self) -> &Behaviour {
+        &self.behaviour
     }
 
     /// Returns the sums of all items.
@@ -134,42 +183,36 @@ impl Board {
         all
     }
 
-    /// Returns the board as a table.
-    pub fn table(&self, count: usize) -> comfy_table::Table {
+    /// Returns the board as it is shown: at most `count` items, and what the behaviour jobs found.
+    pub fn text(&self, count: usize) -> String {
+        let items = self.table(count).to_string();
+        let items = items.lines().map(str::trim_end).map(str::to_owned);
+        let lines: Vec<String> = items.chain([String::new()]).chain(self.behaviour.lines()).collect();
+        lines.join("\n")
+    }
+
+    /// Returns the board as one line.
+    pub fn line(&self) -> String {
+        let Sums { orders, attributed, revenue_cents, .. } = self.total;
+        let orders = format!("{} orders, {} credited", grouped(orders), grouped(attributed));
+        format!("{orders}, revenue {}; {}", money(revenue_cents), self.behaviour.line())
+    }
+
+    fn table(&self, count: usize) -> comfy_table::Table {
         let mut rows: Vec<Vec<String>> = self.best(count).into_iter().map(|(item, sums)| sums.row(item)).collect();
         rows.push(self.total.row("all items"));
-        let header = ["item", "shown", "clicks", "ctr", "orders", "attributed", "revenue", "conversion"];
+        let header = ["item", "shown", "clicks", "ctr", "orders", "credited", "revenue", "conv."];
         table(&header, &[1, 2, 3, 4, 5, 6, 7], rows)
     }
 }
 
-/// Opens a topic once a job has made it.
-fn open(topics: &Path, name: &str, tail: &mut Option<Tail>) -> Result<(), Failure> {
-    if tail.is_some() {
-        return Ok(());
-    }
-    match Topic::open(topics, name) {
-        Ok(topic) => *tail = Some(Tail::open(&topic, None, Begin::Start).map_err(failed)?),
-        Err(TopicError::Missing { .. }) => {}
-        Err(error) => return Err(failed(error)),
-    }
-    Ok(())
-}
-
-fn read(tail: &mut Option<Tail>, mut take: impl FnMut(&[u8]) -> Option<()>) -> Result<(), Failure> {
-    let Some(tail) = tail else { return Ok(()) };
-    while let Some(record) = tail.read().map_err(failed)? {
-        // A row that another program wrote to the topic is none of ours.
-        let _ = take(&record.value);
-    }
-    Ok(())
-}
-
-/// Returns a price in cents: digits, a point, two digits.
-fn cents(price: &str) -> Option<u64> {
-    let (whole, part) = price.split_once('.').unwrap_or((price, "0"));
+/// Returns an amount in cents: perhaps a sign, digits, a point, two digits.
+fn cents(amount: &str) -> Option<i64> {
+    let (sign, digits) = amount.strip_prefix('-').map_or((1, amount), |digits| (-1, digits));
+    let (whole, part) = digits.split_once('.').unwrap_or((digits, "0"));
     let part = format!("{part:0<2}");
-    whole.parse::<u64>().ok()?.checked_mul(100)?.checked_add(part.get(..2)?.parse().ok()?)
+    let cents = whole.parse::<i64>().ok()?.checked_mul(100)?.checked_add(part.get(..2)?.parse().ok()?)?;
+    Some(sign * cents)
 }
 
 #[cfg(test)]
@@ -181,6 +224,8 @@ mod tests {
         assert_eq!(cents("19.99"), Some(1999));
         assert_eq!(cents("0.1"), Some(10));
         assert_eq!(cents("7"), Some(700));
+        assert_eq!((cents("-0.05"), cents("-12.50")), (Some(-5), Some(-1250)));
+        assert_eq!((money(-5).as_str(), money(123_456).as_str()), ("-0.05", "1 234.56"));
         assert_eq!(cents("null"), None);
     }
 
