@@ -56,7 +56,6 @@ fn schema() -> RowSchema {
         id: Some("event_id".to_owned()),
         hidden: vec![Hidden::Time, Hidden::Id, Hidden::Split, Hidden::Position],
         projected: None,
-        clocks: None,
     }
 }
 

@@ -41,7 +41,6 @@ pub(crate) fn schema() -> Arc<RowSchema> {
         id: Some("id".into()),
         hidden: vec![Hidden::Time, Hidden::Id],
         projected: None,
-        clocks: None,
     })
 }
 
