@@ -441,7 +441,7 @@ fn a_job_that_should_fail_is_held_to_how() {
     let bad = "        a | x | 1 | +0s\n        b | x | many | +1s\n        c | x | 3 | +2s\n";
     let right = stops(bad, "{ says: column `n` is int64, exit: 1 }");
     assert!(right.passed() && right.plays > 4, "{right:?}");
-    let crowded: String = (0..7).map(|n| format!("        {n} | x | 1 | +{n}s\n")).collect();
+    let crowded: String = (0..60).map(|n| format!("        {n} | x | 1 | +{n}s\n")).collect();
     let full = stops(&crowded, "{ says: max_touches_per_key }");
     assert!(full.passed() && full.plays > 4, "{full:?}");
     let message = |rows: &str, fails: &str| {
