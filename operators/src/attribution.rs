@@ -198,6 +198,9 @@ impl Attribution {
     }
 }
 
+/// Ledgers that are fed between two signs of life.
+const LEDGERS_A_BEAT: usize = 256;
+
 /// What must outlive a restart.
 pub struct AttributionState {
     plan: Attribution,
@@ -305,6 +308,7 @@ impl AttributionState {
         let mut places: Vec<Vec<usize>> = rows.iter().map(|batch| vec![0; batch.num_rows()]).collect();
         sorted.iter().enumerate().for_each(|(place, row)| places[row.batch as usize][row.row as usize] = place);
         for (number, batch) in rows.iter().enumerate() {
+            out.pulse.beat();
             let by = &self.plan.settings.keys[input];
             let slots = self.ledgers.slots(batch, by)?;
             let keys = Keys::of(batch, by)?;
@@ -339,6 +343,9 @@ impl AttributionState {
         let rules = &self.plan.settings.rules;
         let mut arrived = arrived.into_iter().peekable();
         while let Some(slot) = arrived.peek().map(|first| first.slot) {
+            if said.len() % LEDGERS_A_BEAT == 0 {
+                out.pulse.beat();
+            }
             let mut output = Output::default();
             self.ledgers.update(slot, |ledger| {
                 while let Some(Arrived { event, input, at: (batch, row), .. }) = arrived.next_if(|row| row.slot == slot)

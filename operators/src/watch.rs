@@ -99,6 +99,7 @@ impl<R: Watching> Operator for Watch<R> {
         for batch in inputs.into_iter().flatten() {
             let batch = on_time(batch, tick.before.minus(lateness), out)?;
             self.rules.take(batch, &mut self.state, out)?;
+            out.pulse.beat();
         }
         let limit = if tick.last { EventTime::MAX } else { tick.watermark.minus(lateness) };
         let (rules, said) = (&self.rules, &mut self.said);

@@ -132,6 +132,9 @@ impl LiveState {
         let mut late: Vec<u32> = Vec::new();
         for row in marks.in_order() {
             let at = row as usize;
+            if at % BATCH_ROWS == 0 {
+                out.pulse.beat();
+            }
             let id = marks.id(at);
             let mark = Mark {
                 time: millis(marks.times[at]),
