@@ -4,7 +4,8 @@
 //! In:       the tab's events in the total order, and how far event time has come.
 //! Out:      rows of signals; a row with a higher `rev` replaces an earlier one.
 //! Order:    events that carry the browser's monotonic clock are put in its order, for which they wait `clock_skew_ms`; time-outs
-//!           come in between at their own times. So it makes no difference how often the time is told.
+//!           come in between at their own times. So it makes no difference how often the time is told. One that is sent again
+//!           meanwhile counts once.
 //! Keeps:    at most `HELD_MAX` events that wait for their place, and what each rule says that it keeps.
 //! Restart:  the state is whole after every call.
 
@@ -59,6 +60,15 @@ pub struct Tab {
 struct Held {
     at_us: i64,
     event: Event,
+}
+
+impl Held {
+    /// Says whether `event`, of the same time by the browser's clock, is this one sent again. It was received at another time,
+    /// and so its corrected time is another one.
+    fn is_again(&self, event: &Event) -> bool {
+        let own = &self.event;
+        !event.this.id.is_empty() && own.this.id == event.this.id && own.payload.kind() == event.payload.kind()
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -178,7 +188,9 @@ impl Tab {
             self.step(&first.event, first.at_us, desk);
         }
         let place = self.held.partition_point(|other| other.at_us <= at_us);
-        self.held.insert(place, Held { at_us, event: event.clone() });
+        if !self.held[..place].iter().rev().take_while(|held| held.at_us == at_us).any(|held| held.is_again(event)) {
+            self.held.insert(place, Held { at_us, event: event.clone() });
+        }
     }
 
     /// Tells that event time has come to `to` (ms): all events before it were pushed, and none before it will be.

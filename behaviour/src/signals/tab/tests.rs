@@ -32,6 +32,19 @@ fn g_e3_clicks_of_two_uploads_are_one_chain() {
     assert_eq!(rage_count(&script.rows_at(60_000)), 0, "by event time they are too far apart");
 }
 
+/// A browser that is not sure sends again. The second copy is received, and so corrected, at another time.
+#[test]
+fn an_event_that_is_sent_again_counts_once() {
+    let click =
+        |number, ms, mono_ms| with_mono(event(number, ms, "/", Payload::Click(Box::new(click("#buy")))), "l1", mono_ms);
+    let count = |again: u64| {
+        let mut script = Script::observed();
+        script.feed(&click(1, 1000, 100)).feed(&click(2, 1300, 400)).feed(&click(again, 1900, 400));
+        rage_count(&script.rows_at(60_000))
+    };
+    assert_eq!((count(2), count(3)), (0, 3), "another event of that time is another event");
+}
+
 /// An answer that event time puts before its click, and the browser's clock behind it.
 #[test]
 fn events_are_put_in_the_order_of_the_browsers_clock() {

@@ -307,3 +307,21 @@ fn g_e3_the_browsers_clock_counts_within_a_page_load() {
         last(&objects(&world.step(&[events(&rows)], To::End).rows), "signal_id").iter().map(told).collect();
     assert_eq!(only("rage", told).len(), 1);
 }
+
+/// A click of an upload that is sent again, 700 ms later by its corrected time, is no third click.
+#[test]
+fn what_is_sent_again_is_no_further_click() {
+    let text = "0 page_view caps=reactions\n100 click target_fp=#a\n400 click target_fp=#a\n1100 click target_fp=#a event_id=again";
+    let rages = |id: &str| {
+        let mut rows = script(text);
+        for (row, mono) in rows.iter_mut().zip([0.0, 100.0, 400.0, 400.0]) {
+            row["mono_ms"] = mono.into();
+            row["page_load_id"] = "l1".into();
+        }
+        rows[3]["event_id"] = id.into();
+        let mut world = World::watching(settings(preset("ours", None).unwrap()), 1);
+        let given = last(&objects(&world.step(&[events(&rows)], To::End).rows), "signal_id");
+        only("rage", given.iter().map(told).collect()).len()
+    };
+    assert_eq!((rages("e0002"), rages("e0009")), (0, 1));
+}
