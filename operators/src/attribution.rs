@@ -343,7 +343,7 @@ impl AttributionState {
         let rules = &self.plan.settings.rules;
         let mut arrived = arrived.into_iter().peekable();
         while let Some(slot) = arrived.peek().map(|first| first.slot) {
-            if said.len() % LEDGERS_A_BEAT == 0 {
+            if said.len().is_multiple_of(LEDGERS_A_BEAT) {
                 out.pulse.beat();
             }
             let mut output = Output::default();

@@ -132,7 +132,7 @@ impl LiveState {
         let mut late: Vec<u32> = Vec::new();
         for row in marks.in_order() {
             let at = row as usize;
-            if at % BATCH_ROWS == 0 {
+            if at.is_multiple_of(BATCH_ROWS) {
                 out.pulse.beat();
             }
             let id = marks.id(at);
