@@ -174,6 +174,12 @@ mod tests {
     }
 
     #[test]
+    fn with_one_step_the_first_row_of_a_key_is_told() {
+        let rules = Rules { steps: 1, ..RULES };
+        assert_eq!(told(&rules, &[(5, &[0]), (6, &[0]), (105, &[0]), (106, &[0])], 5), [[5], [106]]);
+    }
+
+    #[test]
     fn a_key_enters_again_when_it_may() {
         assert_eq!(told(&RULES, &[(0, &[0]), (100, &[0]), (101, &[0]), (150, &[1])], NEVER), [vec![0], vec![101, 150]]);
         let once = Rules { again_after_us: 1000, ..RULES };

@@ -5,7 +5,7 @@
 //!           order of time, those of one time by the earliest step that they are of, then by id, source, split, position. Counted as
 //!           filtered: rows that are of no step, and rows with a null in their key, which are nobody's.
 //! Out:      by [`Give`], one row per journey once it is over, at the time of its first step, or one row per step, at its own
-//!           time, once it is taken. The rules of journeys are those of [`riverrun_behaviour::funnel`].
+//!           time and with the id and origin of its row, once it is taken. The rules of journeys are those of [`riverrun_behaviour::funnel`].
 //! Late:     a row with `time < W(t-1) - lateness` goes to the `late` output as it came.
 //! Bad:      a row on which a condition fails goes to the bad output, whatever other conditions say.
 //! Retract:  none.
@@ -51,6 +51,9 @@ pub use rows::{columns, step_columns};
 /// The version of what the step keeps. State of another version has another meaning, whatever its columns: raise it with every
 /// change to what the columns hold, and teach upgrades the way from the one before.
 pub const STATE_VERSION: u32 = 1;
+
+/// The split of rows that were read nowhere, but that a step made.
+const NO_SPLIT: u64 = u32::MAX as u64;
 
 /// Which rows are given.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -134,7 +137,10 @@ impl Funnel {
                 within_us: micros_of(settings.within),
                 again_after_us: micros_of(settings.again_after),
             },
-            schema: with_hidden(&columns, &[Hidden::Time, Hidden::Hash]),
+            schema: with_hidden(
+                &columns,
+                &hidden(settings.give, |hidden| input.column_with_name(hidden.name()).is_some()),
+            ),
             order: KeyOrder::of(input).map_err(internal)?,
             waiting: Reorder::layout(input, &settings.by).map_err(internal)?,
             input: input.clone(),
@@ -183,6 +189,16 @@ impl Funnel {
 /// Returns whether rows with these hidden columns say where they were read, so that a funnel's rows can name them.
 pub fn has_origin(has: impl Fn(Hidden) -> bool) -> bool {
     has(Hidden::Split) && has(Hidden::Position)
+}
+
+/// Returns the hidden columns of a funnel's rows, where its input has these: the row of a step has the id and the origin of the row
+/// that took it.
+pub fn hidden(give: Give, has: impl Fn(Hidden) -> bool) -> Vec<Hidden> {
+    let of_row = [Hidden::Id, Hidden::Split, Hidden::Position].into_iter().filter(|_| give == Give::Steps);
+    let mut hidden = vec![Hidden::Time];
+    hidden.extend(of_row.filter(|hidden| has(*hidden)));
+    hidden.push(Hidden::Hash);
+    hidden
 }
 
 /// Of which steps the rows of a batch are.
@@ -352,13 +368,14 @@ fn in_order(order: &OrderColumns, judged: &Judged) -> Vec<(i64, Option<usize>, u
     rows
 }
 
-/// Returns what names a row: its id, or else the place where it was read.
+/// Returns what names a row: its id, or else the place where it was read; nothing if a step made it.
 fn named(ids: Option<&arrow::array::ArrayRef>, order: &OrderColumns, row: usize) -> EventRef {
     use arrow::array::AsArray;
     let [split, offset] = order.origin(row);
-    let id = ids.map(|ids| ids.as_string::<i32>()).filter(|ids| ids.is_valid(row)).map(|ids| ids.value(row).to_owned());
+    let id = ids.map(|ids| ids.as_string::<i32>()).filter(|ids| ids.is_valid(row)).map(|ids| ids.value(row));
+    let id = id.filter(|id| !id.is_empty()).map(str::to_owned);
     EventRef {
-        id: id.unwrap_or_else(|| format!("{split}:{offset}")),
+        id: id.unwrap_or_else(|| if split == NO_SPLIT { String::new() } else { format!("{split}:{offset}") }),
         position: Position { split: u32::try_from(split).unwrap_or(u32::MAX), offset },
     }
 }

@@ -33,6 +33,11 @@ impl FunnelSpec {
         values(&self.by)
     }
 
+    /// Returns what travels with its rows.
+    pub(super) fn hidden(&self, input: &Stream) -> Vec<Hidden> {
+        funnel::hidden(self.give(), |hidden| input.has(hidden))
+    }
+
     fn give(&self) -> Give {
         if self.is_by_step { Give::Steps } else { Give::Journeys }
     }
@@ -52,9 +57,9 @@ impl Forward<'_> {
             self.faults.push(fault.hint("name the columns that say who goes through it, such as `by: [user_id]`"));
         }
         let count = spec.steps.value.len();
-        if !(2..=STEPS_MAX).contains(&count) {
-            let message = format!("step `{name}` is a funnel of {count} step{}", if count == 1 { "" } else { "s" });
-            let rule = format!("there are 2 to {STEPS_MAX}: `name: condition`, one after the other");
+        if !(1..=STEPS_MAX).contains(&count) {
+            let message = format!("step `{name}` is a funnel of {count} steps");
+            let rule = format!("there are 1 to {STEPS_MAX}: `name: condition`, one after the other");
             self.faults.push(Fault::error(codes::BAD_QUANTITY, spec.steps.span, message).note(rule));
         }
         let mut uses = StepUses { ordered: true, ..StepUses::default() };

@@ -14,7 +14,7 @@ pub(super) static FUNNEL: Section = Section {
     fields: &[
         field("from", Kind::Stream, FROM).required(),
         field("by", Kind::Columns, "The columns of the key: who goes through the steps.").required(),
-        field("steps", Kind::Conditions, "The steps in their order, 2 to 32: `name: condition`, such as `signed_up: \"type = 'user_signed_up'\"`. A row takes one step at most.").required(),
+        field("steps", Kind::Conditions, "The steps in their order, 1 to 32: `name: condition`, such as `signed_up: \"type = 'user_signed_up'\"`. A row takes one step at most. With one step the first row of each key is given, by event time.").required(),
         field("within", Kind::Duration("1ms", LONG), "The longest time from the first step to the last, itself included.").required(),
         field("again_after", Kind::Duration("0s", LONG), "Once its journey is over and more than this has passed since it began, a key can enter again. Without it, `within`."),
         field("columns", Kind::Columns, "Columns of the row of the first step that are given along, such as where the key came from."),

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use arrow::array::{
     ArrayRef, BooleanArray, Int64Array, Int64Builder, ListBuilder, RecordBatch, StringArray, StringBuilder,
-    TimestampMillisecondArray, UInt64Array,
+    TimestampMillisecondArray, UInt32Array, UInt64Array,
 };
 use arrow::datatypes::{DataType, Field, TimeUnit};
 use riverrun_behaviour::funnel::{Journey, Taken};
 use riverrun_dataflow::operator::StepError;
+use riverrun_dataflow::schema::Hidden;
 
 use super::{Funnel, Give, carried};
 use crate::frustration::texts;
@@ -88,13 +89,29 @@ impl<'a> Builder<'a> {
         if super::has_origin(|hidden| plan.input.column_with_name(hidden.name()).is_some()) {
             columns.extend(self.evidence());
         }
-        let time = |journey: &&Journey| match give {
-            Give::Journeys => first(journey).time_us,
-            Give::Steps => last(journey).time_us,
-        };
-        columns.push(Arc::new(self.journeys.iter().map(time).collect::<Int64Array>()));
-        columns.push(Arc::new(UInt64Array::from(hashes)));
+        for hidden in Hidden::ALL.into_iter().filter(|hidden| plan.schema.column_with_name(hidden.name()).is_some()) {
+            columns.push(match hidden {
+                Hidden::Hash => Arc::new(UInt64Array::from_iter_values(hashes.iter().copied())),
+                other => self.hidden(other, give),
+            });
+        }
         Ok(RecordBatch::try_new(plan.schema.clone(), columns)?)
+    }
+
+    /// Returns a hidden column: that of the row that counts, the first of a journey and the last one taken.
+    fn hidden(&self, hidden: Hidden, give: Give) -> ArrayRef {
+        let rows = self.journeys.iter().map(|journey| match give {
+            Give::Journeys => first(journey),
+            Give::Steps => last(journey),
+        });
+        match hidden {
+            Hidden::Id => {
+                Arc::new(StringArray::from_iter(rows.map(|row| Some(row.by.id.as_str()).filter(|id| !id.is_empty()))))
+            }
+            Hidden::Split => Arc::new(UInt32Array::from_iter_values(rows.map(|row| row.by.position.split))),
+            Hidden::Position => Arc::new(UInt64Array::from_iter_values(rows.map(|row| row.by.position.offset))),
+            Hidden::Time | Hidden::Hash => Arc::new(Int64Array::from_iter_values(rows.map(|row| row.time_us))),
+        }
     }
 
     fn of_journeys(&self) -> Vec<ArrayRef> {
@@ -145,7 +162,7 @@ impl<'a> Builder<'a> {
                 Give::Journeys => journey.taken(),
                 Give::Steps => std::slice::from_ref(last(journey)),
             };
-            for taken in taken {
+            for taken in taken.iter().filter(|taken| !taken.by.id.is_empty()) {
                 ids.values().append_value(&taken.by.id);
                 let at = &taken.by.position;
                 places.values().append_value(format!("{}:{}", at.split, at.offset));
