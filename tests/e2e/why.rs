@@ -134,3 +134,26 @@ fn each_model_names_the_click_that_it_credits() {
         assert!(records.contains(&credited) && records.contains(&&order), "{found}");
     }
 }
+
+/// Through a funnel, a join and another funnel.
+#[test]
+fn a_buyer_in_an_experiment_is_traced_to_the_first_exposure_and_the_order() {
+    let place = Place::new();
+    let at = |seconds: i64| 1_700_000_000_000 + seconds * 1000;
+    let exposures = [("a1", 3), ("a2", 1), ("a3", 9)].map(|(id, seconds)| {
+        json!({ "assignment_id": id, "experiment": "checkout", "variant": "new", "user_id": "u", "ts": at(seconds) })
+    });
+    let order = json!({ "order_id": "o1", "user_id": "u", "price": 12.5, "ts": at(60) });
+    place.write("a.jsonl", exposures.iter().map(|row| format!("{row}\n")).collect::<String>());
+    place.write("o.jsonl", format!("{order}\n"));
+    let files = [("sources.assignments", "a"), ("sources.orders", "o"), ("sinks.users", "users")];
+    let others = [("sinks.results", "r"), ("sinks.variants", "v"), ("sinks.conflicts", "c")];
+    let sets: Vec<String> =
+        files.iter().chain(&others).map(|(what, name)| format!("{what}.file.path={name}.jsonl")).collect();
+    let with = |arguments: &[&str]| sets.iter().fold(place.riverrun(arguments), |command, set| command.set(set));
+    with(&["run", "ab-test"]).succeed();
+    let told = with(&["why", "ab-test", "u", "-o", "json"]).succeed().document();
+    let found = told["rows"].as_array().unwrap().iter().find(|found| found["sink"] == json!("users")).unwrap();
+    let records: Vec<&Value> = found["evidence"].as_array().unwrap().iter().map(|piece| &piece["record"]).collect();
+    assert_eq!(records, [&exposures[1], &order], "{told}");
+}
