@@ -6,8 +6,10 @@
 //! The engine asks for records at its own pace; a reader never pushes, and keeps no more than one read in memory.
 //! Reading and decoding are apart: any worker may decode what another one read.
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::record_batch::RecordBatch;
 use serde::{Deserialize, Serialize};
@@ -48,6 +50,22 @@ pub trait Source: Send + Sync {
     /// Returns the splits there are now, by name. `bounded`: with their present ends.
     fn splits(&self, bounded: bool) -> Result<Vec<SplitSpec>, SourceError>;
 
+    /// Returns where each split ends now, by name, as far as that is known. For whoever watches the job: it is asked often.
+    fn ends(&self) -> Result<BTreeMap<String, u64>, SourceError> {
+        let ends = self.splits(true)?.into_iter();
+        Ok(ends.filter_map(|split| Some((split.name, split.end?))).collect())
+    }
+
+    /// Returns how often a running job should ask for splits that are new; `None`: there never are any.
+    fn discover_every(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Returns the splits that came into being after `known` were found, from their beginning on.
+    fn grown(&self, _known: &[SplitSpec]) -> Result<Vec<SplitSpec>, SourceError> {
+        Ok(Vec::new())
+    }
+
     /// Opens a split for reading from `position` on, after checking that it still is what it was.
     fn open(&self, split: &SplitSpec, position: u64) -> Result<Box<dyn SplitReader>, SourceError>;
 }
@@ -56,6 +74,12 @@ pub trait Source: Send + Sync {
 pub trait SplitReader: Send {
     /// Returns the next records, or `None` if there is none now. Does not wait.
     fn read(&mut self, limits: &ReadLimits) -> Result<Option<Chunk>, SourceError>;
+
+    /// Returns whether the last `read` gave nothing only because the outside system has not answered yet: there may be records.
+    /// A split that waits is neither at its end nor idle, and bounded input goes on when it answers.
+    fn waits(&self) -> bool {
+        false
+    }
 
     /// Returns whether the split has ended: no further `read` will ever give a record.
     fn ended(&self) -> bool;
@@ -97,12 +121,15 @@ pub struct Records {
 }
 
 /// How the position of a record follows from its chunk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Numbering {
     /// Position = chunk's `from` + index of the record (topics).
     Ordinal,
     /// Position = chunk's `from` + the record's first byte in `bytes` (files).
     Offset,
+    /// The position of each record, ascending: some numbers in between are no records (a Kafka partition, whose transactions
+    /// and compaction leave gaps).
+    Listed(Vec<u64>),
 }
 
 impl Chunk {
@@ -117,10 +144,12 @@ impl Chunk {
     /// Returns the position of record `index`.
     pub fn position(&self, index: usize) -> u64 {
         match &self.payload {
-            Payload::Records(records) if records.numbering == Numbering::Offset => {
-                self.from + u64::from(records.ranges[index].0)
-            }
-            _ => self.from + index as u64,
+            Payload::Records(records) => match &records.numbering {
+                Numbering::Ordinal => self.from + index as u64,
+                Numbering::Offset => self.from + u64::from(records.ranges[index].0),
+                Numbering::Listed(positions) => positions[index],
+            },
+            Payload::Columns(_) => self.from + index as u64,
         }
     }
 
@@ -201,6 +230,20 @@ pub enum SourceError {
         what: String,
         /// What changed.
         reason: String,
+    },
+    /// Records that are still to be read are gone: the outside system keeps them for less long than the job was away.
+    #[error(
+        "{what} has no record {wanted} any more: it holds {first} to {next}\n  hint: what lies between was deleted before the job read it; keep records for longer there, and start over with --fresh, or let the source go on without them: `on_lost: skip`"
+    )]
+    Lost {
+        /// The split, named as the user knows it.
+        what: String,
+        /// The position that is to be read.
+        wanted: u64,
+        /// The first position that there is.
+        first: u64,
+        /// The position after the last one.
+        next: u64,
     },
     /// Stored data is damaged.
     #[error("{what} is damaged: {reason}")]

@@ -145,7 +145,7 @@ impl Raw {
     fn encode(&self) -> Vec<u8> {
         let Ok(Some(raw)) = &self.0 else { return Vec::new() };
         let numbering = match &raw.chunk.payload {
-            Payload::Records(records) => Some(records.numbering),
+            Payload::Records(records) => Some(records.numbering.clone()),
             Payload::Columns(_) => None,
         };
         let header = RawHeader {
@@ -181,7 +181,7 @@ impl Raw {
         let length = word(&mut bytes)?;
         let header = take(&mut bytes, length)?;
         let header: RawHeader = serde_json::from_slice(header).map_err(|error| WireError(error.to_string()))?;
-        let payload = match header.numbering {
+        let payload = match header.numbering.clone() {
             Some(numbering) => Payload::Records(records(bytes, &header, numbering)?),
             None => {
                 let schema = take_schema(&mut bytes)?;
@@ -204,6 +204,13 @@ fn records(mut bytes: &[u8], header: &RawHeader, numbering: Numbering) -> Result
     let places = take(&mut bytes, (header.records as u64).saturating_mul(8))?;
     let word = |four: &[u8]| u32::from_le_bytes(four.try_into().expect("four bytes"));
     let ranges: Vec<(u32, u32)> = places.chunks_exact(8).map(|place| (word(&place[..4]), word(&place[4..]))).collect();
+    if let Numbering::Listed(positions) = &numbering {
+        let (first, last) = (positions.first(), positions.last());
+        let inside = first.is_none_or(|first| *first >= header.from) && last.is_none_or(|last| *last < header.to);
+        if positions.len() != ranges.len() || !inside || !positions.is_sorted_by(|a, b| a < b) {
+            return Err(WireError(format!("the positions of its {} records are none", ranges.len())));
+        }
+    }
     match ranges.iter().find(|(from, to)| from > to || *to as usize > bytes.len()) {
         Some((from, to)) => Err(WireError(format!("a record lies at {from} to {to} of {} bytes", bytes.len()))),
         None => Ok(Records { bytes: Arc::new(bytes.to_vec()), ranges, numbering }),
@@ -271,6 +278,20 @@ mod tests {
         assert_eq!((back.chunk.rows(), back.chunk.position(1)), (2, 8));
         let Payload::Records(records) = back.chunk.payload else { panic!("records stay records") };
         assert_eq!(records.bytes.as_slice(), b"ab\ncde\n");
+    }
+
+    #[test]
+    fn positions_with_gaps_survive_the_wire_if_they_can_be_true() {
+        let listed = |positions: &[u64]| {
+            let numbering = Numbering::Listed(positions.to_vec());
+            let records = Records { bytes: Arc::new(b"abcde".to_vec()), ranges: vec![(0, 2), (2, 5)], numbering };
+            raw(Payload::Records(records))
+        };
+        let back = over_the_wire(&listed(&[5, 11]));
+        assert_eq!((back.chunk.position(0), back.chunk.position(1)), (5, 11));
+        for wrong in [&[5][..], &[11, 5], &[5, 5], &[4, 11], &[5, 12]] {
+            assert!(Raw::decode(&listed(wrong).encode()).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

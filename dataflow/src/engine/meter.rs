@@ -280,11 +280,12 @@ fn name_of(graph: &Graph, part: Part) -> String {
     }
 }
 
-/// All that a job does to the outside: its log, its state files, its sinks.
+/// All that a job does to the outside: its sources, its log, its state files, its sinks.
 fn acts(graph: &Graph, workers: usize, begun: Instant) -> Vec<Arc<Act>> {
     let act = |kind, name: &str, place, worker| Arc::new(Act::new(kind, name, place, worker, begun));
     let mut acts = vec![act(ActKind::Append, "log", 0, 0), act(ActKind::Publish, "log", 0, 0)];
     for worker in 0..workers {
+        acts.extend(graph.sources.iter().enumerate().map(|(i, source)| act(ActKind::Read, &source.name, i, worker)));
         acts.extend(graph.steps.iter().enumerate().map(|(i, step)| act(ActKind::Write, &step.name, i, worker)));
         acts.extend(graph.sinks.iter().enumerate().map(|(i, sink)| act(ActKind::Commit, &sink.name, i, worker)));
     }

@@ -257,10 +257,10 @@ impl Observer {
         };
         let mut readings = Vec::new();
         for (source, watermark) in sources.iter().zip(&timeline.watermarks) {
-            let now = if source.bounded { Vec::new() } else { source.source.splits(true)? };
+            let now = if source.bounded { BTreeMap::new() } else { source.source.ends()? };
             for split in &source.splits {
                 let mark = timeline.splits.get(&split.id);
-                let end = now.iter().find(|spec| spec.name == split.spec.name).and_then(|spec| spec.end);
+                let end = now.get(&split.spec.name).copied();
                 readings.push(SplitReading {
                     source: source.name.clone(),
                     split: split.spec.name.clone(),

@@ -14,6 +14,7 @@ use xxhash_rust::xxh3::Xxh3Default;
 
 use super::message::{Mark, RawChunk};
 use super::meter::PartMeter;
+use super::meter::act::Act;
 use super::{EngineError, Recovery, Then};
 use crate::graph::{GivenCut, Graph, SplitNode};
 use crate::source::{COLUMNAR_ROW_BYTES, Chunk, Payload, ReadLimits, SourceError, SplitId, SplitReader};
@@ -83,6 +84,8 @@ struct OwnSplit {
     /// Flags of the last mark: a split is marked again when they change.
     marked: (bool, bool, bool),
     meter: Option<PartMeter>,
+    /// Under way while a tick that must have records of this split waits for them.
+    waiting: Option<Arc<Act>>,
 }
 
 /// What is left to read in the open tick.
@@ -166,6 +169,7 @@ impl Reader {
                     empty: None,
                     marked: mark.map_or((false, false, false), |mark| (mark.idle, mark.at_end, mark.ended)),
                     meter: None,
+                    waiting: None,
                 }
             })
             .collect();
@@ -179,9 +183,12 @@ impl Reader {
         Reader { graph, workers, splits, timelines, recorded, then, next: now.tick + 1, former, open: None }
     }
 
-    /// Has readings measured by what `meter` gives for a source.
-    pub fn measured(&mut self, meter: impl Fn(usize) -> PartMeter) {
-        self.splits.iter_mut().for_each(|split| split.meter = Some(meter(split.source)));
+    /// Has readings measured by what `meter` and `waiting` give for a source.
+    pub fn measured(&mut self, meter: impl Fn(usize) -> PartMeter, waiting: impl Fn(usize) -> Arc<Act>) {
+        for split in &mut self.splits {
+            split.meter = Some(meter(split.source));
+            split.waiting = Some(waiting(split.source));
+        }
     }
 
     /// Returns the tick that is open, or that would be opened next.
@@ -277,6 +284,7 @@ impl Reader {
                 let limits = limits(mark.rows - own.rows, READ_BYTES, Some(mark.to));
                 match own.read(&self.graph, &limits)? {
                     Some(chunk) if own.rows <= mark.rows => give(own.raw(chunk, &open.accept)),
+                    None if own.must_wait() => return Ok(Turn::Nothing),
                     _ => return Err(own.changed(&self.graph, open.tick, "it gives other records than at first")),
                 }
                 Ok(Turn::Read)
@@ -297,6 +305,7 @@ impl Reader {
                         give(own.raw(chunk, &open.accept));
                     }
                     None if own.check_ended() => {}
+                    None if own.must_wait() => return Ok(Turn::Nothing),
                     None => return Err(own.changed(&self.graph, open.tick, "it ends before the end it had at first")),
                 }
                 Ok(Turn::Read)
@@ -324,9 +333,8 @@ impl Reader {
                     own.at_end = false;
                     own.empty = None;
                     give(own.raw(chunk, &open.accept));
-                } else if !own.check_ended() {
-                    own.at_end = true;
-                    own.empty = Some((own.empty.map_or(now, |(first, _)| first), now));
+                } else {
+                    own.found_nothing(now);
                 }
                 Ok(Turn::Read)
             }
@@ -377,12 +385,45 @@ impl OwnSplit {
         self.position = chunk.to;
         self.rows += chunk.rows() as u64;
         self.moved = true;
+        self.answered();
         hash_into(&mut self.hash, &chunk)?;
         Ok(Some(chunk))
     }
 
     fn raw(&self, chunk: Chunk, accept: &[std::ops::RangeInclusive<EventTime>]) -> RawChunk {
         RawChunk { source: self.source, split: self.node.id, accept: accept[self.source].clone(), chunk }
+    }
+
+    /// Takes note of a poll on live input that gave nothing.
+    fn found_nothing(&mut self, now: Instant) {
+        if self.waits() {
+            self.at_end = false;
+            self.empty = None;
+        } else if !self.check_ended() {
+            self.at_end = true;
+            self.empty = Some((self.empty.map_or(now, |(first, _)| first), now));
+        }
+    }
+
+    /// Returns whether the outside system has not answered yet.
+    fn waits(&self) -> bool {
+        self.reader.as_ref().is_some_and(|reader| reader.waits())
+    }
+
+    /// Returns whether a tick that must have records of this split has to wait for them, and has that noted.
+    fn must_wait(&self) -> bool {
+        let waits = self.waits();
+        if let Some(act) = &self.waiting {
+            act.goes_on(waits);
+        }
+        waits
+    }
+
+    /// Takes note that the outside system answered.
+    fn answered(&self) {
+        if let Some(act) = &self.waiting {
+            act.goes_on(false);
+        }
     }
 
     fn check_ended(&mut self) -> bool {

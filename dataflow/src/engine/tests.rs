@@ -31,6 +31,8 @@ struct World {
     /// Outside effects left before the next crash; negative: none is planned.
     fuse: AtomicI64,
     lines: Vec<Vec<String>>,
+    /// The source answers every third time it is asked.
+    halting: bool,
 }
 
 /// The token of a lane, and what was written to it.
@@ -92,16 +94,21 @@ impl Source for Lines {
         Ok((0..self.0.lines.len()).map(spec).collect())
     }
     fn open(&self, split: &SplitSpec, position: u64) -> Result<Box<dyn SplitReader>, SourceError> {
-        Ok(Box::new(LineReader { world: self.0.clone(), split: split.name.parse().unwrap(), position }))
+        Ok(Box::new(LineReader { world: self.0.clone(), split: split.name.parse().unwrap(), position, asked: 0 }))
     }
 }
 struct LineReader {
     world: Arc<World>,
     split: usize,
     position: u64,
+    asked: usize,
 }
 impl SplitReader for LineReader {
     fn read(&mut self, limits: &ReadLimits) -> Result<Option<Chunk>, SourceError> {
+        self.asked += 1;
+        if self.waits() {
+            return Ok(None);
+        }
         let lines = &self.world.lines[self.split];
         let until = limits.until.unwrap_or(u64::MAX).min(lines.len() as u64);
         let to = until.min(self.position + limits.rows.min(3) as u64);
@@ -118,6 +125,9 @@ impl SplitReader for LineReader {
         let from = std::mem::replace(&mut self.position, to);
         let records = Records { bytes: Arc::new(bytes), ranges, numbering: Numbering::Ordinal };
         Ok(Some(Chunk { from, to, payload: Payload::Records(records) }))
+    }
+    fn waits(&self) -> bool {
+        self.world.halting && !self.asked.is_multiple_of(3)
     }
     fn ended(&self) -> bool {
         self.position == self.world.lines[self.split].len() as u64
@@ -500,6 +510,19 @@ fn crashes_anywhere_and_other_numbers_of_workers_change_no_byte() {
         }
         assert_eq!(world.output(), want, "seed {seed}, {crashes} crashes");
     }
+}
+
+/// A source that does not answer at once is waited for, by new ticks and by those that are derived again.
+#[test]
+fn a_source_that_halts_changes_no_byte() {
+    let (want, _) = calm(17, 300, 1);
+    let world = Arc::new(World { halting: true, ..World::new(17, 300) });
+    world.fuse.store(6, Ordering::SeqCst);
+    assert!(incarnation(&world, 2).is_err());
+    assert!(!world.log.lock().unwrap().is_empty(), "there are ticks to be derived again");
+    world.fuse.store(-1, Ordering::SeqCst);
+    incarnation(&world, 3).unwrap();
+    assert_eq!(world.output(), want);
 }
 
 #[test]

@@ -10,6 +10,7 @@ use timely::worker::Worker;
 
 use super::build::{Build, Inputs, build};
 use super::message::Raw;
+use super::meter::act::ActKind;
 use super::meter::{Laps, Meter, Part, Wait};
 use super::reader::{Reader, Timelines, Turn};
 use super::{EngineError, Setup};
@@ -68,7 +69,8 @@ impl Running {
         let place = (worker.index(), worker.peers());
         let mut reader = Reader::new(graph.clone(), place, &start, recovery, timelines.clone());
         let meter = setup.observer.meter().expect("the observer is started before the workers");
-        reader.measured(|source| meter.part(place.0, Part::Read(source)));
+        let waiting = |source| meter.act(ActKind::Read, source, place.0);
+        reader.measured(|source| meter.part(place.0, Part::Read(source)), waiting);
         let probe = ProbeHandle::new();
         let first = start.tick + 1;
         let inputs = worker.dataflow::<Tick, _, _>(|scope| {

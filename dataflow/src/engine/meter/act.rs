@@ -20,6 +20,8 @@ pub enum ActKind {
     Write,
     /// Lanes of a sink commit.
     Commit,
+    /// A tick waits for records of a source that does not answer.
+    Read,
 }
 
 /// Acts of one kind at one place. One thread does them, one after the other.
@@ -50,6 +52,18 @@ impl Act {
     pub fn begin(&self) -> Acting<'_> {
         self.since.store(micros_since(self.begun) + 1, Ordering::Relaxed);
         Acting(self)
+    }
+
+    /// Says whether one is under way, where nobody does it in one go.
+    pub fn goes_on(&self, under_way: bool) {
+        match (self.age(), under_way) {
+            (None, true) => self.since.store(micros_since(self.begun) + 1, Ordering::Relaxed),
+            (Some(took), false) => {
+                self.durations.observe(took);
+                self.since.store(0, Ordering::Relaxed);
+            }
+            _ => {}
+        }
     }
 
     /// Returns for how long the one under way has been, if one is.

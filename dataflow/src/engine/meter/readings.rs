@@ -190,6 +190,7 @@ impl ActKind {
             ActKind::Publish => "publish",
             ActKind::Write => "write",
             ActKind::Commit => "commit",
+            ActKind::Read => "read",
         }
     }
 
@@ -200,6 +201,7 @@ impl ActKind {
             ActKind::Publish => "appending a checkpoint to the log".to_owned(),
             ActKind::Write => format!("writing state of step `{name}`"),
             ActKind::Commit => format!("committing to sink `{name}`"),
+            ActKind::Read => format!("waiting for records of source `{name}`"),
         }
     }
 }
