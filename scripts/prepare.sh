@@ -1,6 +1,7 @@
 # Makes sure that what the build and the scripts need is there. Sourced by the other scripts; does nothing when all is there.
 #
-# Needed: a Rust toolchain from 1.95 on, a C compiler (zstd, mimalloc), jq.
+# Needed: a Rust toolchain from 1.95 on, C and C++ compilers with make and pkg-config (zstd, mimalloc, librdkafka), OpenSSL and zlib
+# with their headers (librdkafka), jq.
 # Linking: rustc brings its own fast linker (lld) on x86_64 Linux, so nothing is set here.
 
 # What some rows of the fault matrix need; without it they are left out.
@@ -20,6 +21,11 @@ prepare() {
   local missing=()
   command -v cc >/dev/null || missing+=(gcc libc6-dev)
   command -v jq >/dev/null || missing+=(jq)
+  command -v c++ >/dev/null || missing+=(g++)
+  command -v make >/dev/null || missing+=(make)
+  command -v pkg-config >/dev/null || missing+=(pkg-config)
+  pkg-config --exists openssl 2>/dev/null || missing+=(libssl-dev)
+  pkg-config --exists zlib 2>/dev/null || missing+=(zlib1g-dev)
   if [ ${#missing[@]} -gt 0 ]; then
     if command -v apt-get >/dev/null && [ "$(id -u)" -eq 0 ]; then
       echo "installing: ${missing[*]}" >&2
@@ -86,4 +92,18 @@ prepare_promtool() {
   cd "$OLDPWD" 2>/dev/null || true
   rm -rf "$scratch"
 }
+# Prints the folder with the jars of Apache Kafka, of which the tests start brokers on free ports. Without Java or Maven, which are
+# installed where that is possible, the tests on Kafka are left out, and say so.
+prepare_kafka() {
+  local missing=()
+  command -v java >/dev/null || missing+=(default-jre-headless)
+  command -v mvn >/dev/null || missing+=(maven)
+  if [ ${#missing[@]} -gt 0 ] && command -v apt-get >/dev/null && [ "$(id -u)" -eq 0 ]; then
+    { apt-get install -y -qq --no-install-recommends "${missing[@]}" || {
+      apt-get update -qq && apt-get install -y -qq --no-install-recommends "${missing[@]}"
+    }; } >&2 || true
+  fi
+  "$(dirname "${BASH_SOURCE[0]}")/kafka.sh" home || echo "note: there is no Kafka: tests on it are left out" >&2
+}
+
 prepare
