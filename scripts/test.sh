@@ -25,6 +25,10 @@ export RIVERRUN_TEST_PYTHON
 RIVERRUN_TEST_S3=${RIVERRUN_TEST_S3:-$(prepare_s3 || true)}
 export RIVERRUN_TEST_S3
 
+# Tests on Kafka start brokers from these jars.
+RIVERRUN_KAFKA_HOME=${RIVERRUN_KAFKA_HOME:-$(prepare_kafka || true)}
+export RIVERRUN_KAFKA_HOME
+
 fmt()   { cargo fmt --all --check; }
 lint()  { cargo clippy --workspace --all-targets --locked -- -D warnings; }
 tests() {

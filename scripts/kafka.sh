@@ -1,0 +1,126 @@
+#!/usr/bin/env bash
+# A real Apache Kafka (KRaft) on free loopback ports, for tests and for trying things out.
+#
+# Usage: scripts/kafka.sh home                 fetches the jars if need be and prints the folder that holds them in lib/
+#        scripts/kafka.sh up DIR [1|3]         starts one node or three with their data in DIR, prints the bootstrap servers
+#        scripts/kafka.sh kill|pause|resume|start DIR N      fails a node (SIGKILL, SIGSTOP), or brings it back
+#        scripts/kafka.sh tool DIR CLASS ARG...      runs a tool, such as org.apache.kafka.tools.TopicCommand --list
+#        scripts/kafka.sh down DIR             stops all nodes, by their ids
+#
+# RIVERRUN_KAFKA_HOME names a folder with lib/ or libs/ full of jars, an unpacked release of Apache Kafka for example.
+# Needed: Java 17 or later; Maven, unless RIVERRUN_KAFKA_HOME is set.
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+home=${RIVERRUN_KAFKA_HOME:-${CARGO_TARGET_DIR:-$root/target}/kafka}
+cluster=4L6g3nShT-eMCtK--X86sw # any UUID of 22 characters, the same for all nodes
+
+jars() { if [ -d "$home/libs" ]; then echo "$home/libs/*"; else echo "$home/lib/*"; fi; }
+
+fetch() {
+  if compgen -G "$home/lib*/kafka_2.13-*.jar" >/dev/null; then return 0; fi
+  command -v mvn >/dev/null || { echo "missing: mvn (on Debian: apt-get install maven), or set RIVERRUN_KAFKA_HOME" >&2; return 1; }
+  echo "fetching Apache Kafka" >&2
+  # Copied aside and renamed: a fetch that broke off is not mistaken for a whole one.
+  rm -rf "$home/lib.part" && mkdir -p "$home"
+  mvn -q -B -f "$root/scripts/kafka/pom.xml" -Dkafka.lib="$home/lib.part" package >&2
+  mv "$home/lib.part" "$home/lib"
+}
+
+jvm() { java -Xmx"${RIVERRUN_KAFKA_HEAP:-384m}" -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp "$(jars)" "$@"; }
+
+free_ports() {
+  python3 -c '
+import socket, sys
+taken = [socket.create_server(("127.0.0.1", 0)) for _ in range(int(sys.argv[1]))]
+print(*[s.getsockname()[1] for s in taken])' "$1"
+}
+
+configure() { # DIR NODES
+  local dir=$1 nodes=$2 ports voters="" n
+  read -r -a ports <<<"$(free_ports $((2 * nodes)))"
+  for n in $(seq "$nodes"); do voters+="${voters:+,}$n@127.0.0.1:${ports[nodes + n - 1]}"; done
+  local copies=$nodes isr=$((nodes > 1 ? 2 : 1))
+  : >"$dir/bootstrap"
+  for n in $(seq "$nodes"); do
+    local port=${ports[n - 1]} control=${ports[nodes + n - 1]}
+    printf '%s127.0.0.1:%s' "$([ "$n" -eq 1 ] || echo ,)" "$port" >>"$dir/bootstrap"
+    cat >"$dir/$n.properties" <<PROPERTIES
+process.roles=broker,controller
+node.id=$n
+controller.quorum.voters=$voters
+listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$control
+advertised.listeners=PLAINTEXT://127.0.0.1:$port
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+inter.broker.listener.name=PLAINTEXT
+controller.listener.names=CONTROLLER
+log.dirs=$dir/node$n
+default.replication.factor=$copies
+min.insync.replicas=$isr
+offsets.topic.replication.factor=$copies
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor=$copies
+transaction.state.log.min.isr=$isr
+transaction.state.log.num.partitions=4
+share.coordinator.state.topic.replication.factor=$copies
+share.coordinator.state.topic.min.isr=$isr
+group.initial.rebalance.delay.ms=0
+transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
+auto.create.topics.enable=false
+num.network.threads=2
+num.io.threads=4
+log.segment.bytes=67108864
+PROPERTIES
+  done
+}
+
+start() { # DIR NODE
+  local dir=$1 node=$2
+  [ -d "$dir/node$node" ] || jvm kafka.tools.StorageTool format -t "$cluster" -c "$dir/$node.properties" >>"$dir/$node.log" 2>&1
+  nohup java -Xmx"${RIVERRUN_KAFKA_HEAP:-384m}" -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp "$(jars)" \
+    kafka.Kafka "$dir/$node.properties" >>"$dir/$node.log" 2>&1 </dev/null &
+  echo $! >"$dir/$node.pid"
+}
+
+wait_up() { # DIR
+  local dir=$1 tries
+  for tries in $(seq 60); do
+    if jvm org.apache.kafka.tools.BrokerApiVersionsCommand --bootstrap-server "$(cat "$dir/bootstrap")" >/dev/null 2>&1; then return 0; fi
+    for pid in "$dir"/*.pid; do
+      kill -0 "$(cat "$pid")" 2>/dev/null || { echo "a node ended by itself: ${pid%.pid}.log" >&2; tail -20 "${pid%.pid}.log" >&2; return 1; }
+    done
+    sleep 0.5
+  done
+  echo "no broker answered after $tries tries; see $dir/1.log" >&2
+  return 1
+}
+
+down() { # DIR
+  local pid id
+  for pid in "$1"/*.pid; do
+    [ -e "$pid" ] || continue
+    id=$(cat "$pid")
+    kill -CONT "$id" 2>/dev/null || true
+    kill -9 "$id" 2>/dev/null || true
+    rm -f "$pid"
+  done
+}
+
+act=${1:-} && [ $# -gt 0 ] && shift
+case $act in
+  home) fetch && echo "$home" ;;
+  up)
+    fetch
+    mkdir -p "$1" && dir=$(cd "$1" && pwd)
+    configure "$dir" "${2:-1}"
+    for n in $(seq "${2:-1}"); do start "$dir" "$n"; done
+    wait_up "$dir" || { down "$dir"; exit 1; }
+    cat "$dir/bootstrap" && echo
+    ;;
+  start) start "$(cd "$1" && pwd)" "$2" ;;
+  kill) kill -9 "$(cat "$1/$2.pid")" ;;
+  pause) kill -STOP "$(cat "$1/$2.pid")" ;;
+  resume) kill -CONT "$(cat "$1/$2.pid")" ;;
+  tool) dir=$1 && shift && jvm "$1" --bootstrap-server "$(cat "$dir/bootstrap")" "${@:2}" ;;
+  down) down "$1" ;;
+  *) sed -n 2,13p "${BASH_SOURCE[0]}" >&2; exit 2 ;;
+esac
