@@ -108,8 +108,8 @@ pub struct JobArgs {
     /// `item-minutes`, `sessions`, `telemetry-funnel`).
     #[arg(value_name = "JOB", env = "RIVERRUN_JOB")]
     pub job: String,
-    /// Where topics live: a folder.
-    #[arg(long, value_name = "DIR", env = "RIVERRUN_TOPICS")]
+    /// Where topics live: a folder, or `kafka://HOST:PORT,HOST:PORT`, with options of librdkafka behind a `?`.
+    #[arg(long, value_name = "DIR|URL", env = "RIVERRUN_TOPICS")]
     pub topics: Option<String>,
     /// Overrides a value of the job file, for example `sources.clicks.file.path=in/*.jsonl`. In the environment: one a line.
     #[arg(long = "set", value_name = "KEY=VALUE", env = "RIVERRUN_SET", value_delimiter = '\n')]
@@ -313,8 +313,8 @@ pub struct NewArgs {
 /// Where topics live.
 #[derive(Clone, Debug, Args)]
 pub struct TopicsArgs {
-    /// Where topics live: a folder [default: .riverrun/topics].
-    #[arg(long, value_name = "DIR", env = "RIVERRUN_TOPICS")]
+    /// Where topics live: a folder, or kafka://HOST:PORT,... [default: .riverrun/topics].
+    #[arg(long, value_name = "DIR|URL", env = "RIVERRUN_TOPICS")]
     pub topics: Option<String>,
 }
 

@@ -1,9 +1,11 @@
 //! `riverrun run`: one job, here, until its input ends or somebody stops it.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use riverrun_dataflow::engine::{Control, EngineError, Observer, Stall, StallCause, Watchdog, WatchdogLimits};
 use riverrun_jobs::run::{self, Ended, Outcome, RunError, RunOptions};
+use riverrun_jobs::{Environment, Plan};
 use riverrun_state::inspect::Named;
 use riverrun_state::{Location, Store};
 use serde::Serialize;
@@ -23,26 +25,88 @@ pub const STATE: &str = ".riverrun/state";
 /// Runs the job.
 pub fn run(args: &RunArgs, global: &Global) -> Done {
     // From the first moment on: a signal that comes while the job is still being read is a wish for a clean stop too.
-    let control = Control::new();
-    let stop = control.clone();
-    let quiet = global.quiet;
-    signals::listen(move || {
-        stop.stop();
-        if !quiet {
-            eprintln!("stopping: what was read is finished first; once more to end at once");
-        }
-    })?;
+    let stopping = Stopping::listen(global.quiet)?;
     let plan = job::plan(&args.job.job, &args.job.set, global)?;
     let environment = job::environment(&args.job, args.until_end);
     let state = location(&args.state)?;
     let on_stop = OnStop::of(args, &state, plan.name())?;
     let begun = upgrade::before_run(&plan, &environment, args, &state, global)?;
-    let options = RunOptions {
+    let mut options = RunOptions {
         state: state.clone(),
         workers: job::workers(args.workers),
         fresh: args.fresh && !begun,
         append: args.append,
     };
+    let outcome = loop {
+        if !options.fresh {
+            upgrade::grow(&plan, &environment, &state, global)?;
+        }
+        let outcome = once(args, &plan, &environment, &options, stopping.control(), global)?;
+        if !outcome.grown || stopping.is_asked() {
+            break outcome;
+        }
+        options.fresh = false;
+    };
+    say(plan.name(), &outcome, global);
+    let savepoint = match &on_stop {
+        Some(on_stop) => {
+            let made = on_stop.make(&outcome)?;
+            if !global.quiet {
+                on_stop.say(made.as_ref());
+            }
+            made
+        }
+        None => None,
+    };
+    show(&Report { outcome: &outcome, savepoint }, global)
+}
+
+/// The wish to stop, which outlives the control of a job that goes on with more to read.
+struct Stopping {
+    asked: Arc<AtomicBool>,
+    now: Arc<Mutex<Arc<Control>>>,
+}
+
+impl Stopping {
+    fn listen(quiet: bool) -> Result<Stopping, Failure> {
+        let stopping = Stopping { asked: Arc::default(), now: Arc::new(Mutex::new(Control::new())) };
+        let (asked, now) = (stopping.asked.clone(), stopping.now.clone());
+        signals::listen(move || {
+            asked.store(true, Ordering::SeqCst);
+            now.lock().unwrap_or_else(PoisonError::into_inner).stop();
+            if !quiet {
+                eprintln!("stopping: what was read is finished first; once more to end at once");
+            }
+        })?;
+        Ok(stopping)
+    }
+
+    fn is_asked(&self) -> bool {
+        self.asked.load(Ordering::SeqCst)
+    }
+
+    /// Returns what steers the job from now on.
+    fn control(&self) -> Arc<Control> {
+        let control = Control::new();
+        *self.now.lock().unwrap_or_else(PoisonError::into_inner) = control.clone();
+        // A signal that came before was for the one before.
+        if self.is_asked() {
+            control.stop();
+        }
+        control
+    }
+}
+
+/// Runs the job until it ends, is stopped, or there is more for it to read.
+fn once(
+    args: &RunArgs,
+    plan: &Plan,
+    environment: &Environment,
+    options: &RunOptions,
+    control: Arc<Control>,
+    global: &Global,
+) -> Result<Outcome, Failure> {
+    let (state, quiet) = (&options.state, global.quiet);
     let observer = Arc::new(Observer::default());
     let admin = args.admin.map(|address| {
         let folder = state.folder().map(|folder| folder.join("jobs").join(plan.name()));
@@ -56,25 +120,13 @@ pub fn run(args: &RunArgs, global: &Global) -> Done {
     }
     let watchdog = watch(args, plan.name(), &control, &observer)?;
     let progress = (!quiet).then(|| Progress::start(plan.name(), observer.clone())).transpose()?;
-    let result = run::run(&plan, &environment, &options, control, observer);
+    let result = run::run(plan, environment, options, control, observer);
     if let Some(progress) = progress {
         progress.end();
     }
     drop(watchdog);
     drop(admin);
-    let outcome = result.map_err(|error| failed(error, global))?;
-    say(plan.name(), &outcome, global);
-    let savepoint = match &on_stop {
-        Some(on_stop) => {
-            let made = on_stop.make(&outcome)?;
-            if !quiet {
-                on_stop.say(made.as_ref());
-            }
-            made
-        }
-        None => None,
-    };
-    show(&Report { outcome: &outcome, savepoint }, global)
+    result.map_err(|error| failed(error, global))
 }
 
 /// What a run tells to programs.

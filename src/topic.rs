@@ -1,11 +1,15 @@
-//! `riverrun topic`: lists, makes, fills and reads embedded topics.
+//! `riverrun topic`: lists, makes, fills and reads topics, embedded ones and those of Kafka alike.
 
+mod kafka;
 mod lines;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use riverrun_connectors::kafka::Cluster;
 use riverrun_connectors::topic::{Begin, CreateOptions, Listed, Tail, TailRecord, Topic, TopicError};
+use riverrun_jobs::Topics;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -34,16 +38,24 @@ pub fn topic(command: &TopicCommand, global: &Global) -> Done {
     }
 }
 
-/// Returns the folder that `--topics` names.
-pub fn folder(topics: Option<&str>) -> Result<PathBuf, Failure> {
-    let named = topics.unwrap_or(TOPICS);
-    match named.split_once("://") {
-        Some(("file", path)) => Ok(PathBuf::from(path)),
-        Some((scheme, _)) => Err(Failure::new(
-            Exit::Usage,
-            format!("cannot use topics at `{named}`: `{scheme}` is not known to this version\n  hint: name a folder"),
-        )),
-        None => Ok(PathBuf::from(named)),
+/// Where topics are that can be used.
+#[derive(Debug)]
+pub enum Place {
+    /// In a folder.
+    Folder(PathBuf),
+    /// In a Kafka cluster.
+    Kafka(Cluster),
+}
+
+/// Returns the place that `--topics` names.
+pub fn place(topics: Option<&str>) -> Result<Place, Failure> {
+    match Topics::parse(topics.unwrap_or(TOPICS)) {
+        Topics::Embedded(folder) => Ok(Place::Folder(folder)),
+        Topics::Kafka(cluster) => Ok(Place::Kafka(cluster)),
+        Topics::Elsewhere { place, reason } => {
+            let reason = reason.replace('\n', "\n  ");
+            Err(Failure::new(Exit::Usage, format!("cannot use topics at `{place}`: {reason}")))
+        }
     }
 }
 
@@ -80,7 +92,9 @@ struct Shown {
     error: Option<String>,
     partitions: u32,
     records: u64,
-    bytes: u64,
+    /// Kafka does not tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes: Option<u64>,
 }
 
 fn shown(listed: Listed) -> Shown {
@@ -91,15 +105,19 @@ fn shown(listed: Listed) -> Shown {
             error: None,
             partitions: u32::try_from(partitions.len()).unwrap_or(u32::MAX),
             records: partitions.iter().map(|partition| partition.records).sum(),
-            bytes: partitions.iter().map(|partition| partition.bytes).sum(),
+            bytes: Some(partitions.iter().map(|partition| partition.bytes).sum()),
         },
-        Err(error) => Shown { topic: listed.name, error: Some(error.to_string()), partitions: 0, records: 0, bytes: 0 },
+        Err(error) => {
+            Shown { topic: listed.name, error: Some(error.to_string()), partitions: 0, records: 0, bytes: Some(0) }
+        }
     }
 }
 
 fn ls(args: &TopicLsArgs, global: &Global) -> Done {
-    let dir = folder(args.topics.topics.as_deref())?;
-    let topics: Vec<Shown> = Topic::list(&dir).map_err(failed)?.into_iter().map(shown).collect();
+    let topics: Vec<Shown> = match place(args.topics.topics.as_deref())? {
+        Place::Folder(dir) => Topic::list(&dir).map_err(failed)?.into_iter().map(shown).collect(),
+        Place::Kafka(cluster) => kafka::ls(&cluster)?,
+    };
     let broken = topics.iter().filter_map(|topic| topic.error.clone()).collect::<Vec<_>>();
     let mut stdout = Stdout::lock();
     match global.output {
@@ -108,7 +126,7 @@ fn ls(args: &TopicLsArgs, global: &Global) -> Done {
             let row = |topic: &Shown| {
                 let numbers = [u64::from(topic.partitions), topic.records].map(output::grouped);
                 let [partitions, records] = numbers;
-                vec![topic.topic.clone(), partitions, records, output::bytes(topic.bytes)]
+                vec![topic.topic.clone(), partitions, records, topic.bytes.map_or_else(String::new, output::bytes)]
             };
             let header = ["topic", "partitions", "records", "size"];
             stdout.line(&output::table(&header, &[1, 2, 3], topics.iter().map(row).collect()).to_string())?;
@@ -122,23 +140,33 @@ fn ls(args: &TopicLsArgs, global: &Global) -> Done {
 }
 
 fn create(args: &TopicCreateArgs, global: &Global) -> Done {
-    let dir = folder(args.topics.topics.as_deref())?;
-    let options = CreateOptions { partitions: args.partitions, ..CreateOptions::default() };
-    let topic = Topic::create(&dir, &args.topic, &options).map_err(failed)?;
+    let id = match place(args.topics.topics.as_deref())? {
+        Place::Folder(dir) => {
+            let options = CreateOptions { partitions: args.partitions, ..CreateOptions::default() };
+            Some(Topic::create(&dir, &args.topic, &options).map_err(failed)?.id().to_owned())
+        }
+        Place::Kafka(cluster) => {
+            kafka::create(&cluster, &args.topic, args.partitions)?;
+            None
+        }
+    };
     let mut stdout = Stdout::lock();
     match global.output {
         Format::Json => stdout.document(&serde_json::json!({
-            "topic": topic.name(), "id": topic.id(), "partitions": topic.partitions(),
+            "topic": args.topic, "id": id, "partitions": args.partitions,
         }))?,
         Format::Table => {
-            stdout.line(&format!("made topic `{}` with {} partitions", topic.name(), topic.partitions()))?;
+            stdout.line(&format!("made topic `{}` with {} partitions", args.topic, args.partitions))?;
         }
     }
     stdout.flush()
 }
 
 fn tail(args: &TopicTailArgs, global: &Global) -> Done {
-    let dir = folder(args.topics.topics.as_deref())?;
+    let dir = match place(args.topics.topics.as_deref())? {
+        Place::Folder(dir) => dir,
+        Place::Kafka(cluster) => return kafka::tail(&cluster, args, global),
+    };
     let topic = Topic::open(&dir, &args.topic).map_err(failed)?;
     let begin = match (args.from_start, args.last) {
         (true, _) => Begin::Start,
@@ -151,7 +179,7 @@ fn tail(args: &TopicTailArgs, global: &Global) -> Done {
     let mut stdout = Stdout::lock();
     while !signals::asked(&asked) {
         match tail.read().map_err(failed)? {
-            Some(record) => show(&record, global.output, &mut stdout)?,
+            Some(record) => show(&record, BTreeMap::new(), global.output, &mut stdout)?,
             None if args.follow => {
                 stdout.flush()?;
                 std::thread::sleep(FOLLOW_EVERY);
@@ -169,13 +197,19 @@ struct ShownRecord<'a> {
     offset: u64,
     timestamp_us: Option<i64>,
     key: Option<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    headers: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     value: Option<&'a RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<String>,
 }
 
-fn show(record: &TailRecord, format: Format, stdout: &mut Stdout) -> Done {
+fn text_of(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn show(record: &TailRecord, headers: BTreeMap<String, String>, format: Format, stdout: &mut Stdout) -> Done {
     if format == Format::Table {
         stdout.bytes(&record.value)?;
         return stdout.bytes(b"\n");
@@ -185,8 +219,9 @@ fn show(record: &TailRecord, format: Format, stdout: &mut Stdout) -> Done {
         partition: record.partition,
         offset: record.offset,
         timestamp_us: record.timestamp,
-        key: record.key.as_deref().map(|key| String::from_utf8_lossy(key).into_owned()),
-        text: value.is_none().then(|| String::from_utf8_lossy(&record.value).into_owned()),
+        key: record.key.as_deref().map(text_of),
+        headers,
+        text: value.is_none().then(|| text_of(&record.value)),
         value,
     })
 }
@@ -196,9 +231,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn topics_live_in_a_folder() {
-        assert_eq!(folder(None).unwrap(), PathBuf::from(TOPICS));
-        assert_eq!(folder(Some("file:///tmp/t")).unwrap(), PathBuf::from("/tmp/t"));
-        assert_eq!(folder(Some("kafka://localhost:9092")).unwrap_err().exit, Exit::Usage);
+    fn topics_live_in_a_folder_or_a_cluster() {
+        let folder = |topics| match place(topics) {
+            Ok(Place::Folder(folder)) => folder,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(folder(None), PathBuf::from(TOPICS));
+        assert_eq!(folder(Some("file:///tmp/t")), PathBuf::from("/tmp/t"));
+        assert!(matches!(place(Some("kafka://localhost:9092")), Ok(Place::Kafka(_))));
+        assert_eq!(place(Some("kafka://localhost")).unwrap_err().exit, Exit::Usage);
     }
 }

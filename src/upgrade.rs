@@ -1,7 +1,7 @@
 //! `riverrun upgrade`: a drained job goes on as the job file says now. Shown first, then done.
 
 use riverrun_jobs::upgrade::{self, Fate, Kind, Part, Status, UpgradeOptions, UpgradeReport};
-use riverrun_jobs::{Environment, Plan};
+use riverrun_jobs::{Environment, Plan, Topics};
 use riverrun_state::Location;
 
 use crate::args::{Global, RunArgs, UpgradeArgs};
@@ -59,6 +59,18 @@ pub fn before_run(
         say(&report, global);
     }
     Ok(report.status == Status::Begun)
+}
+
+/// Takes up partitions that are new, where topics can grow.
+pub fn grow(plan: &Plan, environment: &Environment, state: &Location, global: &Global) -> Done {
+    if !matches!(environment.topics, Topics::Kafka(_)) {
+        return Ok(());
+    }
+    let grown = upgrade::grow(plan, environment, state).map_err(|error| failed(error, global))?;
+    if !grown.is_empty() && !global.quiet {
+        eprintln!("new partitions are read from now on: {}", grown.join(", "));
+    }
+    Ok(())
 }
 
 /// Shows to people what will become of each part; programs get it at the end.

@@ -93,7 +93,7 @@ fn exit_codes_say_what_kind_of_failure_it_was() {
     assert_eq!(code(here, &["run", "bad.yaml"]).0, 78);
     assert_eq!(code(here, &["run", "nothing.yaml"]).0, 3);
     assert_eq!(code(here, &["run"]).0, 2);
-    assert_eq!(code(here, &["run", "attribution", "--topics", "kafka://localhost:1"]).0, 78);
+    assert_eq!(code(here, &["run", "attribution", "--topics", "kafka://localhost"]).0, 78);
     assert_eq!(code(here, &["checkpoints", "ls", "attribution"]).0, 3);
 }
 

@@ -11,6 +11,7 @@ use arrow::datatypes::SchemaRef;
 use riverrun_connectors::console::{ConsoleForm, ConsoleSink};
 use riverrun_connectors::file::{Compression, FileSink, FileSinkConfig, FileSource, FileSourceConfig};
 use riverrun_connectors::format::{decoder, encoder, preamble};
+use riverrun_connectors::kafka::{Cluster, KafkaSink, KafkaSinkConfig, KafkaSource, KafkaSourceConfig};
 use riverrun_connectors::topic::{TopicSink, TopicSource};
 use riverrun_dataflow::Graph;
 use riverrun_dataflow::graph::{Edge, GivenCut, InputNode, Make, SinkNode, SourceNode, SplitNode, StepNode};
@@ -37,16 +38,32 @@ pub struct Environment {
 pub enum Topics {
     /// In a folder.
     Embedded(PathBuf),
-    /// Elsewhere, as written; not in this version.
-    Elsewhere(String),
+    /// In a Kafka cluster.
+    Kafka(Cluster),
+    /// Nowhere that can be used.
+    Elsewhere {
+        /// What was written, without options, among which there may be secrets.
+        place: String,
+        /// Why it cannot be used, with a hint.
+        reason: String,
+    },
 }
 
 impl Topics {
     /// Reads what `--topics` says: a folder, or an address such as `kafka://host:port`.
     pub fn parse(text: &str) -> Topics {
+        let elsewhere = |reason: String| {
+            let place = text.split('?').next().unwrap_or_default().to_owned();
+            Topics::Elsewhere { place, reason }
+        };
         match text.split_once("://") {
             Some(("file", path)) => Topics::Embedded(PathBuf::from(path)),
-            Some(_) => Topics::Elsewhere(text.to_owned()),
+            Some(("kafka", address)) => {
+                Cluster::parse(address, resolve).map_or_else(|error| elsewhere(error.to_string()), Topics::Kafka)
+            }
+            Some((scheme, _)) => elsewhere(format!(
+                "`{scheme}` is not known to this version\nhint: give a folder, or a cluster: `--topics kafka://host:port`"
+            )),
             None => Topics::Embedded(PathBuf::from(text)),
         }
     }
@@ -133,7 +150,7 @@ impl Plan {
         let mut faults = Vec::new();
         let mut keep = |result: Result<_, Fault>| result.map_err(|fault| faults.push(fault)).ok();
         let sources: Vec<Option<OpenSource>> =
-            self.sources.iter().map(|source| keep(open_source(source, environment))).collect();
+            self.sources.iter().map(|source| keep(open_source(&self.name, source, environment))).collect();
         let mut keep = |result: Result<_, Fault>| result.map_err(|fault| faults.push(fault)).ok();
         let sinks: Vec<Option<OpenSink>> = self.sinks.iter().map(|sink| keep(open(sink))).collect();
         match faults.is_empty() {
@@ -212,17 +229,10 @@ impl Plan {
     }
 }
 
-fn topics_folder<'e>(environment: &'e Environment, who: &str, topic: &Spanned<String>) -> Result<&'e PathBuf, Fault> {
-    match &environment.topics {
-        Topics::Embedded(folder) => Ok(folder),
-        Topics::Elsewhere(place) => {
-            let message = format!("{who} uses the topic `{}`, and topics are at `{place}`", topic.value);
-            let fault = Fault::error(codes::TOPICS_ELSEWHERE, topic.span, message);
-            Err(fault
-                .note("this version has topics in a folder only")
-                .hint("give a folder: `--topics .riverrun/topics`"))
-        }
-    }
+/// Returns the fault of a topic that is nowhere.
+fn topics_elsewhere(who: &str, topic: &Spanned<String>, place: &str, reason: &str) -> Fault {
+    let message = format!("{who} uses the topic `{}`, and topics are at `{place}`", topic.value);
+    noted(Fault::error(codes::TOPICS_ELSEWHERE, topic.span, message), reason.lines())
 }
 
 /// Puts in what references stand for.
@@ -235,25 +245,36 @@ fn cannot(code: Code, who: &str, place: &Spanned<String>, reason: impl std::fmt:
     let reason = reason.to_string();
     let mut lines = reason.lines();
     let first = lines.next().unwrap_or_default();
-    let mut fault = Fault::error(code, place.span, format!("{who} cannot be opened: {first}"));
-    for line in lines.map(str::trim) {
-        match line.strip_prefix("hint: ") {
-            Some(hint) => fault = fault.hint(hint),
-            None => fault = fault.note(line),
-        }
-    }
-    fault
+    noted(Fault::error(code, place.span, format!("{who} cannot be opened: {first}")), lines)
 }
 
-fn open_source(planned: &PlannedSource, environment: &Environment) -> Result<OpenSource, Fault> {
+/// Adds lines to a fault: hints, and notes.
+fn noted<'l>(fault: Fault, lines: impl Iterator<Item = &'l str>) -> Fault {
+    lines.map(str::trim).fold(fault, |fault, line| match line.strip_prefix("hint: ") {
+        Some(hint) => fault.hint(hint),
+        None => fault.note(line),
+    })
+}
+
+fn open_source(job: &str, planned: &PlannedSource, environment: &Environment) -> Result<OpenSource, Fault> {
     let who = format!("source `{}`", planned.name);
     let name = planned.name.clone();
     match &planned.place {
-        SourcePlace::Topic(topic) => {
-            let folder = topics_folder(environment, &who, topic)?;
+        SourcePlace::Topic { name: topic, start, on_lost, discover_every } => {
             let decoder = decoder(&planned.format, planned.schema.clone())
                 .map_err(|error| cannot(codes::CANNOT_OPEN, &who, topic, error))?;
-            let source = Arc::new(TopicSource::new(folder, &topic.value));
+            let source: Arc<dyn Source> = match &environment.topics {
+                Topics::Embedded(folder) => Arc::new(TopicSource::new(folder, &topic.value).starting(start.clone())),
+                Topics::Kafka(cluster) => Arc::new(KafkaSource::new(KafkaSourceConfig {
+                    cluster: cluster.clone(),
+                    topic: topic.value.clone(),
+                    job: job.to_owned(),
+                    start: start.clone(),
+                    on_lost: *on_lost,
+                    discover_every: *discover_every,
+                })),
+                Topics::Elsewhere { place, reason } => return Err(topics_elsewhere(&who, topic, place, reason)),
+            };
             Ok(OpenSource { name, source, decoder, bounded: environment.until_end, fixed: false })
         }
         SourcePlace::File(path) => {
@@ -291,10 +312,20 @@ fn open_sink(planned: &PlannedSink, environment: &Environment) -> Result<OpenSin
     let encoder = planned.encoder()?;
     let nowhere = Spanned { value: String::new(), span: Default::default() };
     let (sink, place): (Arc<dyn Sink>, &Spanned<String>) = match &planned.place {
-        SinkPlace::Topic { name, partitions } => {
-            let folder = topics_folder(environment, &who, name)?;
-            (Arc::new(TopicSink::new(folder, &name.value, *partitions)), name)
-        }
+        SinkPlace::Topic { name, partitions, delivery, dead_letters } => match &environment.topics {
+            Topics::Embedded(folder) => (Arc::new(TopicSink::new(folder, &name.value, *partitions)), name),
+            Topics::Kafka(cluster) => {
+                let config = KafkaSinkConfig {
+                    cluster: cluster.clone(),
+                    topic: name.value.clone(),
+                    partitions: *partitions,
+                    delivery: *delivery,
+                    dead_letters: dead_letters.as_ref().map(|topic| topic.value.clone()),
+                };
+                (Arc::new(KafkaSink::new(config)), name)
+            }
+            Topics::Elsewhere { place, reason } => return Err(topics_elsewhere(&who, name, place, reason)),
+        },
         SinkPlace::File(path) => {
             let config = FileSinkConfig { path: PathBuf::from(resolved(path, &who)?), preamble: planned.preamble() };
             (Arc::new(FileSink::new(config)), path)
@@ -311,17 +342,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn topics_are_a_folder_or_elsewhere() {
+    fn topics_are_a_folder_or_a_cluster() {
         assert_eq!(Topics::parse("a/b"), Topics::Embedded("a/b".into()));
         assert_eq!(Topics::parse("file:///a"), Topics::Embedded("/a".into()));
-        assert_eq!(Topics::parse("kafka://h:9092"), Topics::Elsewhere("kafka://h:9092".into()));
+        assert!(matches!(Topics::parse("kafka://h:9092,i:9092"), Topics::Kafka(_)));
+        assert!(matches!(Topics::parse("pulsar://h:9092"), Topics::Elsewhere { .. }));
     }
 
     #[test]
-    fn kafka_is_a_fault_of_every_topic() {
+    fn what_is_no_place_of_topics_is_a_fault_of_every_topic_and_shows_no_option() {
         let (plan, _) = crate::check("job.yaml", crate::bundled("attribution").unwrap(), &[]).unwrap();
-        let environment = Environment { topics: Topics::parse("kafka://h:9092"), until_end: false };
-        let Err(report) = plan.connect(&environment) else { panic!("there is no such version") };
+        let topics = Topics::parse("kafka://h?sasl.password=hush");
+        let Err(report) = plan.connect(&Environment { topics, until_end: false }) else { panic!("that is no address") };
         assert_eq!(report.faults().iter().map(|fault| fault.code).collect::<Vec<_>>(), [codes::TOPICS_ELSEWHERE; 3]);
+        assert!(!report.render(crate::fault::Style::Plain).contains("hush"));
     }
 }

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use riverrun_connectors::format::EncodeSpec;
 use riverrun_connectors::format::clocks::Clocks;
+use riverrun_connectors::kafka::Delivery;
 use riverrun_dataflow::graph::{Edge, WatermarkPath};
 use riverrun_dataflow::schema::{Hidden, visible_of};
 use serde_json::{Value, json};
@@ -41,7 +42,7 @@ type Facts = Vec<(&'static str, String)>;
 
 fn source_facts(source: &PlannedSource) -> Facts {
     let place = match &source.place {
-        SourcePlace::Topic(name) => format!("topic {}", name.value),
+        SourcePlace::Topic { name, .. } => format!("topic {}", name.value),
         SourcePlace::File(path) => format!("file {}", path.value),
     };
     let used: Vec<String> =
@@ -144,13 +145,16 @@ fn exchange(plan: &Plan, step: &PlannedStep) -> String {
 
 fn sink_facts(plan: &Plan, sink: &PlannedSink) -> Facts {
     let (place, lanes, promise) = match &sink.place {
-        SinkPlace::Topic { name, partitions } => (
+        SinkPlace::Topic { name, partitions, delivery, .. } => (
             format!("topic {}", name.value),
             match partitions {
                 Some(count) => format!("{count}, one per partition"),
                 None => "one per partition of the topic".to_owned(),
             },
-            "exactly once",
+            match delivery {
+                Delivery::ExactlyOnce => "exactly once",
+                Delivery::AtLeastOnce => "at least once in Kafka: gates no checkpoint there",
+            },
         ),
         SinkPlace::File(path) => (format!("file {}", path.value), "1".to_owned(), "exactly once"),
         SinkPlace::Console => ("console".to_owned(), "1".to_owned(), "at least once: gates no checkpoint"),

@@ -6,6 +6,7 @@
 //! The order is the protocol's (RELIABILITY 6.2): the generation record fences whoever ran the job before; only then are the
 //! sinks asked for their tokens; only then is it decided where to begin.
 
+mod discovery;
 mod error;
 mod preview;
 
@@ -22,6 +23,7 @@ use riverrun_state::{
 };
 use serde::Serialize;
 
+use discovery::Discovery;
 pub use error::RunError;
 pub use preview::{PreviewRow, preview};
 
@@ -54,6 +56,9 @@ pub struct Outcome {
     pub generation: u64,
     /// What was said aloud: checkpoints passed over, options without effect.
     pub warnings: Vec<String>,
+    /// It stopped because there are splits that it does not read yet: see [`crate::upgrade::grow`].
+    #[serde(skip)]
+    pub grown: bool,
 }
 
 /// Why a run ended.
@@ -154,12 +159,16 @@ pub fn run_on(
         state: parts.states,
         commit_every: plan.settings().commit_every,
         checkpoint_every: plan.settings().checkpoint_every,
-        control,
+        control: control.clone(),
         observer: observer.clone(),
     };
+    let discovery = Discovery::start(&connected, &inputs, &control)
+        .map_err(|error| EngineError::Internal(format!("cannot start a thread: {error}")))?;
     engine::run(job).map_err(|error| why(error, &succession))?;
     let snapshot = observer.snapshot();
-    Ok(Outcome { ended: ended(finished, &snapshot), snapshot, generation, warnings: warnings.0 })
+    let ended = ended(finished, &snapshot);
+    let grown = discovery.end() && ended == Ended::Stopped;
+    Ok(Outcome { ended, snapshot, generation, warnings: warnings.0, grown })
 }
 
 /// Returns why a run ended: `finished` says that the job was before it began.

@@ -17,6 +17,8 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use riverrun_connectors::format::{Column, EncodeSpec, FormatSpec};
+use riverrun_connectors::kafka::{Delivery, OnLost};
+use riverrun_connectors::start::Start;
 use riverrun_dataflow::EventTime;
 use riverrun_dataflow::graph::{OnBadRow, TickSettings};
 use riverrun_operators::attribute::AttributeBounds;
@@ -94,7 +96,7 @@ pub(crate) struct ClocksSpec {
 
 #[derive(Clone, Debug)]
 pub(crate) enum SourcePlace {
-    Topic(Spanned<String>),
+    Topic { name: Spanned<String>, start: Start, on_lost: OnLost, discover_every: Duration },
     File(Spanned<String>),
 }
 
@@ -242,7 +244,13 @@ pub(crate) struct SinkSpec {
 
 #[derive(Clone, Debug)]
 pub(crate) enum SinkPlace {
-    Topic { name: Spanned<String>, partitions: Option<u32> },
+    Topic {
+        name: Spanned<String>,
+        partitions: Option<u32>,
+        delivery: Delivery,
+        /// Where rows go that are too large for the topic.
+        dead_letters: Option<Spanned<String>>,
+    },
     File(Spanned<String>),
     Console,
 }

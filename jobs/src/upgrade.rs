@@ -15,6 +15,7 @@ use riverrun_dataflow::graph::{ShardRange, StepWork};
 use riverrun_dataflow::journal::LaneToken;
 use riverrun_dataflow::operator::TableSpec;
 use riverrun_dataflow::sink::{Claim, Promise};
+use riverrun_dataflow::source::SplitSpec;
 use riverrun_dataflow::tick::{Floor, Tick, Timeline};
 use riverrun_dataflow::time::EventTime;
 use riverrun_state::record::Checkpoint;
@@ -109,6 +110,40 @@ pub fn upgrade(
     upgrading.finish(next)?;
     report.status = Status::Upgraded;
     Ok(report)
+}
+
+/// Takes up the splits that came into being since the job found its input, and returns them as `source split`. A job that was not
+/// stopped cleanly goes on with those that it has, and takes up the others later.
+pub fn grow(plan: &Plan, environment: &Environment, state: &Location) -> Result<Vec<String>, RunError> {
+    let Some(store) = state.open_existing()? else { return Ok(Vec::new()) };
+    let Some(standing) = Standing::look(Arc::new(store), plan.name())? else { return Ok(Vec::new()) };
+    let is_same = standing.plan == plan.hash() && standing.build == BUILD_ID;
+    let Some(inputs) = standing.inputs.as_ref().filter(|_| is_same && check(plan, &standing).is_ok()) else {
+        return Ok(Vec::new());
+    };
+    let connected = plan.connect(environment)?;
+    let grown = grown(&connected, inputs)?;
+    if !grown.is_empty() {
+        let upgrading = JobState::open(state.open()?, spec(plan, Begin::Continue))?.upgrade()?;
+        let sinks = Sinks::GoOn(upgrading.generation());
+        let next = Transition::of(plan, &connected, upgrading.standing(), sinks)?.next()?;
+        upgrading.finish(next)?;
+    }
+    Ok(grown.iter().map(|(source, spec)| format!("{source} {}", spec.name)).collect())
+}
+
+/// Returns the splits of live sources that are not among `inputs`, though others of their source are.
+fn grown(connected: &Connected, inputs: &Inputs) -> Result<Vec<(String, SplitSpec)>, RunError> {
+    let mut grown = Vec::new();
+    for open in &connected.sources {
+        let own = inputs.splits.iter().filter(|split| split.source == open.name);
+        let known: Vec<SplitSpec> = own.map(|split| split.spec.clone()).collect();
+        if open.fixed || known.is_empty() || known.iter().any(|spec| spec.end.is_some()) {
+            continue;
+        }
+        grown.extend(open.source.grown(&known)?.into_iter().map(|spec| (open.name.clone(), spec)));
+    }
+    Ok(grown)
 }
 
 /// Puts a new incarnation in the place of the job, which begins from the savepoint `name` as `plan`: state and positions are those of the
@@ -367,10 +402,15 @@ impl<'a> Transition<'a> {
     fn inputs(&self) -> Result<Inputs, RunError> {
         let mut free =
             self.inputs.splits.iter().map(|split| split.id + 1).max().unwrap_or(0).max(self.inputs.free_split);
+        let grown = grown(self.connected, self.inputs)?;
         let mut splits = Vec::new();
         for source in &self.connected.sources {
             if self.fate(Kind::Source, &source.name) == Fate::Kept {
                 splits.extend(self.inputs.splits.iter().filter(|split| split.source == source.name).cloned());
+                for (_, spec) in grown.iter().filter(|(name, _)| *name == source.name) {
+                    splits.push(InputSplit { id: free, source: source.name.clone(), spec: spec.clone() });
+                    free += 1;
+                }
                 continue;
             }
             let mut found = source.source.splits(source.bounded)?;

@@ -10,8 +10,11 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use riverrun_connectors::format::{EncodeSpec, FormatSpec};
+use riverrun_connectors::kafka::{KafkaSource, KafkaSourceConfig, OnLost};
+use riverrun_connectors::start::Start;
 use riverrun_connectors::topic::TopicSource;
 use riverrun_dataflow::graph::SplitNode;
 use riverrun_dataflow::source::{Chunk, Payload, ReadLimits, Source, SourceError, SplitId, SplitSpec};
@@ -36,6 +39,10 @@ const TOUCH_ID: &str = "touch_id";
 
 /// How much is read at once.
 const LIMITS: ReadLimits = ReadLimits { rows: 8192, bytes: 8 << 20, until: None };
+
+/// How long a source is waited for that does not answer at once, and how often in a row.
+const WAIT: Duration = Duration::from_millis(2);
+const WAITS_MAX: u32 = 15_000;
 
 /// What was found of an id.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -112,7 +119,7 @@ pub fn why(plan: &Plan, environment: &Environment, inputs: Option<&Inputs>, id: 
                 rows.push_back(Found { sink: sink.name.clone(), at, column, row, text, evidence });
             }
         };
-        if let Err(note) = each_row(sink, environment, &mut take) {
+        if let Err(note) = each_row(plan.name(), sink, environment, &mut take) {
             why.notes.push(format!("sink `{}` was not looked into: {note}", sink.name));
         }
         why.rows.extend(rows);
@@ -161,7 +168,12 @@ fn contains(bytes: &[u8], text: &str) -> bool {
 }
 
 /// Hands all rows that a sink was given to `take`, each with its place.
-fn each_row(sink: &PlannedSink, environment: &Environment, take: &mut dyn FnMut(String, &[u8])) -> Result<(), String> {
+fn each_row(
+    job: &str,
+    sink: &PlannedSink,
+    environment: &Environment,
+    take: &mut dyn FnMut(String, &[u8]),
+) -> Result<(), String> {
     if !matches!(sink.format, EncodeSpec::Json { .. }) {
         return Err("its rows are not JSON".to_owned());
     }
@@ -177,16 +189,25 @@ fn each_row(sink: &PlannedSink, environment: &Environment, take: &mut dyn FnMut(
             Ok(())
         }
         SinkPlace::Topic { name, .. } => {
-            let Topics::Embedded(folder) = &environment.topics else {
-                return Err("its topic is in no folder".to_owned());
+            let source: Box<dyn Source> = match &environment.topics {
+                Topics::Embedded(folder) => Box::new(TopicSource::new(folder, &name.value)),
+                Topics::Kafka(cluster) => Box::new(KafkaSource::new(KafkaSourceConfig {
+                    cluster: cluster.clone(),
+                    topic: name.value.clone(),
+                    job: job.to_owned(),
+                    start: Start::Earliest,
+                    on_lost: OnLost::Stop,
+                    discover_every: Duration::MAX,
+                })),
+                Topics::Elsewhere { reason, .. } => return Err(reason.clone()),
             };
-            let source = TopicSource::new(folder, &name.value);
+            let source = source.as_ref();
             for split in source.splits(true).map_err(|error| error.to_string())? {
                 let mut each = |record: Record| {
                     take(format!("{} partition {} offset {}", name.value, split.name, record.position), &record.bytes);
                     false
                 };
-                each_record(&source, &split, split.start, &mut each).map_err(|error| error.to_string())?;
+                each_record(source, &split, split.start, &mut each).map_err(|error| error.to_string())?;
             }
             Ok(())
         }
@@ -201,14 +222,22 @@ fn each_record(
     take: &mut dyn FnMut(Record) -> bool,
 ) -> Result<(), SourceError> {
     let mut reader = source.open(split, position)?;
-    while let Some(chunk) = reader.read(&LIMITS)? {
-        for index in 0..chunk.rows() {
-            if take(record_of(&chunk, index)) {
-                return Ok(());
+    let mut waited = 0;
+    loop {
+        match reader.read(&LIMITS)? {
+            Some(chunk) => {
+                waited = 0;
+                if (0..chunk.rows()).any(|index| take(record_of(&chunk, index))) {
+                    return Ok(());
+                }
             }
+            None if reader.waits() && !reader.ended() && waited < WAITS_MAX => {
+                waited += 1;
+                std::thread::sleep(WAIT);
+            }
+            None => return Ok(()),
         }
     }
-    Ok(())
 }
 
 fn record_of(chunk: &Chunk, index: usize) -> Record {

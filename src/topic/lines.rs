@@ -7,10 +7,11 @@ use std::thread;
 use std::time::Duration;
 
 use riverrun_connectors::file::LineReader;
-use riverrun_connectors::topic::{NO_TIME, Partitioning, Producer, ProducerOptions, Record, Topic};
+use riverrun_connectors::kafka::KafkaProducer;
+use riverrun_connectors::topic::{NO_TIME, Partitioning, Producer, ProducerOptions, Record};
 use riverrun_dataflow::source::SourceError;
 
-use super::{failed, folder, open_or_create};
+use super::{PARTITIONS, Place, failed, kafka, open_or_create, place};
 use crate::args::{Global, PlacingArgs, TopicImportArgs, TopicProduceArgs};
 use crate::exit::{Done, Exit, Failure, OrExit};
 use crate::output::{self, Format, Stdout};
@@ -21,24 +22,46 @@ const WAITING: usize = 4096;
 /// How long an acknowledged line may wait for others.
 const GROUP: Duration = Duration::from_millis(20);
 
+/// What appends to a topic.
+enum Appending {
+    Embedded(Producer),
+    Kafka(KafkaProducer),
+}
+
 /// Writes lines to a topic, placed by key or in turn.
 struct Placer {
-    producer: Producer,
+    producer: Appending,
+    topic: String,
     key: Option<String>,
     lines: u64,
     keyless: u64,
 }
 
 impl Placer {
-    fn open(topic: &Topic, placing: &PlacingArgs, holder: &str) -> Result<Placer, Failure> {
-        let options = ProducerOptions {
-            partitioning: Partitioning::Key,
-            group_bytes: 4 << 20,
-            group_wait: GROUP,
-            holder: holder.to_owned(),
+    fn open(topics: Option<&str>, name: &str, placing: &PlacingArgs, holder: &str) -> Result<Placer, Failure> {
+        let producer = match place(topics)? {
+            Place::Folder(dir) => {
+                let topic = open_or_create(&dir, name, placing.partitions)?;
+                let options = ProducerOptions {
+                    partitioning: Partitioning::Key,
+                    group_bytes: 4 << 20,
+                    group_wait: GROUP,
+                    holder: holder.to_owned(),
+                };
+                Appending::Embedded(Producer::open(&topic, options).map_err(failed)?)
+            }
+            Place::Kafka(cluster) => {
+                let partitions = placing.partitions.unwrap_or(PARTITIONS);
+                let producer = KafkaProducer::open(&cluster, name, partitions).map_err(kafka::failed)?;
+                let found = producer.partitions();
+                if let Some(wanted) = placing.partitions.filter(|wanted| *wanted != found) {
+                    let message = format!("topic `{name}` has {found} partitions, not {wanted}");
+                    return Err(Failure::new(Exit::Conflict, message));
+                }
+                Appending::Kafka(producer)
+            }
         };
-        let producer = Producer::open(topic, options).map_err(failed)?;
-        Ok(Placer { producer, key: placing.key.clone(), lines: 0, keyless: 0 })
+        Ok(Placer { producer, topic: name.to_owned(), key: placing.key.clone(), lines: 0, keyless: 0 })
     }
 
     /// Appends a line as it is. One without the key field is placed in turn, and counted.
@@ -49,18 +72,29 @@ impl Placer {
         }
         let key = key.flatten();
         self.lines += 1;
-        self.producer
-            .append(&Record { timestamp: NO_TIME, key: key.as_deref().map(str::as_bytes), value: line })
-            .map_err(failed)?;
-        Ok(())
+        let key = key.as_deref().map(str::as_bytes);
+        match &mut self.producer {
+            Appending::Embedded(producer) => {
+                producer.append(&Record { timestamp: NO_TIME, key, value: line }).map(drop).map_err(failed)
+            }
+            Appending::Kafka(producer) => producer.append(key, line).map_err(kafka::failed),
+        }
     }
 
-    fn finish(mut self, topic: &Topic, global: &Global) -> Done {
-        self.producer.sync().map_err(failed)?;
+    /// Makes all that was appended count.
+    fn sync(&mut self) -> Done {
+        match &mut self.producer {
+            Appending::Embedded(producer) => producer.sync().map_err(failed),
+            Appending::Kafka(producer) => producer.sync().map_err(kafka::failed),
+        }
+    }
+
+    fn finish(mut self, global: &Global) -> Done {
+        self.sync()?;
         let mut stdout = Stdout::lock();
         match global.output {
             Format::Json => stdout.document(&serde_json::json!({
-                "topic": topic.name(), "lines": self.lines, "without_key": self.keyless,
+                "topic": self.topic, "lines": self.lines, "without_key": self.keyless,
             }))?,
             Format::Table => {
                 let keyless = match self.keyless {
@@ -68,7 +102,7 @@ impl Placer {
                     some => format!(", {} of them without the key", output::grouped(some)),
                 };
                 let lines = output::grouped(self.lines);
-                stdout.line(&format!("{lines} lines to topic `{}`{keyless}", topic.name()))?;
+                stdout.line(&format!("{lines} lines to topic `{}`{keyless}", self.topic))?;
             }
         }
         stdout.flush()
@@ -87,18 +121,17 @@ fn key_of(line: &[u8], field: &str) -> Option<String> {
 
 /// `topic import`.
 pub fn import(args: &TopicImportArgs, global: &Global) -> Done {
-    let dir = folder(args.topics.topics.as_deref())?;
     // All files first: a wrong name must not leave half an import behind.
     for path in &args.files {
         std::fs::File::open(path).or_exit(Exit::NotFound, || format!("cannot read `{}`", path.display()))?;
     }
-    let topic = open_or_create(&dir, &args.topic, args.placing.partitions)?;
-    let mut placer = Placer::open(&topic, &args.placing, "riverrun topic import")?;
+    let topics = args.topics.topics.as_deref();
+    let mut placer = Placer::open(topics, &args.topic, &args.placing, "riverrun topic import")?;
     let asked = signals::notice()?;
     for path in &args.files {
         import_file(path, &mut placer, &asked)?;
     }
-    placer.finish(&topic, global)
+    placer.finish(global)
 }
 
 fn import_file(path: &Path, placer: &mut Placer, asked: &signals::Asked) -> Result<(), Failure> {
@@ -114,20 +147,19 @@ fn import_file(path: &Path, placer: &mut Placer, asked: &signals::Asked) -> Resu
 
 /// `topic produce`.
 pub fn produce(args: &TopicProduceArgs, global: &Global) -> Done {
-    let dir = folder(args.topics.topics.as_deref())?;
-    let topic = open_or_create(&dir, &args.topic, args.placing.partitions)?;
-    let mut placer = Placer::open(&topic, &args.placing, "riverrun topic produce")?;
+    let topics = args.topics.topics.as_deref();
+    let mut placer = Placer::open(topics, &args.topic, &args.placing, "riverrun topic produce")?;
     let asked = signals::notice()?;
     let lines = stdin_lines()?;
     while !signals::asked(&asked) {
         match lines.recv_timeout(GROUP) {
             Ok(line) => placer.line(&line.or_exit(Exit::Failed, || "cannot read stdin".to_owned())?)?,
             // Nobody has written for a moment: what there is counts now.
-            Err(RecvTimeoutError::Timeout) => placer.producer.sync().map_err(failed)?,
+            Err(RecvTimeoutError::Timeout) => placer.sync()?,
             Err(RecvTimeoutError::Disconnected) => break,
         }
     }
-    placer.finish(&topic, global)
+    placer.finish(global)
 }
 
 /// Reads stdin on a thread of its own, so that a pause of the sender can be noticed. The thread ends with stdin or the process.

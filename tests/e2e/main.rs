@@ -13,6 +13,7 @@ mod event_time;
 mod fixtures;
 mod frustration;
 mod job_tests;
+mod kafka;
 mod ledger;
 mod life_cycle;
 mod live;

@@ -1,5 +1,6 @@
 //! What all tests stand on: input from a seed, jobs, folders of their own, processes that never outlive a test.
 
+pub mod brokers;
 pub mod cloud;
 pub mod dice;
 pub mod jobs;

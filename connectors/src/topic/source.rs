@@ -11,6 +11,7 @@ use super::Topic;
 use super::error::TopicError;
 use super::read::{Cursor, Visible};
 use super::synced::SyncedFile;
+use crate::start::Start;
 
 /// Reads a topic. Splits are named by the partitions' numbers; a position is the offset of a record.
 ///
@@ -20,25 +21,57 @@ use super::synced::SyncedFile;
 pub struct TopicSource {
     dir: PathBuf,
     name: String,
+    start: Start,
 }
 
 impl TopicSource {
     /// Returns the source of the topic `name` in the folder `dir`. The topic must exist when splits are asked for.
     pub fn new(dir: impl AsRef<Path>, name: impl Into<String>) -> TopicSource {
-        TopicSource { dir: dir.as_ref().to_path_buf(), name: name.into() }
+        TopicSource { dir: dir.as_ref().to_path_buf(), name: name.into(), start: Start::Earliest }
+    }
+
+    /// Returns the source with another place to begin at.
+    pub fn starting(self, start: Start) -> TopicSource {
+        TopicSource { start, ..self }
+    }
+
+    /// Returns where a partition begins that now ends at `end`.
+    fn begin(&self, topic: &Topic, partition: u32, end: u64) -> Result<u64, TopicError> {
+        match &self.start {
+            Start::Earliest => Ok(0),
+            Start::Latest => Ok(end),
+            Start::Time(millis) => {
+                Cursor::open_at_time(topic, partition, millis.saturating_mul(1000)).map(|cursor| cursor.position())
+            }
+            Start::Offsets(offsets) => {
+                let start = offsets.get(&partition).copied().unwrap_or(0);
+                let what = topic.partition_name(partition);
+                if start <= end { Ok(start) } else { Err(TopicError::OutOfRange { what, position: start, end }) }
+            }
+        }
     }
 }
 
 impl Source for TopicSource {
     fn splits(&self, bounded: bool) -> Result<Vec<SplitSpec>, SourceError> {
         let topic = Topic::open(&self.dir, &self.name)?;
+        if let Start::Offsets(offsets) = &self.start
+            && let Some(unknown) = offsets.keys().find(|partition| **partition >= topic.partitions())
+        {
+            let reason = format!("topic `{}` has no partition {unknown}, which `start` names", self.name);
+            return Err(TopicError::Option(reason).into());
+        }
         let split = |partition: u32| -> Result<SplitSpec, TopicError> {
             let mut synced = SyncedFile::open(&topic, partition)?;
-            let end = match bounded {
+            // Where it ends is asked only if somebody wants to know.
+            let is_asked = bounded || self.start != Start::Earliest;
+            let end = match is_asked {
                 true => Some(Visible::find(&topic, partition, synced.as_mut())?.bound.next),
                 false => None,
             };
-            Ok(SplitSpec { name: partition.to_string(), start: 0, end, identity: topic.id().into() })
+            let start = self.begin(&topic, partition, end.unwrap_or(0))?;
+            let end = end.filter(|_| bounded).map(|end| end.max(start));
+            Ok(SplitSpec { name: partition.to_string(), start, end, identity: topic.id().into() })
         };
         let mut splits = (0..topic.partitions()).map(split).collect::<Result<Vec<_>, _>>()?;
         splits.sort_by(|a, b| a.name.cmp(&b.name));

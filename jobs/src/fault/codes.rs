@@ -58,7 +58,7 @@ codes! {
     NOTHING_TO_DO "J030" "The job has nothing to read or nowhere to write.";
     NO_ID "J032" "An id is needed, and the source names none.";
     NOT_ITS_ROWS "J037" "The input of a behaviour step is not made of the rows that it reads.";
-    TOPICS_ELSEWHERE "J040" "Topics are in a place that this version cannot use.";
+    TOPICS_ELSEWHERE "J040" "Topics are in a place that cannot be used.";
     CANNOT_OPEN "J041" "A source or sink cannot be opened.";
     BAD_ROWS "J060" "The rows of a test are no table and no records.";
     NO_START "J061" "A time counts from the start of a test that has none.";

@@ -3,6 +3,7 @@
 use std::fmt::{Display, Write};
 
 use riverrun_connectors::format::{CsvOptions, EncodeSpec, FormatSpec, Timestamps};
+use riverrun_connectors::start::Start;
 use riverrun_dataflow::graph::OnBadRow;
 use riverrun_dataflow::schema::visible_of;
 use xxhash_rust::xxh3::xxh3_128;
@@ -43,7 +44,13 @@ impl Words {
 fn spell_source(source: &PlannedSource, words: &mut Words) {
     words.add("source", &source.name);
     match &source.place {
-        SourcePlace::Topic(name) => words.add("topic", &name.value),
+        SourcePlace::Topic { name, start, .. } => {
+            words.add("topic", &name.value);
+            // Plans that were made before a start could be chosen are spelled as they were.
+            if *start != Start::Earliest {
+                words.add("start", start);
+            }
+        }
         SourcePlace::File(path) => words.add("file", &path.value),
     }
     match &source.format {

@@ -182,7 +182,7 @@ fn same_places(spec: &JobSpec, faults: &mut Vec<Fault>) {
             faults.push(Fault::error(codes::SAME_PLACE, written.span, message).hint(hint));
         }
         let read = spec.sources.iter().find(|source| match &source.place {
-            Some(SourcePlace::Topic(topic)) => kind == "topic" && topic.value == written.value,
+            Some(SourcePlace::Topic { name: topic, .. }) => kind == "topic" && topic.value == written.value,
             Some(SourcePlace::File(path)) => kind == "file" && file::covers(&path.value, &written.value),
             None => false,
         });

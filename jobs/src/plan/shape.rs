@@ -79,7 +79,7 @@ pub(super) fn short(text: &str) -> String {
 
 fn place_of(source: &PlannedSource) -> String {
     match (&source.place, &source.format) {
-        (SourcePlace::Topic(topic), _) => format!("topic {}", topic.value),
+        (SourcePlace::Topic { name: topic, .. }, _) => format!("topic {}", topic.value),
         // Positions in a columnar file are rows, in others bytes.
         (SourcePlace::File(path), FormatSpec::Parquet) => format!("parquet file {}", path.value),
         (SourcePlace::File(path), _) => format!("file {}", path.value),

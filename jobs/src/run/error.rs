@@ -81,7 +81,7 @@ fn replayed(error: &EngineError) -> String {
 
 fn engine_exit_code(error: &EngineError) -> u8 {
     match error {
-        EngineError::Source { error: SourceError::Changed { .. }, .. } => 78,
+        EngineError::Source { error: SourceError::Changed { .. } | SourceError::Lost { .. }, .. } => 78,
         EngineError::Source { .. } => 74,
         EngineError::BadRow { .. } => 1,
         EngineError::Sink { error: SinkError::Refused(_), .. } => 78,

@@ -304,6 +304,12 @@ pub static SOURCE: Section = Section {
             choice("drop", "it is counted"),
             choice("stop", "it stops the job"),
         ]), "What happens to a row that cannot be used.").default("divert"),
+        field("start", Kind::Text, "topic: where a new job begins: `earliest`, `latest`, a time such as `2026-01-31T12:00:00Z` (the first record of each partition with that timestamp or a later one), or offsets by partition such as `\"0:1200,1:1187\"`. A job that has state goes on where it was.").default("earliest"),
+        field("on_lost", Kind::Choice(&[
+            choice("stop", "the job stops and says which offsets are gone"),
+            choice("skip", "it goes on with the first record that there is, and says how many offsets it skipped"),
+        ]), "topic: what happens when Kafka deleted records before the job read them.").default("stop"),
+        field("discover_every", Kind::Duration("1s", LONG), "topic: how often Kafka is asked for new partitions. They are read from their first record on.").default("30s"),
         field("header", Kind::Flag, "csv: the first record of a file names its columns; otherwise they follow the order of `schema`.").default("true"),
         field("delimiter", Kind::Char, "csv: what stands between two fields.").default(","),
         field("null", Kind::Text, "csv: an unquoted field with this text is null.").default(""),
@@ -727,6 +733,15 @@ pub static SINK: Section = Section {
             "partitions",
             Kind::Number(1, 1024),
             "topic: into how many partitions it is divided. A topic that exists must have as many; without, it keeps those it has, and a new one gets one.",
+        ),
+        field("delivery", Kind::Choice(&[
+            choice("exactly_once", "rows are written in transactions and seen once they are committed, each once, by readers with `isolation.level=read_committed`"),
+            choice("at_least_once", "rows are written without transactions, and may come again after a crash"),
+        ]), "topic: what a topic of Kafka is promised. Embedded topics are always exactly once.").default("exactly_once"),
+        field(
+            "dead_letters",
+            Kind::Topic,
+            "topic: where rows go that are too large for a topic of Kafka, cut, with the reason in their headers. Without it, such a row stops the job.",
         ),
         later("lanes", "", "In how many lanes a sink writes."),
         later("partition_by", "", "Columns that divide output into folders."),

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use riverrun_connectors::format::{Column, CsvOptions, EncodeSpec, FormatSpec, Timestamps};
+use riverrun_connectors::kafka::{Delivery, OnLost};
+use riverrun_connectors::start::Start;
 use riverrun_dataflow::graph::{OnBadRow, TickSettings};
 
 use super::attribution::attribute_of;
@@ -13,7 +15,7 @@ use super::reader::Form;
 use super::reusable::Reusable;
 use super::{
     ClocksSpec, DeduplicateSpec, JobSpec, JoinSpec, Keep, OperatorSpec, SelectSpec, SessionizeSpec, Settings,
-    SinkPlace, SinkSpec, SourcePlace, SourceSpec, StepSpec, WindowSpec,
+    SinkPlace, SinkSpec, SourcePlace, SourceSpec, StepSpec, WindowSpec, values,
 };
 use crate::fault::{Fault, codes};
 use crate::yaml::Spanned;
@@ -117,10 +119,13 @@ fn source_of(name: &Spanned<String>, form: &Form, faults: &mut Vec<Fault>) -> Op
     let who = format!("source `{}`", name.value);
     let chosen = form.chosen(&SOURCE, CONNECTOR);
     let place = match chosen {
-        Some("topic") => form.text("topic").map(SourcePlace::Topic),
+        Some("topic") => topic_source(form, &who, faults),
         Some("file") => form.form("file").and_then(|file| file.value.text("path")).map(SourcePlace::File),
         _ => None,
     };
+    if let Some(other) = chosen.filter(|chosen| *chosen != "topic") {
+        refuse(form, &["start", "on_lost", "discover_every"], &who, &format!("`{other}`"), faults);
+    }
     let format = match word(form, "format").as_str() {
         "csv" => {
             let options = csv_of(form);
@@ -197,6 +202,19 @@ fn clocks_of(source: &Form, columns: &[Spanned<Column>]) -> Option<Spanned<Clock
         max_past: span_of(&form, "max_past"),
     };
     Some(Spanned { value: clocks, span })
+}
+
+fn topic_source(form: &Form, who: &str, faults: &mut Vec<Fault>) -> Option<SourcePlace> {
+    let millis = |text: &str| values::time(text).ok().map(|time| time.0.div_euclid(1000));
+    let written = form.text("start")?;
+    let start = Start::parse(&written.value, millis).unwrap_or_else(|error| {
+        let message = format!("`start` of {who} is `{}`", written.value);
+        faults.push(Fault::error(codes::BAD_QUANTITY, written.span, message).hint(error.to_string()));
+        Start::default()
+    });
+    let on_lost = if word(form, "on_lost") == "skip" { OnLost::Skip } else { OnLost::Stop };
+    let discover_every = span_of(form, "discover_every");
+    Some(SourcePlace::Topic { name: form.text("topic")?, start, on_lost, discover_every })
 }
 
 fn operator_of(step: &Form, faults: &mut Vec<Fault>) -> Option<OperatorSpec> {
@@ -318,14 +336,19 @@ fn sink_of(name: &Spanned<String>, form: &Form, faults: &mut Vec<Fault>) -> Opti
     let place = match chosen {
         Some("topic") => {
             let partitions = form.number("partitions").and_then(|number| u32::try_from(number.value).ok());
-            form.text("topic").map(|name| SinkPlace::Topic { name, partitions })
+            let delivery = match word(form, "delivery").as_str() {
+                "at_least_once" => Delivery::AtLeastOnce,
+                _ => Delivery::ExactlyOnce,
+            };
+            let dead_letters = form.text("dead_letters");
+            form.text("topic").map(|name| SinkPlace::Topic { name, partitions, delivery, dead_letters })
         }
         Some("file") => form.form("file").and_then(|file| file.value.text("path")).map(SinkPlace::File),
         Some("console") => Some(SinkPlace::Console),
         _ => None,
     };
     if let Some(other) = chosen.filter(|chosen| *chosen != "topic") {
-        refuse(form, &["key", "partitions"], &who, &format!("`{other}`"), faults);
+        refuse(form, &["key", "partitions", "delivery", "dead_letters"], &who, &format!("`{other}`"), faults);
     }
     let format = match word(form, "format").as_str() {
         "csv" => {

@@ -1,0 +1,107 @@
+//! What the connector logs, one type per event.
+
+use tracing::{debug, info, warn};
+
+/// The cluster cannot be reached.
+pub(crate) struct OutOfReach<'a> {
+    /// The cluster.
+    pub cluster: &'a str,
+    /// What librdkafka said.
+    pub reason: &'a str,
+}
+
+impl OutOfReach<'_> {
+    /// Logs the event.
+    pub fn log(&self) {
+        let OutOfReach { cluster, reason } = *self;
+        warn!(target: "riverrun", cluster, reason, "no broker of the cluster can be reached; riverrun keeps trying");
+    }
+}
+
+/// The cluster answers again.
+pub(crate) struct InReach<'a>(pub &'a str);
+
+impl InReach<'_> {
+    /// Logs the event.
+    pub fn log(&self) {
+        info!(target: "riverrun", cluster = self.0, "the cluster answers again");
+    }
+}
+
+/// A call is repeated.
+pub(crate) struct Repeated<'a> {
+    /// What was asked of the cluster.
+    pub what: &'a str,
+    /// How often it failed.
+    pub tries: u32,
+    /// What it said last.
+    pub reason: &'a str,
+}
+
+impl Repeated<'_> {
+    /// Logs the event: aloud when it does not go away by itself.
+    pub fn log(&self) {
+        let Repeated { what, tries, reason } = *self;
+        match tries {
+            3 => warn!(target: "riverrun", what, tries, reason, "kafka fails; it is asked again"),
+            tries if tries % 30 == 0 => {
+                warn!(target: "riverrun", what, tries, reason, "kafka still fails; it is asked again")
+            }
+            _ => debug!(target: "riverrun", what, tries, reason, "kafka failed; it is asked again"),
+        }
+    }
+}
+
+/// Records that were still to be read are gone, and the source says to go on without them.
+pub(crate) struct Skipped<'a> {
+    /// The partition.
+    pub what: &'a str,
+    /// The first offset that is skipped.
+    pub from: u64,
+    /// The first that is read.
+    pub to: u64,
+}
+
+impl Skipped<'_> {
+    /// Logs the event.
+    pub fn log(&self) {
+        let Skipped { what, from, to } = *self;
+        warn!(target: "riverrun", what, from, to, offsets = to - from, "records were deleted before they were read; they are skipped, as `on_lost: skip` says");
+    }
+}
+
+/// A row was too large for its topic.
+pub(crate) struct TooLarge<'a> {
+    /// The topic.
+    pub topic: &'a str,
+    /// Where the row went instead.
+    pub dead_letters: &'a str,
+    /// Its length.
+    pub bytes: usize,
+    /// What the topic takes.
+    pub limit: usize,
+}
+
+impl TooLarge<'_> {
+    /// Logs the event.
+    pub fn log(&self) {
+        let TooLarge { topic, dead_letters, bytes, limit } = *self;
+        warn!(target: "riverrun", topic, dead_letters, bytes, limit, "a row is too large for its topic and goes to the dead letters");
+    }
+}
+
+/// What librdkafka logs.
+pub(crate) struct Library<'a> {
+    /// Of which part.
+    pub facility: &'a str,
+    /// What it says.
+    pub message: &'a str,
+}
+
+impl Library<'_> {
+    /// Logs the event. Its warnings are about single connections, of which it has many and makes new ones.
+    pub fn log(&self) {
+        let Library { facility, message } = *self;
+        debug!(target: "riverrun::librdkafka", facility, message, "librdkafka");
+    }
+}

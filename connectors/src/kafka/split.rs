@@ -1,0 +1,230 @@
+//! One partition, read for a job.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::consumer::Consumer;
+use rdkafka::consumer::base_consumer::PartitionQueue;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::{Message, Offset, TopicPartitionList};
+use riverrun_dataflow::source::{Chunk, Numbering, Payload, ReadLimits, Records, SourceError, SplitReader};
+
+use super::address::Cluster;
+use super::client::{CALL, Reader, Watcher, offset_of, partition_name, raw_offset};
+use super::error::{KafkaFault, Verdict, is_missing, verdict};
+use super::events::Skipped;
+use super::source::OnLost;
+use super::wire;
+
+/// Reads a partition. What librdkafka fetched ahead waits in its queue, which is bounded.
+pub(crate) struct PartitionReader {
+    pub cluster: Cluster,
+    pub topic: String,
+    pub partition: i32,
+    pub client: Arc<Reader>,
+    pub queue: PartitionQueue<Watcher>,
+    /// The next offset that is given.
+    pub position: u64,
+    /// The offset after the last record of a bounded split.
+    pub end: Option<u64>,
+    pub on_lost: OnLost,
+    /// A record that was taken from the queue and did not fit the read.
+    pub held: Option<Held>,
+    /// The broker said that there is no further record.
+    pub at_end: bool,
+}
+
+/// A record in the form of [`wire`].
+pub(crate) struct Held {
+    offset: u64,
+    bytes: Vec<u8>,
+    value: (usize, usize),
+}
+
+/// Records on their way into a chunk.
+struct Run {
+    bytes: Vec<u8>,
+    ranges: Vec<(u32, u32)>,
+    positions: Vec<u64>,
+}
+
+impl Run {
+    fn push(&mut self, held: Held) {
+        let at = self.bytes.len();
+        let place = |within: usize| u32::try_from(at + within).expect("a read is below 4 GiB");
+        self.ranges.push((place(held.value.0), place(held.value.1)));
+        self.positions.push(held.offset);
+        self.bytes.extend_from_slice(&held.bytes);
+    }
+
+    /// Returns the chunk that begins at `from`, if there is a record.
+    fn chunk(self, from: u64) -> Option<Chunk> {
+        let to = self.positions.last()? + 1;
+        let has_gaps = to - from != self.positions.len() as u64;
+        let numbering = if has_gaps { Numbering::Listed(self.positions) } else { Numbering::Ordinal };
+        let records = Records { bytes: Arc::new(self.bytes), ranges: self.ranges, numbering };
+        Some(Chunk { from, to, payload: Payload::Records(records) })
+    }
+}
+
+impl PartitionReader {
+    fn name(&self) -> String {
+        partition_name(&self.topic, self.partition)
+    }
+
+    /// Takes records from the queue for as long as there are some and the limits allow.
+    fn fill(&mut self, run: &mut Run, limits: &ReadLimits) -> Result<(), SourceError> {
+        let until = limits.until.unwrap_or(u64::MAX).min(self.end.unwrap_or(u64::MAX));
+        while run.positions.len() < limits.rows {
+            let Some(next) = self.held.take().map(Ok).or_else(|| self.poll()) else { return Ok(()) };
+            let next = match next {
+                Ok(held) if held.offset < self.position => continue,
+                Ok(held) => held,
+                Err(error) => {
+                    self.failed(&error)?;
+                    continue;
+                }
+            };
+            let is_full = run.bytes.len() + next.bytes.len() > limits.bytes && !run.positions.is_empty();
+            if next.offset >= until || is_full {
+                self.held = Some(next);
+                return Ok(());
+            }
+            run.push(next);
+        }
+        Ok(())
+    }
+
+    /// Returns what comes next in the queue, if something is there.
+    fn poll(&mut self) -> Option<Result<Held, KafkaError>> {
+        let polled = self.queue.poll(Duration::ZERO)?;
+        Some(polled.map(|message| {
+            self.at_end = false;
+            let mut bytes = Vec::new();
+            let value = wire::push(&message, &mut bytes);
+            Held { offset: offset_of(message.offset()), bytes, value }
+        }))
+    }
+
+    /// Looks at what the partition's queue says besides records.
+    fn failed(&mut self, error: &KafkaError) -> Result<(), SourceError> {
+        use RDKafkaErrorCode as Code;
+        match (error, error.rdkafka_error_code()) {
+            (KafkaError::PartitionEOF(_), _) => {
+                self.at_end = true;
+                self.client.context().answered();
+                Ok(())
+            }
+            (_, Some(Code::AutoOffsetReset | Code::OffsetOutOfRange)) => self.lost(),
+            _ if is_missing(error) => {
+                let reason = "it was deleted while the job was reading it".to_owned();
+                Err(KafkaFault::Changed { what: self.name(), reason }.into())
+            }
+            // Connections come and go; librdkafka makes new ones for as long as it takes.
+            _ if verdict(error) == Verdict::Retry => Ok(()),
+            _ => Err(self.cluster.fault(&self.name(), self.client.context(), error).into()),
+        }
+    }
+
+    /// The record at the position is not there: decides between stopping and going on behind the gap.
+    fn lost(&mut self) -> Result<(), SourceError> {
+        let (first, next) = self.cluster.bounds(&self.client, &self.topic, self.partition)?;
+        let begin = self.on_lost.begin(&self.name(), self.position, (first, next))?;
+        let offset = Offset::Offset(raw_offset(begin));
+        self.client
+            .seek(&self.topic, self.partition, offset, CALL)
+            .map_err(|error| self.cluster.fault(&self.name(), self.client.context(), &error).into())
+    }
+}
+
+/// Another reader may open the partition again.
+impl Drop for PartitionReader {
+    fn drop(&mut self) {
+        let mut list = TopicPartitionList::new();
+        list.add_partition(&self.topic, self.partition);
+        // A client that is at its end has nothing assigned.
+        let _ = self.client.incremental_unassign(&list);
+    }
+}
+
+impl OnLost {
+    /// Returns where reading begins that should begin at `wanted` in a partition that holds `bounds`.
+    pub(crate) fn begin(self, what: &str, wanted: u64, bounds: (u64, u64)) -> Result<u64, KafkaFault> {
+        let (first, next) = bounds;
+        if wanted > next {
+            let reason =
+                format!("position {wanted} was read before, but now it ends at {next}: it was cut or made anew");
+            return Err(KafkaFault::Changed { what: what.to_owned(), reason });
+        }
+        match self {
+            _ if wanted >= first => Ok(wanted),
+            OnLost::Stop => Err(KafkaFault::Lost { what: what.to_owned(), wanted, first, next }),
+            OnLost::Skip => {
+                Skipped { what, from: wanted, to: first }.log();
+                Ok(first)
+            }
+        }
+    }
+}
+
+impl SplitReader for PartitionReader {
+    fn read(&mut self, limits: &ReadLimits) -> Result<Option<Chunk>, SourceError> {
+        let mut run = Run { bytes: Vec::new(), ranges: Vec::new(), positions: Vec::new() };
+        self.fill(&mut run, limits)?;
+        let chunk = run.chunk(self.position);
+        match &chunk {
+            Some(chunk) => self.position = chunk.to,
+            // What the client has to say is said when its own queue is polled; records do not come that way.
+            None => while self.client.poll(Duration::ZERO).is_some() {},
+        }
+        let at_end = self.held.is_none() && self.at_end;
+        self.client.context().stands(self.partition, self.position, at_end);
+        Ok(chunk)
+    }
+
+    fn ended(&self) -> bool {
+        self.end.is_some_and(|end| self.position >= end)
+    }
+
+    fn waits(&self) -> bool {
+        // A partition whose leader is out of reach may have grown, whatever it said last.
+        self.held.is_none() && (!self.at_end || !self.client.context().leads(self.partition))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(offsets: &[u64]) -> Run {
+        let mut run = Run { bytes: Vec::new(), ranges: Vec::new(), positions: Vec::new() };
+        for offset in offsets {
+            run.push(Held { offset: *offset, bytes: vec![b'h', b'v'], value: (1, 2) });
+        }
+        run
+    }
+
+    #[test]
+    fn a_chunk_goes_from_the_position_to_the_last_record_whatever_the_gaps() {
+        assert!(run(&[]).chunk(7).is_none());
+        let whole = run(&[7, 8, 9]).chunk(7).unwrap();
+        assert_eq!((whole.from, whole.to, whole.position(2)), (7, 10, 9));
+        for (offsets, from) in [(vec![9, 10, 14], 7), (vec![7, 8, 14], 7), (vec![9], 7)] {
+            let chunk = run(&offsets).chunk(from).unwrap();
+            assert_eq!((chunk.from, chunk.to), (7, offsets.last().unwrap() + 1));
+            let positions: Vec<u64> = (0..chunk.rows()).map(|row| chunk.position(row)).collect();
+            assert_eq!(positions, offsets);
+        }
+    }
+
+    #[test]
+    fn what_is_gone_stops_the_job_or_is_skipped_if_so_chosen() {
+        assert_eq!(OnLost::Stop.begin("p", 5, (5, 9)).unwrap(), 5);
+        assert_eq!(OnLost::Stop.begin("p", 9, (5, 9)).unwrap(), 9);
+        let lost = OnLost::Stop.begin("p", 4, (5, 9)).unwrap_err();
+        assert!(matches!(lost, KafkaFault::Lost { wanted: 4, first: 5, next: 9, .. }), "{lost}");
+        assert_eq!(OnLost::Skip.begin("p", 4, (5, 9)).unwrap(), 5);
+        // A partition that is shorter than before is another one: nothing to be skipped.
+        assert!(matches!(OnLost::Skip.begin("p", 10, (5, 9)), Err(KafkaFault::Changed { .. })));
+    }
+}

@@ -1,0 +1,18 @@
+//! Real brokers: the jobs that ran on embedded topics run on Kafka, unchanged, and no crash loses or doubles a row there.
+
+mod faults;
+mod lanes;
+mod sources;
+
+use crate::oracle::Model;
+use crate::support::jobs::{self, Over};
+
+/// The main job with names of its own: tests share a cluster.
+fn job(prefix: &str) -> String {
+    renamed(&jobs::attribution(Over::Topics, Model::Last), prefix)
+}
+
+/// A job whose topics and whose name begin with `prefix`.
+fn renamed(job: &str, prefix: &str) -> String {
+    job.replace("topic: ", &format!("topic: {prefix}.")).replace("job: ", &format!("job: {prefix}-"))
+}

@@ -1,0 +1,97 @@
+//! What a lane promises, asked of it directly: tokens, fencing, rows that are too large.
+
+use riverrun_connectors::kafka::{Delivery, KafkaSink, KafkaSinkConfig};
+use riverrun_dataflow::sink::{Claim, EncodedRows, Lane, Sink, SinkError, TickRows};
+use riverrun_dataflow::tick::Tick;
+
+use crate::support::brokers::{Brokers, shared};
+
+fn sink(brokers: &Brokers, topic: &str, dead_letters: Option<&str>) -> KafkaSink {
+    KafkaSink::new(KafkaSinkConfig {
+        cluster: brokers.cluster(),
+        topic: topic.to_owned(),
+        partitions: Some(2),
+        delivery: Delivery::ExactlyOnce,
+        dead_letters: dead_letters.map(str::to_owned),
+    })
+}
+
+fn claim(topic: &str, incarnation: &str, generation: u64) -> Claim {
+    let (job, sink) = (topic.to_owned(), "out".to_owned());
+    Claim { job, sink, incarnation: incarnation.to_owned(), generation, fresh: false, append: false }
+}
+
+fn rows(tick: Tick, texts: &[&str]) -> TickRows {
+    let mut rows = EncodedRows::default();
+    for text in texts {
+        rows.bytes.extend_from_slice(text.as_bytes());
+        rows.end_row(None);
+    }
+    TickRows { tick, times: vec![1_767_225_600_000_000; rows.len()], rows }
+}
+
+/// Opens both lanes and returns the first with the tick of its token.
+fn open(sink: &KafkaSink, claim: &Claim) -> Result<(Box<dyn Lane>, Option<Tick>), SinkError> {
+    let (lane, token) = sink.open(0, claim)?;
+    sink.open(1, claim)?;
+    Ok((lane, token.map(|token| token.tick)))
+}
+
+fn values(brokers: &Brokers, topic: &str) -> Vec<String> {
+    let text = |value: Option<Vec<u8>>| String::from_utf8(value.expect("no tombstone")).expect("text");
+    brokers.records(topic).into_iter().map(|record| text(record.value)).collect()
+}
+
+#[test]
+fn a_lane_of_an_earlier_generation_is_turned_away_for_good() {
+    let Some(brokers) = shared() else { return };
+    let topic = "fenced";
+    let (mut old, token) = open(&sink(brokers, topic, None), &claim(topic, "one", 1)).unwrap();
+    assert_eq!(token, None);
+    old.commit(3, &[rows(2, &["a"]), rows(3, &["b"])]).unwrap();
+    let (mut new, token) = open(&sink(brokers, topic, None), &claim(topic, "one", 2)).unwrap();
+    assert_eq!(token, Some(3), "what the former generation committed");
+    // The zombie wakes up: it can neither write nor throw the later one out.
+    let error = old.commit(4, &[rows(4, &["zombie"])]).unwrap_err();
+    assert!(matches!(&error, SinkError::Fenced(reason) if reason.contains("generation 2")), "{error}");
+    new.commit(4, &[rows(4, &["c"])]).unwrap();
+    assert_eq!(values(brokers, topic), ["a", "b", "c"]);
+    let zombie = open(&sink(brokers, topic, None), &claim(topic, "one", 1)).err().expect("it is an old one");
+    assert!(matches!(zombie, SinkError::Fenced(_)), "{zombie}");
+    // That one initialised producers before it knew; the later generation takes its lane back by itself.
+    new.commit(5, &[rows(5, &["d"])]).unwrap();
+    assert_eq!(values(brokers, topic), ["a", "b", "c", "d"]);
+    // Another run of the job, begun afresh, does not add to what is there unless it is told to.
+    let fresh = open(&sink(brokers, topic, None), &claim(topic, "two", 1)).err().expect("there are records");
+    assert!(matches!(&fresh, SinkError::Refused(reason) if reason.contains("--append")), "{fresh}");
+    let append = Claim { append: true, ..claim(topic, "two", 1) };
+    let (mut two, token) = open(&sink(brokers, topic, None), &append).unwrap();
+    assert_eq!(token, None);
+    two.commit(1, &[rows(1, &["e"])]).unwrap();
+    assert_eq!(values(brokers, topic), ["a", "b", "c", "d", "e"]);
+}
+
+#[test]
+fn a_row_that_is_too_large_stops_the_job_or_goes_to_the_dead_letters() {
+    let Some(brokers) = shared() else { return };
+    let large = "x".repeat(2_000_000);
+    let (mut lane, _) = open(&sink(brokers, "strict", None), &claim("strict", "one", 1)).unwrap();
+    let error = lane.commit(2, &[rows(2, &["a", &large])]).unwrap_err();
+    assert!(matches!(&error, SinkError::Refused(reason) if reason.contains("dead_letters")), "{error}");
+    drop(lane);
+    assert!(values(brokers, "strict").is_empty(), "a commit is whole or not at all");
+
+    let (mut lane, _) = open(&sink(brokers, "lenient", Some("lenient.dead")), &claim("lenient", "one", 1)).unwrap();
+    lane.commit(2, &[rows(2, &["a", &large, "b"])]).unwrap();
+    assert_eq!(values(brokers, "lenient"), ["a", "b"]);
+    let dead = brokers.records("lenient.dead");
+    assert_eq!(dead.len(), 1);
+    let header = |name: &str| {
+        let found = dead[0].headers.iter().find(|(key, _)| key == name).and_then(|(_, value)| value.clone());
+        String::from_utf8(found.unwrap_or_default()).expect("text")
+    };
+    assert_eq!(header("riverrun.code"), "too_large");
+    assert_eq!(header("riverrun.length"), "2000000");
+    assert_eq!(header("riverrun.tick"), "2");
+    assert_eq!(dead[0].value.as_ref().map(Vec::len), Some(64 * 1024));
+}
