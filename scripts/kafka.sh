@@ -7,6 +7,8 @@
 #        scripts/kafka.sh tool DIR CLASS ARG...      runs a tool, such as org.apache.kafka.tools.TopicCommand --list
 #        scripts/kafka.sh down DIR             stops all nodes, by their ids
 #
+# DIR/bootstrap has the servers; DIR/safe those of the listeners that want TLS (DIR/ca.pem) and SASL, by PLAIN or SCRAM-SHA-512,
+# user `riverrun`, password `swordfish`.
 # RIVERRUN_KAFKA_HOME names a folder with lib/ or libs/ full of jars, an unpacked release of Apache Kafka for example.
 # Needed: Java 17 or later; Maven, unless RIVERRUN_KAFKA_HOME is set.
 set -euo pipefail
@@ -37,20 +39,28 @@ print(*[s.getsockname()[1] for s in taken])' "$1"
 
 configure() { # DIR NODES
   local dir=$1 nodes=$2 ports voters="" n
-  read -r -a ports <<<"$(free_ports $((2 * nodes)))"
+  read -r -a ports <<<"$(free_ports $((3 * nodes)))"
+  certify "$dir"
   for n in $(seq "$nodes"); do voters+="${voters:+,}$n@127.0.0.1:${ports[nodes + n - 1]}"; done
   local copies=$nodes isr=$((nodes > 1 ? 2 : 1))
-  : >"$dir/bootstrap"
+  : >"$dir/bootstrap" && : >"$dir/safe"
   for n in $(seq "$nodes"); do
-    local port=${ports[n - 1]} control=${ports[nodes + n - 1]}
+    local port=${ports[n - 1]} control=${ports[nodes + n - 1]} safe=${ports[2 * nodes + n - 1]}
+    printf '%s127.0.0.1:%s' "$([ "$n" -eq 1 ] || echo ,)" "$safe" >>"$dir/safe"
     printf '%s127.0.0.1:%s' "$([ "$n" -eq 1 ] || echo ,)" "$port" >>"$dir/bootstrap"
     cat >"$dir/$n.properties" <<PROPERTIES
 process.roles=broker,controller
 node.id=$n
 controller.quorum.voters=$voters
-listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$control
-advertised.listeners=PLAINTEXT://127.0.0.1:$port
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listeners=PLAINTEXT://127.0.0.1:$port,SAFE://127.0.0.1:$safe,CONTROLLER://127.0.0.1:$control
+advertised.listeners=PLAINTEXT://127.0.0.1:$port,SAFE://127.0.0.1:$safe
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SAFE:SASL_SSL,CONTROLLER:PLAINTEXT
+listener.name.safe.ssl.keystore.location=$dir/keys.p12
+listener.name.safe.ssl.keystore.type=PKCS12
+listener.name.safe.ssl.keystore.password=swordfish
+listener.name.safe.sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-512
+listener.name.safe.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_riverrun="swordfish";
+listener.name.safe.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
 inter.broker.listener.name=PLAINTEXT
 controller.listener.names=CONTROLLER
 log.dirs=$dir/node$n
@@ -73,9 +83,18 @@ PROPERTIES
   done
 }
 
+# A certificate of its own for this machine, which is its own authority.
+certify() { # DIR
+  [ ! -e "$1/keys.p12" ] || return 0
+  keytool -genkeypair -alias kafka -keyalg EC -groupname secp256r1 -dname CN=localhost -ext san=ip:127.0.0.1,dns:localhost -validity 30 \
+    -storetype PKCS12 -keystore "$1/keys.p12" -storepass swordfish >/dev/null 2>&1
+  keytool -exportcert -rfc -alias kafka -keystore "$1/keys.p12" -storepass swordfish 2>/dev/null >"$1/ca.pem"
+}
+
 start() { # DIR NODE
   local dir=$1 node=$2
-  [ -d "$dir/node$node" ] || jvm kafka.tools.StorageTool format -t "$cluster" -c "$dir/$node.properties" >>"$dir/$node.log" 2>&1
+  [ -d "$dir/node$node" ] || jvm kafka.tools.StorageTool format -t "$cluster" -c "$dir/$node.properties" \
+    --add-scram 'SCRAM-SHA-512=[name=riverrun,password=swordfish]' >>"$dir/$node.log" 2>&1
   nohup java -Xmx"${RIVERRUN_KAFKA_HEAP:-384m}" -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp "$(jars)" \
     kafka.Kafka "$dir/$node.properties" >>"$dir/$node.log" 2>&1 </dev/null &
   echo $! >"$dir/$node.pid"

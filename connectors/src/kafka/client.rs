@@ -49,6 +49,8 @@ struct Seen {
     is_away: bool,
     /// The last error of a connection.
     last: Option<String>,
+    /// A broker answered, and will have nothing to do with us.
+    refused: Option<String>,
     /// The first record that was not delivered, since it was last asked.
     undelivered: Option<KafkaError>,
     partitions: BTreeMap<i32, PartitionSeen>,
@@ -107,6 +109,11 @@ impl Watcher {
         self.seen().undelivered.take()
     }
 
+    /// Returns why the cluster will have nothing to do with us, if it said so.
+    fn refused(&self) -> Option<String> {
+        self.seen().refused.take()
+    }
+
     /// Returns whether a connection failed since this was last asked.
     pub fn troubled(&self) -> bool {
         self.seen().last.take().is_some()
@@ -129,6 +136,12 @@ impl ClientContext for Watcher {
     fn error(&self, error: KafkaError, reason: &str) {
         let mut seen = self.seen();
         seen.last = Some(reason.to_owned());
+        if matches!(
+            error.rdkafka_error_code(),
+            Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL | RDKafkaErrorCode::UnsupportedSASLMechanism)
+        ) {
+            seen.refused = Some(reason.to_owned());
+        }
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) && !seen.is_away {
             seen.is_away = true;
             OutOfReach { cluster: &self.cluster, reason }.log();
@@ -243,11 +256,20 @@ impl Cluster {
                     return Ok(answer);
                 }
                 Err(error) if verdict(&error) == Verdict::Retry && pause.spent() < PATIENCE => {
+                    while client.poll(Duration::ZERO).is_some() {}
+                    if let Some(reason) = client.context().refused() {
+                        return Err(self.refused(&reason));
+                    }
                     pause.wait(what, &said(&error));
                 }
                 Err(error) => return Err(self.fault(what, client.context(), &error)),
             }
         }
+    }
+
+    fn refused(&self, reason: &str) -> KafkaFault {
+        let hint = "see `security.protocol`, `sasl.mechanism`, user and password, and `ssl.ca.location`, which must know the broker's certificate";
+        KafkaFault::Cluster { cluster: self.to_string(), reason: format!("{reason}\nhint: {hint}") }
     }
 
     /// Returns the number of partitions of a topic.

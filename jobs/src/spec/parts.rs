@@ -118,14 +118,7 @@ const CSV: [&str; 3] = ["header", "delimiter", "null"];
 fn source_of(name: &Spanned<String>, form: &Form, faults: &mut Vec<Fault>) -> Option<SourceSpec> {
     let who = format!("source `{}`", name.value);
     let chosen = form.chosen(&SOURCE, CONNECTOR);
-    let place = match chosen {
-        Some("topic") => topic_source(form, &who, faults),
-        Some("file") => form.form("file").and_then(|file| file.value.text("path")).map(SourcePlace::File),
-        _ => None,
-    };
-    if let Some(other) = chosen.filter(|chosen| *chosen != "topic") {
-        refuse(form, &["start", "on_lost", "discover_every"], &who, &format!("`{other}`"), faults);
-    }
+    let place = source_place(form, chosen, &who, faults);
     let format = match word(form, "format").as_str() {
         "csv" => {
             let options = csv_of(form);
@@ -202,6 +195,17 @@ fn clocks_of(source: &Form, columns: &[Spanned<Column>]) -> Option<Spanned<Clock
         max_past: span_of(&form, "max_past"),
     };
     Some(Spanned { value: clocks, span })
+}
+
+fn source_place(form: &Form, chosen: Option<&str>, who: &str, faults: &mut Vec<Fault>) -> Option<SourcePlace> {
+    if let Some(other) = chosen.filter(|chosen| *chosen != "topic") {
+        refuse(form, &["start", "on_lost", "discover_every"], who, &format!("`{other}`"), faults);
+    }
+    match chosen {
+        Some("topic") => topic_source(form, who, faults),
+        Some("file") => form.form("file").and_then(|file| file.value.text("path")).map(SourcePlace::File),
+        _ => None,
+    }
 }
 
 fn topic_source(form: &Form, who: &str, faults: &mut Vec<Fault>) -> Option<SourcePlace> {

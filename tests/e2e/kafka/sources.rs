@@ -164,6 +164,34 @@ fn partitions_that_are_added_to_a_topic_are_read_by_the_job_that_runs() {
 }
 
 #[test]
+fn a_cluster_that_wants_tls_and_a_password_is_reached_and_one_that_refuses_says_why() {
+    let Some(brokers) = shared() else { return };
+    let (address, authority) = brokers.safe();
+    write(brokers, "safe.clicks", 1, 0..10);
+    let place = Place::new();
+    place.write("job.yaml", copy("safe", ""));
+    let reach = |mechanism: &str, command: crate::support::process::Invocation| {
+        let config = format!(
+            "security.protocol=SASL_SSL\nsasl.mechanism={mechanism}\nsasl.username=riverrun\n\
+             sasl.password=${{env:KAFKA_PASSWORD}}\nssl.ca.location={}\n",
+            authority.display()
+        );
+        place.write("client.properties", config);
+        command.arg("--topics").arg(format!("{address}?config=client.properties"))
+    };
+    let run = reach("SCRAM-SHA-512", place.run("job.yaml").arg("--until-end"));
+    run.env("KAFKA_PASSWORD", "swordfish").succeed();
+    assert_eq!(numbers(brokers, "safe.out"), (0..10).collect::<Vec<_>>());
+    let list = reach("PLAIN", place.riverrun(&["topic", "ls"])).env("KAFKA_PASSWORD", "swordfish").succeed();
+    assert!(String::from_utf8_lossy(&list.stdout).contains("safe.out"));
+    let wrong = reach("SCRAM-SHA-512", place.riverrun(&["topic", "ls"])).env("KAFKA_PASSWORD", "catfish");
+    let refused = wrong.fail(74, &["invalid credentials", "user and password"]);
+    assert!(!refused.stderr.contains("catfish"), "{refused}");
+    let unknown = place.riverrun(&["topic", "ls", "--topics", &format!("{address}?security.protocol=SSL")]);
+    unknown.fail(74, &["certificate", "ssl.ca.location"]);
+}
+
+#[test]
 fn what_is_not_there_is_told() {
     let Some(brokers) = shared() else { return };
     let place = Place::new();

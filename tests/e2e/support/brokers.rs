@@ -75,6 +75,12 @@ impl Brokers {
         format!("kafka://{}", self.servers)
     }
 
+    /// Returns the servers' other listeners, which want TLS and a password, and the certificate of their authority.
+    pub fn safe(&self) -> (String, PathBuf) {
+        let servers = std::fs::read_to_string(self.folder.join("safe")).expect("the script wrote it");
+        (format!("kafka://{}", servers.trim()), self.folder.join("ca.pem"))
+    }
+
     /// Returns the command with its topics in this cluster.
     pub fn with(&self, command: Invocation) -> Invocation {
         command.arg("--topics").arg(self.address())
