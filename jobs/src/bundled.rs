@@ -40,12 +40,12 @@ pub const BUNDLED: [JobFile; 8] = [
     },
     JobFile {
         name: "conversion",
-        about: "click-through, conversion, order value and revenue per click of each item, by hour and by day",
+        about: "click-through, conversion, order value, refunds and revenue per click of each item, by hour and by day",
         text: include_str!("../conversion.yaml"),
     },
     JobFile {
         name: "ab-test",
-        about: "users, buyers, orders and revenue of each variant of an experiment, by day",
+        about: "what each variant of each experiment leads to, and whether the sample is what was meant",
         text: include_str!("../ab-test.yaml"),
     },
     JobFile {

@@ -122,6 +122,11 @@ impl Aggregate {
         matches!(self.kind, AggregateKind::First | AggregateKind::Last) || self.folds_in_order()
     }
 
+    /// Returns whether it keeps the values of a group, each of which counts towards the bound of its step.
+    pub fn keeps_values(&self) -> bool {
+        matches!(self.kind, AggregateKind::CountDistinct | AggregateKind::Quantile(_))
+    }
+
     /// Returns whether rows have to be folded in per-key order: float additions do not commute.
     fn folds_in_order(&self) -> bool {
         matches!(self.kind, AggregateKind::Sum | AggregateKind::Avg)

@@ -7,6 +7,7 @@ use std::time::Duration;
 use arrow::datatypes::{Schema, SchemaRef, TimeUnit};
 use riverrun_dataflow::graph::StepWork;
 use riverrun_dataflow::schema::visible_of;
+use riverrun_operators::aggregate::Aggregate;
 use riverrun_operators::expression::{Expression, Expressions};
 use riverrun_operators::select::Select;
 use riverrun_operators::union::Union;
@@ -94,6 +95,14 @@ pub(super) fn union(inputs: &[SchemaRef]) -> Made {
     }
 }
 
+/// Says what counts towards the bound of a step besides its groups, if its aggregates keep values.
+pub(super) fn kept_values(aggregates: &[(String, Aggregate)]) -> &'static str {
+    match aggregates.iter().any(|(_, aggregate)| aggregate.keeps_values()) {
+        true => ", the values of count(distinct ...) and quantile(...) among them",
+        false => "",
+    }
+}
+
 /// Returns the work of a window.
 pub(super) fn window(expressions: &Expressions, window: &WindowSpec, input: &SchemaRef) -> Made {
     let by: Vec<String> = window.by.iter().map(|key| key.value.clone()).collect();
@@ -110,6 +119,7 @@ pub(super) fn window(expressions: &Expressions, window: &WindowSpec, input: &Sch
         unit: TimeUnit::Millisecond,
         groups_max: WindowSettings::GROUPS_MAX,
     };
+    let values = kept_values(&settings.aggregates);
     let step = Window::new(settings, input).expect("keys, spans and event time were checked");
     let (size, every) = (write_duration(window.size.value), write_duration(window.every.value));
     let mut does = vec![("by", by.join(", "))];
@@ -123,7 +133,7 @@ pub(super) fn window(expressions: &Expressions, window: &WindowSpec, input: &Sch
     );
     let open = write_duration(window.size.value + window.lateness);
     let keeps = format!(
-        "groups: one per key and window, until the watermark is {open} past its beginning; at most {} a worker",
+        "groups: one per key and window, until the watermark is {open} past its beginning; at most {} a worker{values}",
         WindowSettings::GROUPS_MAX
     );
     let schema = step.schema().clone();

@@ -13,6 +13,7 @@ use riverrun_operators::sessionize::{
 
 use super::assemble::Made;
 use super::forward::{Forward, StepUses};
+use super::operators::kept_values;
 use super::stream::{Stream, indices, type_name, with_article};
 use crate::fault::{Fault, codes, list};
 use crate::spec::SessionizeSpec;
@@ -132,6 +133,7 @@ impl Forward<'_> {
 /// Returns the work of a step on exactly the columns that it will be given.
 pub(super) fn made(expressions: &Expressions, step: &SessionizeSpec, input: &SchemaRef) -> Made {
     let settings = settings(expressions, step, input);
+    let values = kept_values(&settings.aggregates);
     let work = Sessionize::new(settings, input).expect("keys, splits and event time were checked");
     let schema = work.schema().clone();
     Made {
@@ -141,7 +143,7 @@ pub(super) fn made(expressions: &Expressions, step: &SessionizeSpec, input: &Sch
         sides: if step.live { Vec::new() } else { vec![input.clone()] },
         delay: step.gap + step.lateness,
         does: does(step, input),
-        keeps: keeps(step),
+        keeps: keeps(step, values),
     }
 }
 
@@ -218,7 +220,7 @@ fn does(step: &SessionizeSpec, input: &SchemaRef) -> Vec<(&'static str, String)>
     does
 }
 
-fn keeps(step: &SessionizeSpec) -> Vec<String> {
+fn keeps(step: &SessionizeSpec, values: &str) -> Vec<String> {
     let (lateness, quiet) = (write_duration(step.lateness), write_duration(step.gap + step.lateness));
     if step.live {
         return vec![format!(
@@ -230,7 +232,7 @@ fn keeps(step: &SessionizeSpec) -> Vec<String> {
     }
     vec![
         format!(
-            "open sessions: at most one per key, until the watermark is {quiet} past its last interaction; at most {} a worker",
+            "open sessions: at most one per key, until the watermark is {quiet} past its last interaction; at most {} a worker{values}",
             SessionizeSettings::SESSIONS_MAX
         ),
         format!(
