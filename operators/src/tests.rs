@@ -13,6 +13,7 @@ use riverrun_dataflow::schema::{Hidden, with_hidden};
 use riverrun_dataflow::{EventTime, StepTick};
 
 pub(crate) mod cluster;
+pub(crate) mod stored;
 
 /// A row of any stream. Times are in milliseconds.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

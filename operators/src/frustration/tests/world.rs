@@ -8,9 +8,7 @@ use arrow::array::{
     UInt64Array,
 };
 use arrow::compute::filter_record_batch;
-use arrow::datatypes::{
-    DataType, Field, Int64Type, Schema, SchemaRef, TimestampMillisecondType, UInt16Type, UInt64Type,
-};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimestampMillisecondType, UInt64Type};
 use riverrun_dataflow::EventTime;
 use riverrun_dataflow::balance::Counts;
 use riverrun_dataflow::graph::ShardRange;
@@ -22,6 +20,7 @@ use serde_json::{Map, Value, json};
 
 use crate::events::{COLUMNS, EventType};
 use crate::frustration::{self, Frustration, FrustrationBounds, FrustrationSettings, Sessions};
+use crate::tests::stored::Stored;
 use crate::watch::Watch;
 
 pub(crate) const SHARDS: u16 = 8;
@@ -111,7 +110,7 @@ pub(crate) enum To {
 pub(crate) struct World<S> {
     make: Box<dyn Fn(ShardRange) -> S>,
     workers: Vec<S>,
-    stored: Vec<RecordBatch>,
+    stored: Stored,
     before: EventTime,
     now: i64,
     pub counts: Counts,
@@ -129,7 +128,7 @@ impl<S: Operator> World<S> {
         let mut world = World {
             make: Box::new(make),
             workers: Vec::new(),
-            stored: Vec::new(),
+            stored: Stored::default(),
             before: EventTime::MIN,
             now: 0,
             counts: Counts::default(),
@@ -179,29 +178,13 @@ impl<S: Operator> World<S> {
 
     /// Writes a checkpoint.
     pub(crate) fn freeze(&mut self, rebase: &[u16]) {
-        let others = |rows: &RecordBatch| -> BooleanArray {
-            let shards = rows.column(0).as_primitive::<UInt16Type>().values().iter();
-            shards.map(|shard| Some(!rebase.contains(shard))).collect()
-        };
-        self.stored = self.stored.iter().map(|rows| filter_record_batch(rows, &others(rows)).unwrap()).collect();
-        for state in &mut self.workers {
-            for frozen in state.freeze(&[rebase.to_vec()]).unwrap() {
-                let frozen = frozen.gather().unwrap();
-                self.stored.extend(frozen.base.into_iter().chain(frozen.delta));
-            }
-        }
+        self.stored.freeze(&mut self.workers, rebase);
     }
 
     /// Starts anew from the checkpoint, with so many workers.
     pub(crate) fn restore(&mut self, workers: usize) {
         self.start(workers);
-        for (worker, state) in self.workers.iter_mut().enumerate() {
-            for rows in &self.stored {
-                let shards = rows.column(0).as_primitive::<UInt16Type>().values().iter();
-                let own = shards.map(|shard| Some(worker_of(*shard, SHARDS, workers) == worker));
-                state.restore(0, &filter_record_batch(rows, &own.collect()).unwrap()).unwrap();
-            }
-        }
+        self.stored.restore(&mut self.workers, SHARDS);
     }
 
     /// Returns how many rows the tables have.

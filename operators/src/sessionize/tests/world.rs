@@ -1,13 +1,12 @@
 //! The step on several workers with a store of checkpoints, and rows as plain structs.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, StringArray, UInt32Array, UInt64Array};
 use arrow::compute::filter_record_batch;
-use arrow::datatypes::{DataType, Field, SchemaRef, TimeUnit, UInt16Type};
+use arrow::datatypes::{DataType, Field, SchemaRef, TimeUnit};
 use arrow::util::display::array_value_to_string;
 use proptest::prelude::*;
 use riverrun_dataflow::EventTime;
@@ -20,6 +19,7 @@ use riverrun_dataflow::tick::StepTick;
 use crate::aggregate::Aggregate;
 use crate::expression::{Expression, Expressions};
 use crate::sessionize::{Interactions, Mode, Sessionize, SessionizeSettings, SessionizeState, Splits, zone_of};
+use crate::tests::stored::Stored;
 
 pub(super) const SHARDS: u16 = 16;
 /// Microseconds of a millisecond, the unit in which rows and settings of these tests are written.
@@ -227,8 +227,7 @@ pub(super) struct World {
     pub(super) cut: usize,
     /// Rows carry the hashes of their keys, modulo this.
     pub(super) hashes: Option<u64>,
-    /// What checkpoints wrote, by table, oldest first.
-    stored: BTreeMap<usize, Vec<RecordBatch>>,
+    stored: Stored,
 }
 
 impl World {
@@ -237,7 +236,7 @@ impl World {
     }
 
     pub(super) fn of(step: Sessionize, workers: usize) -> World {
-        let (before, stored) = (EventTime::MIN, BTreeMap::new());
+        let (before, stored) = (EventTime::MIN, Stored::default());
         let mut world = World { step, workers: Vec::new(), before, cut: 100, hashes: None, stored };
         world.start(workers);
         world
@@ -284,48 +283,17 @@ impl World {
 
     /// Writes a checkpoint: all of the shards in `rebase`, changes of the others.
     pub(super) fn freeze(&mut self, rebase: &[u16]) {
-        let others = |rows: &RecordBatch| -> BooleanArray {
-            let shards = rows.column(0).as_primitive::<UInt16Type>().values().iter();
-            shards.map(|shard| Some(!rebase.contains(shard))).collect()
-        };
-        for rows in self.stored.values_mut().flatten() {
-            *rows = filter_record_batch(rows, &others(rows)).unwrap();
-        }
-        for state in &mut self.workers {
-            let tables = state.tables();
-            let frozen = state.freeze(&[rebase.to_vec(), rebase.to_vec()]).unwrap();
-            for (table, frozen) in frozen.into_iter().enumerate() {
-                let frozen = frozen.gather().unwrap();
-                for rows in frozen.base.iter().chain(&frozen.delta) {
-                    assert_eq!(rows.schema(), tables[table].schema);
-                    assert!(rows.num_rows() > 0);
-                }
-                assert!(frozen.delta.iter().all(|rows| others(rows).false_count() == 0));
-                assert!(frozen.base.iter().all(|rows| others(rows).true_count() == 0));
-                self.stored.entry(table).or_default().extend(frozen.base.into_iter().chain(frozen.delta));
-            }
-            // Nothing changed since.
-            let again = state.freeze(&[vec![], vec![]]).unwrap().into_iter().map(|frozen| frozen.gather().unwrap());
-            assert!(again.into_iter().all(|frozen| frozen.delta.is_empty() && frozen.base.is_empty()));
-        }
+        self.stored.freeze(&mut self.workers, rebase);
     }
 
     /// Starts anew from what was stored.
     pub(super) fn restore(&mut self, workers: usize) {
         self.start(workers);
-        for (worker, state) in self.workers.iter_mut().enumerate() {
-            for (table, rows) in self.stored.iter().flat_map(|(table, all)| all.iter().map(move |rows| (*table, rows)))
-            {
-                let shards = rows.column(0).as_primitive::<UInt16Type>().values().iter();
-                let own: BooleanArray =
-                    shards.map(|shard| Some(worker_of(*shard, SHARDS, workers) == worker)).collect();
-                state.restore(table, &filter_record_batch(rows, &own).unwrap()).unwrap();
-            }
-        }
+        self.stored.restore(&mut self.workers, SHARDS);
     }
 
     pub(super) fn stored_rows(&self, table: usize) -> usize {
-        self.stored.get(&table).map_or(0, |all| all.iter().map(RecordBatch::num_rows).sum())
+        self.stored.rows(table)
     }
 }
 

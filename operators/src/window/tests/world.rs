@@ -8,7 +8,7 @@ use arrow::array::{
     UInt64Array,
 };
 use arrow::compute::filter_record_batch;
-use arrow::datatypes::{DataType, Field, SchemaRef, TimeUnit, UInt16Type};
+use arrow::datatypes::{DataType, Field, SchemaRef, TimeUnit};
 use arrow::util::display::array_value_to_string;
 use proptest::prelude::*;
 use riverrun_dataflow::EventTime;
@@ -20,6 +20,7 @@ use riverrun_dataflow::tick::StepTick;
 
 use crate::aggregate::Aggregate;
 use crate::expression::Expressions;
+use crate::tests::stored::Stored;
 use crate::window::{Window, WindowSettings, WindowState};
 
 pub(super) const SHARDS: u16 = 16;
@@ -173,7 +174,7 @@ pub(super) struct World {
     /// Rows carry the hashes of their keys, modulo this.
     pub(super) hashes: Option<u64>,
     /// What checkpoints wrote, oldest first.
-    stored: Vec<RecordBatch>,
+    stored: Stored,
 }
 
 impl World {
@@ -189,8 +190,14 @@ impl World {
             groups_max: WindowSettings::GROUPS_MAX,
         };
         let window = Window::new(settings, &schema()).unwrap();
-        let mut world =
-            World { window, workers: Vec::new(), before: EventTime::MIN, cut: 100, hashes: None, stored: Vec::new() };
+        let mut world = World {
+            window,
+            workers: Vec::new(),
+            before: EventTime::MIN,
+            cut: 100,
+            hashes: None,
+            stored: Stored::default(),
+        };
         world.start(workers);
         world
     }
@@ -230,44 +237,17 @@ impl World {
 
     /// Writes a checkpoint: all of the shards in `rebase`, changes of the others.
     pub(super) fn freeze(&mut self, rebase: &[u16]) {
-        let not_rebased = |rows: &RecordBatch| -> BooleanArray {
-            let shards = rows.column(0).as_primitive::<UInt16Type>().values().iter();
-            shards.map(|shard| Some(!rebase.contains(shard))).collect()
-        };
-        self.stored = self.stored.iter().map(|rows| filter_record_batch(rows, &not_rebased(rows)).unwrap()).collect();
-        for state in &mut self.workers {
-            let schema = state.tables()[0].schema.clone();
-            for frozen in state.freeze(&[rebase.to_vec()]).unwrap() {
-                let frozen = frozen.gather().unwrap();
-                for rows in frozen.base.iter().chain(&frozen.delta) {
-                    assert_eq!(rows.schema(), schema);
-                    assert!(rows.num_rows() > 0);
-                }
-                assert!(frozen.delta.iter().all(|rows| not_rebased(rows).false_count() == 0));
-                assert!(frozen.base.iter().all(|rows| not_rebased(rows).true_count() == 0));
-                self.stored.extend(frozen.base.into_iter().chain(frozen.delta));
-            }
-            // Nothing changed since.
-            let frozen = state.freeze(&[vec![]]).unwrap().into_iter().map(|f| f.gather().unwrap());
-            assert!(frozen.into_iter().all(|f| f.delta.is_empty() && f.base.is_empty()));
-        }
+        self.stored.freeze(&mut self.workers, rebase);
     }
 
     /// Starts anew from what was stored.
     pub(super) fn restore(&mut self, workers: usize) {
         self.start(workers);
-        for (worker, state) in self.workers.iter_mut().enumerate() {
-            for rows in &self.stored {
-                let shards = rows.column(0).as_primitive::<UInt16Type>().values().iter();
-                let own: BooleanArray =
-                    shards.map(|shard| Some(worker_of(*shard, SHARDS, workers) == worker)).collect();
-                state.restore(0, &filter_record_batch(rows, &own).unwrap()).unwrap();
-            }
-        }
+        self.stored.restore(&mut self.workers, SHARDS);
     }
 
     pub(super) fn stored_rows(&self) -> usize {
-        self.stored.iter().map(RecordBatch::num_rows).sum()
+        self.stored.rows(0)
     }
 }
 
