@@ -60,7 +60,7 @@ metrics! {
     JOB_TO_REPEAT = gauge("riverrun_job_ticks_to_repeat", &[], "Recorded ticks that must still be derived again before new ones come.");
     JOB_REPEATED = counter("riverrun_job_repeated_ticks_total", &[], "Recorded ticks that this process derived again.");
     JOB_NOW = gauge("riverrun_job_clock_timestamp_seconds", &[], "The recorded clock of the newest complete tick, since the epoch.");
-    JOB_STILL = gauge("riverrun_job_still_seconds", &[], "For how long no tick has become complete although one has begun; the watchdog ends the job at its limit.");
+    JOB_STILL = gauge("riverrun_job_still_seconds", &[], "For how long no tick has become complete although one has begun; the watchdog ends the job at its limit, unless something gets on meanwhile.");
     JOB_BALANCE = gauge("riverrun_job_balance_records", &["operator", "operator_kind", "outcome"], "The balance since the job began, over all its processes: in = taken + filtered + late + bad + duplicate; out is counted apart.");
     IN = counter("riverrun_operator_records_in_total", OPERATOR, "Rows that came in, in ticks that this process was the first to complete.");
     OUT = counter("riverrun_operator_records_out_total", OPERATOR, "Rows that went out, in ticks that this process was the first to complete; of a sink, rows committed.");
