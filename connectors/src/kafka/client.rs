@@ -37,6 +37,15 @@ pub(crate) enum Sees {
     All,
 }
 
+/// Whether a consumer tells how its partitions are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Watched {
+    /// It is polled all the time.
+    Yes,
+    /// It is asked now and then.
+    No,
+}
+
 /// Listens to what a client tells.
 pub(crate) struct Watcher {
     cluster: String,
@@ -187,6 +196,17 @@ impl Cluster {
     /// Returns a consumer. `group`: what it calls itself; nothing is stored under that name. `extra`: settings that a user may
     /// overrule.
     pub(crate) fn consumer(&self, group: &str, sees: Sees, extra: &[(&str, &str)]) -> Result<Reader, KafkaFault> {
+        self.watched_consumer(group, sees, Watched::No, extra)
+    }
+
+    /// Returns a consumer that tells how its partitions are, if somebody polls it all the time.
+    pub(crate) fn watched_consumer(
+        &self,
+        group: &str,
+        sees: Sees,
+        watched: Watched,
+        extra: &[(&str, &str)],
+    ) -> Result<Reader, KafkaFault> {
         let mut config = self.config();
         config
             .set("group.id", group)
@@ -196,7 +216,8 @@ impl Cluster {
             .set("auto.offset.reset", "error")
             .set("isolation.level", if sees == Sees::Committed { "read_committed" } else { "read_uncommitted" })
             .set("enable.partition.eof", "true")
-            .set("statistics.interval.ms", STATISTICS_MS);
+            // What nobody fetches would pile up.
+            .set("statistics.interval.ms", if watched == Watched::Yes { STATISTICS_MS } else { "0" });
         for (name, value) in extra {
             // What a user says about them wins.
             if config.get(name).is_none() {
@@ -248,15 +269,14 @@ impl Cluster {
     ) -> Result<T, KafkaFault> {
         let mut pause = Pause::new();
         loop {
-            // What the client has to say is said when it is polled.
-            while client.poll(Duration::ZERO).is_some() {}
+            listen(client);
             match call() {
                 Ok(answer) => {
                     client.context().answered();
                     return Ok(answer);
                 }
                 Err(error) if verdict(&error) == Verdict::Retry && pause.spent() < PATIENCE => {
-                    while client.poll(Duration::ZERO).is_some() {}
+                    listen(client);
                     if let Some(reason) = client.context().refused() {
                         return Err(self.refused(&reason));
                     }
@@ -296,6 +316,14 @@ impl Cluster {
         let what = partition_name(topic, partition);
         let (first, next) = self.patiently(&what, client, || client.fetch_watermarks(topic, partition, CALL))?;
         Ok((offset_of(first), offset_of(next)))
+    }
+}
+
+/// Lets a client that reads nothing say what it has to say. A poll hands over one event, and does not tell whether there was one.
+fn listen(client: &Reader) {
+    const EVENTS: usize = 256;
+    for _ in 0..EVENTS {
+        client.poll(Duration::ZERO);
     }
 }
 

@@ -253,7 +253,7 @@ impl KafkaLane {
         let producer = self.place.producer(Some(self.lane))?;
         let mut pause = Pause::new();
         loop {
-            producer.poll(Duration::ZERO);
+            producer.poll(Duration::from_millis(10));
             match producer.init_transactions(INITIALISE) {
                 Ok(()) => {
                     self.producer = Some(producer);

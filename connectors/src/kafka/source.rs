@@ -10,7 +10,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use riverrun_dataflow::source::{Source, SourceError, SplitReader, SplitSpec};
 
 use super::address::Cluster;
-use super::client::{CALL, Reader, Sees, offset_of, partition_name, raw_offset};
+use super::client::{CALL, Reader, Sees, Watched, offset_of, partition_name, raw_offset};
 use super::ends::last_records;
 use super::error::KafkaFault;
 use super::split::PartitionReader;
@@ -74,13 +74,14 @@ impl KafkaSource {
         KafkaSource { config, reading: Mutex::default(), asking: Mutex::default(), looking: Mutex::default() }
     }
 
-    fn client(&self, of: &Mutex<Option<Arc<Reader>>>) -> Result<Arc<Reader>, KafkaFault> {
+    fn client(&self, of: &Mutex<Option<Arc<Reader>>>, watched: Watched) -> Result<Arc<Reader>, KafkaFault> {
         let mut of = of.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = &*of {
             return Ok(client.clone());
         }
         let KafkaSourceConfig { cluster, job, .. } = &self.config;
-        let client = Arc::new(cluster.consumer(&format!("riverrun.{job}"), Sees::Committed, READING)?);
+        let client =
+            Arc::new(cluster.watched_consumer(&format!("riverrun.{job}"), Sees::Committed, watched, READING)?);
         Ok(of.insert(client).clone())
     }
 
@@ -147,7 +148,7 @@ impl KafkaSource {
 impl Source for KafkaSource {
     fn splits(&self, bounded: bool) -> Result<Vec<SplitSpec>, SourceError> {
         let KafkaSourceConfig { cluster, topic, .. } = &self.config;
-        let client = self.client(&self.asking)?;
+        let client = self.client(&self.asking, Watched::No)?;
         let looking = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
         let bounds = self.bounds(&client)?;
         let starts = self.starts(&client, &bounds)?;
@@ -174,7 +175,7 @@ impl Source for KafkaSource {
 
     fn grown(&self, known: &[SplitSpec]) -> Result<Vec<SplitSpec>, SourceError> {
         let KafkaSourceConfig { cluster, topic, .. } = &self.config;
-        let client = self.client(&self.asking)?;
+        let client = self.client(&self.asking, Watched::No)?;
         let partitions = i32::try_from(cluster.partitions(&client, topic)?).expect("partitions are few");
         let identity = known.first().map(|split| split.identity.clone()).unwrap_or_default();
         let mut grown = Vec::new();
@@ -199,7 +200,7 @@ impl Source for KafkaSource {
 
     fn open(&self, split: &SplitSpec, position: u64) -> Result<Box<dyn SplitReader>, SourceError> {
         let KafkaSourceConfig { cluster, topic, on_lost, .. } = &self.config;
-        let client = self.client(&self.reading)?;
+        let client = self.client(&self.reading, Watched::Yes)?;
         let partitions = cluster.partitions(&client, topic)?;
         let partition = split.name.parse::<u32>().ok().filter(|partition| *partition < partitions);
         let Some(partition) = partition.and_then(|partition| i32::try_from(partition).ok()) else {

@@ -172,11 +172,11 @@ impl SplitReader for PartitionReader {
         let mut run = Run { bytes: Vec::new(), ranges: Vec::new(), positions: Vec::new() };
         self.fill(&mut run, limits)?;
         let chunk = run.chunk(self.position);
-        match &chunk {
-            Some(chunk) => self.position = chunk.to,
-            // What the client has to say is said when its own queue is polled; records do not come that way.
-            None => while self.client.poll(Duration::ZERO).is_some() {},
+        if let Some(chunk) = &chunk {
+            self.position = chunk.to;
         }
+        // What the client itself has to say waits in its own queue, where no record comes.
+        drop(self.client.poll(Duration::ZERO));
         let at_end = self.held.is_none() && self.at_end;
         self.client.context().stands(self.partition, self.position, at_end);
         Ok(chunk)
