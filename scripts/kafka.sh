@@ -76,6 +76,8 @@ share.coordinator.state.topic.min.isr=$isr
 group.initial.rebalance.delay.ms=0
 transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
 auto.create.topics.enable=false
+# Brokers delete by the times of records, and what tests write happened long ago.
+log.retention.ms=-1
 num.network.threads=2
 num.io.threads=4
 log.segment.bytes=67108864

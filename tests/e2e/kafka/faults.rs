@@ -56,11 +56,12 @@ fn fill(brokers: &Brokers, topic: &str, rows: &[Vec<u8>], pause: Duration) {
     deal(&mut producer, heralds.iter().map(Vec::as_slice), &mut turn);
 }
 
-/// Waits until the job writes, so that it is met in the middle of its commits; not for ever, for there may be nothing to write.
-fn writes(brokers: &Brokers, running: &mut Running, topic: &str) {
+/// Waits until the job writes, so that it is met in the middle of its commits; not for ever, and not at all if all `rows` are there.
+fn writes(brokers: &Brokers, running: &mut Running, topic: &str, rows: usize) {
     let before = brokers.records(topic).len();
     for _ in 0..40 {
-        if brokers.records(topic).len() > before || running.ends_within(Duration::from_millis(200)) {
+        let now = brokers.records(topic).len();
+        if now > before || now >= rows || running.ends_within(Duration::from_millis(200)) {
             return;
         }
     }
@@ -107,7 +108,7 @@ fn a_job_over_kafka_that_is_killed_loses_nothing_and_doubles_nothing() {
         });
         while !done.load(Ordering::Acquire) || kills < 3 {
             let mut running = live(brokers, &place).workers([1, 2, 4][kills % 3]).start();
-            writes(brokers, &mut running, "killed.out");
+            writes(brokers, &mut running, "killed.out", expected.len());
             let moment = dice.moment(Duration::from_millis(700));
             assert!(!running.ends_within(moment), "a live job ended by itself: {}", running.finish());
             running.kill();
@@ -133,14 +134,14 @@ fn brokers_that_fail_and_come_back_change_no_row() {
         scope.spawn(|| fill(&brokers, "failing.clicks", &shopping.clicks, Duration::from_millis(200)));
         scope.spawn(|| fill(&brokers, "failing.orders", &shopping.orders, Duration::from_millis(200)));
         let mut running = live(&brokers, &place).workers(2).start();
-        writes(&brokers, &mut running, "failing.out");
+        writes(&brokers, &mut running, "failing.out", expected.len());
         brokers.fail("kill", 1);
-        writes(&brokers, &mut running, "failing.out");
+        writes(&brokers, &mut running, "failing.out", expected.len());
         running.kill();
         let mut running = live(&brokers, &place).workers(1).start();
-        writes(&brokers, &mut running, "failing.out");
+        writes(&brokers, &mut running, "failing.out", expected.len());
         brokers.fail("start", 1);
-        writes(&brokers, &mut running, "failing.out");
+        writes(&brokers, &mut running, "failing.out", expected.len());
         brokers.fail("pause", 2);
         running.ends_within(Duration::from_secs(4));
         running.kill();

@@ -5,7 +5,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::OnceLock;
 
 use riverrun_connectors::kafka::KafkaRecord;
-use riverrun_connectors::kafka::{Cluster, KafkaProducer, KafkaTail, TailFrom};
+use riverrun_connectors::kafka::{Cluster, KafkaFault, KafkaProducer, KafkaTail, TailFrom};
 
 use super::process::Invocation;
 
@@ -103,13 +103,19 @@ impl Brokers {
 
     /// Returns all records of a topic that are committed, in order within each partition; none if there is no such topic yet.
     pub fn records(&self, topic: &str) -> Vec<KafkaRecord> {
-        let Ok(mut tail) = KafkaTail::open(&self.cluster(), topic, None, TailFrom::Start) else { return Vec::new() };
-        let mut all = Vec::new();
-        while let Some(record) = tail.read().expect("the topic can be read") {
-            all.push(record);
-        }
-        all.sort_by_key(|record| (record.partition, record.offset));
-        all
+        let read = || {
+            let Ok(mut tail) = KafkaTail::open(&self.cluster(), topic, None, TailFrom::Start) else {
+                return Ok(Vec::new());
+            };
+            let mut all = Vec::new();
+            while let Some(record) = tail.read()? {
+                all.push(record);
+            }
+            all.sort_by_key(|record| (record.partition, record.offset));
+            Ok::<_, KafkaFault>(all)
+        };
+        // Brokers may be failed meanwhile, and the one that has the records is frozen for longer than a reader is patient.
+        read().or_else(|_| read()).expect("the topic can be read")
     }
 
     /// Returns the rows of a topic as a reader sees them that is not ours: Kafka's own consumer, which leaves out what is not
