@@ -32,6 +32,8 @@ pub(crate) struct TopicSettings {
     pub min_insync: Option<String>,
     /// Its replicas.
     pub replicas: i32,
+    /// Records whose time is longer ago than this, in milliseconds, are deleted; none are if it does not say.
+    pub retention_ms: Option<i64>,
 }
 
 /// Returns the topics of a cluster by name, those that serve inner purposes left out.
@@ -133,6 +135,11 @@ pub(crate) fn settings(cluster: &Cluster, client: &Reader, name: &str) -> Result
         message_bytes: value("max.message.bytes").and_then(|bytes| bytes.parse().ok()).unwrap_or(MESSAGE_BYTES),
         min_insync: value("min.insync.replicas"),
         replicas: i32::try_from(replicas).expect("replicas are few"),
+        retention_ms: value("retention.ms")
+            .filter(|_| value("cleanup.policy").is_none_or(|policy| policy.contains("delete")))
+            .and_then(|retention| retention.parse().ok())
+            // -1: for ever.
+            .filter(|retention| *retention >= 0),
     })
 }
 

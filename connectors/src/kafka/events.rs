@@ -90,6 +90,22 @@ impl TooLarge<'_> {
     }
 }
 
+/// A row is older than its topic keeps records.
+pub(crate) struct TooOld<'a> {
+    /// The topic.
+    pub topic: &'a str,
+    /// For how long it keeps them, in milliseconds.
+    pub retention_ms: i64,
+}
+
+impl TooOld<'_> {
+    /// Logs the event.
+    pub fn log(&self) {
+        let TooOld { topic, retention_ms } = *self;
+        warn!(target: "riverrun", topic, retention_ms, "rows happened longer ago than the topic keeps records: brokers will delete them; raise its `retention.ms`, or set it to -1");
+    }
+}
+
 /// What librdkafka logs.
 pub(crate) struct Library<'a> {
     /// Of which part.

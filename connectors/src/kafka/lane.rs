@@ -8,7 +8,7 @@
 //! Why so strict: the request that ends a transaction carries no number of that transaction, so one that is delayed on the way
 //! can end the next transaction of the same producer. A producer that was replaced has another epoch, and cannot.
 
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -22,7 +22,7 @@ use super::address::Cluster;
 use super::admin::TopicSettings;
 use super::client::{CALL, PATIENCE, Pause, Watcher, now, partition_name};
 use super::error::{Verdict, said, verdict};
-use super::events::TooLarge;
+use super::events::{TooLarge, TooOld};
 use super::progress::{ABANDONED, Progress, TokenRecord};
 
 /// A commit that took longer may have been sent twice: its producer is replaced.
@@ -48,6 +48,8 @@ pub(crate) struct Place {
     pub claim: Claim,
     pub settings: TopicSettings,
     pub dead_letters: Option<DeadLetters>,
+    /// Said once that brokers will delete what is written.
+    pub told_old: Once,
 }
 
 /// Where rows go that are too large.
@@ -108,10 +110,24 @@ impl Place {
                 let mut record = BaseRecord::to(&self.topic).payload(value).partition(partition);
                 record.key = key;
                 record.timestamp = Some(tick.times[index].div_euclid(1000)).filter(|time| (1..latest).contains(time));
+                if record.timestamp.is_some_and(|time| self.is_old(time, latest)) {
+                    self.tell_old();
+                }
                 send(producer, record)?;
             }
         }
         Ok((count, hash.digest()))
+    }
+
+    /// Returns whether a record of this time is one that the topic does not keep.
+    fn is_old(&self, time_ms: i64, latest_ms: i64) -> bool {
+        let now_ms = latest_ms.saturating_sub(AHEAD_MS);
+        self.settings.retention_ms.is_some_and(|retention| time_ms < now_ms.saturating_sub(retention))
+    }
+
+    fn tell_old(&self) {
+        let retention_ms = self.settings.retention_ms.unwrap_or(i64::MAX);
+        self.told_old.call_once(|| TooOld { topic: &self.topic, retention_ms }.log());
     }
 
     /// Sends a row that is too large to the dead letters, cut, with what is to be known of it in its headers.

@@ -5,7 +5,7 @@
 //! committed are derived again.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, Once, PoisonError};
 
 use riverrun_dataflow::sink::{Claim, Lane, Promise, Sink, SinkError, Token};
 
@@ -82,8 +82,14 @@ impl KafkaSink {
             }
             None => None,
         };
-        let place =
-            Place { cluster: cluster.clone(), topic: topic.clone(), claim: claim.clone(), dead_letters, settings };
+        let place = Place {
+            cluster: cluster.clone(),
+            topic: topic.clone(),
+            claim: claim.clone(),
+            dead_letters,
+            settings,
+            told_old: Once::new(),
+        };
         Ok((Arc::new(place), found))
     }
 

@@ -4,7 +4,9 @@ use riverrun_connectors::kafka::{Delivery, KafkaSink, KafkaSinkConfig};
 use riverrun_dataflow::sink::{Claim, EncodedRows, Lane, Sink, SinkError, TickRows};
 use riverrun_dataflow::tick::Tick;
 
-use crate::support::brokers::{Brokers, shared};
+use super::job;
+use crate::support::brokers::{Brokers, deal, shared};
+use crate::support::{Place, Shop};
 
 fn sink(brokers: &Brokers, topic: &str, dead_letters: Option<&str>) -> KafkaSink {
     KafkaSink::new(KafkaSinkConfig {
@@ -37,9 +39,24 @@ fn open(sink: &KafkaSink, claim: &Claim) -> Result<(Box<dyn Lane>, Option<Tick>)
     Ok((lane, token.map(|token| token.tick)))
 }
 
-fn values(brokers: &Brokers, topic: &str) -> Vec<String> {
+fn values(brokers: &Brokers, topic: &str, count: usize) -> Vec<String> {
     let text = |value: Option<Vec<u8>>| String::from_utf8(value.expect("no tombstone")).expect("text");
-    brokers.records(topic).into_iter().map(|record| text(record.value)).collect()
+    brokers.settled(topic, count).into_iter().map(|record| text(record.value)).collect()
+}
+
+#[test]
+fn rows_that_their_topic_will_not_keep_are_told() {
+    let Some(brokers) = shared() else { return };
+    let shopping = Shop { seed: 530, rows: 200, broken: false, ..Shop::default() }.open();
+    for (topic, rows) in [("brief.clicks", &shopping.clicks), ("brief.orders", &shopping.orders)] {
+        deal(&mut brokers.producer(topic, 1), rows.iter().map(Vec::as_slice), &mut 0);
+    }
+    let make = ["--create", "--topic", "brief.out", "--partitions", "1", "--config", "retention.ms=3600000"];
+    brokers.tool("org.apache.kafka.tools.TopicCommand", &make);
+    let place = Place::new();
+    place.write("job.yaml", job("brief"));
+    let finished = brokers.with(place.run("job.yaml")).arg("--until-end").succeed();
+    assert_eq!(finished.stderr.matches("retention_ms=3600000").count(), 1, "{finished}");
 }
 
 #[test]
@@ -55,12 +72,12 @@ fn a_lane_of_an_earlier_generation_is_turned_away_for_good() {
     let error = old.commit(4, &[rows(4, &["zombie"])]).unwrap_err();
     assert!(matches!(&error, SinkError::Fenced(reason) if reason.contains("generation 2")), "{error}");
     new.commit(4, &[rows(4, &["c"])]).unwrap();
-    assert_eq!(values(brokers, topic), ["a", "b", "c"]);
+    assert_eq!(values(brokers, topic, 3), ["a", "b", "c"]);
     let zombie = open(&sink(brokers, topic, None), &claim(topic, "one", 1)).err().expect("it is an old one");
     assert!(matches!(zombie, SinkError::Fenced(_)), "{zombie}");
     // That one initialised producers before it knew; the later generation takes its lane back by itself.
     new.commit(5, &[rows(5, &["d"])]).unwrap();
-    assert_eq!(values(brokers, topic), ["a", "b", "c", "d"]);
+    assert_eq!(values(brokers, topic, 4), ["a", "b", "c", "d"]);
     // Another run of the job, begun afresh, does not add to what is there unless it is told to.
     let fresh = open(&sink(brokers, topic, None), &claim(topic, "two", 1)).err().expect("there are records");
     assert!(matches!(&fresh, SinkError::Refused(reason) if reason.contains("--append")), "{fresh}");
@@ -68,7 +85,7 @@ fn a_lane_of_an_earlier_generation_is_turned_away_for_good() {
     let (mut two, token) = open(&sink(brokers, topic, None), &append).unwrap();
     assert_eq!(token, None);
     two.commit(1, &[rows(1, &["e"])]).unwrap();
-    assert_eq!(values(brokers, topic), ["a", "b", "c", "d", "e"]);
+    assert_eq!(values(brokers, topic, 5), ["a", "b", "c", "d", "e"]);
 }
 
 #[test]
@@ -79,12 +96,12 @@ fn a_row_that_is_too_large_stops_the_job_or_goes_to_the_dead_letters() {
     let error = lane.commit(2, &[rows(2, &["a", &large])]).unwrap_err();
     assert!(matches!(&error, SinkError::Refused(reason) if reason.contains("dead_letters")), "{error}");
     drop(lane);
-    assert!(values(brokers, "strict").is_empty(), "a commit is whole or not at all");
+    assert!(values(brokers, "strict", 0).is_empty(), "a commit is whole or not at all");
 
     let (mut lane, _) = open(&sink(brokers, "lenient", Some("lenient.dead")), &claim("lenient", "one", 1)).unwrap();
     lane.commit(2, &[rows(2, &["a", &large, "b"])]).unwrap();
-    assert_eq!(values(brokers, "lenient"), ["a", "b"]);
-    let dead = brokers.records("lenient.dead");
+    assert_eq!(values(brokers, "lenient", 2), ["a", "b"]);
+    let dead = brokers.settled("lenient.dead", 1);
     assert_eq!(dead.len(), 1);
     let header = |name: &str| {
         let found = dead[0].headers.iter().find(|(key, _)| key == name).and_then(|(_, value)| value.clone());

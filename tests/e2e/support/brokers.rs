@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use riverrun_connectors::kafka::KafkaRecord;
 use riverrun_connectors::kafka::{Cluster, KafkaFault, KafkaProducer, KafkaTail, TailFrom};
@@ -104,8 +105,9 @@ impl Brokers {
     /// Returns all records of a topic that are committed, in order within each partition; none if there is no such topic yet.
     pub fn records(&self, topic: &str) -> Vec<KafkaRecord> {
         let read = || {
-            let Ok(mut tail) = KafkaTail::open(&self.cluster(), topic, None, TailFrom::Start) else {
-                return Ok(Vec::new());
+            let mut tail = match KafkaTail::open(&self.cluster(), topic, None, TailFrom::Start) {
+                Err(KafkaFault::Missing { .. }) => return Ok(Vec::new()),
+                opened => opened?,
             };
             let mut all = Vec::new();
             while let Some(record) = tail.read()? {
@@ -116,6 +118,19 @@ impl Brokers {
         };
         // Brokers may be failed meanwhile, and the one that has the records is frozen for longer than a reader is patient.
         read().or_else(|_| read()).expect("the topic can be read")
+    }
+
+    /// Returns all records of a topic once there are at least so many, or what there is after a while: a commit is answered before
+    /// every partition has its mark, and readers see what it wrote only then.
+    pub fn settled(&self, topic: &str, count: usize) -> Vec<KafkaRecord> {
+        for _ in 0..100 {
+            let records = self.records(topic);
+            if records.len() >= count {
+                return records;
+            }
+            std::thread::park_timeout(Duration::from_millis(100));
+        }
+        self.records(topic)
     }
 
     /// Returns the rows of a topic as a reader sees them that is not ours: Kafka's own consumer, which leaves out what is not
