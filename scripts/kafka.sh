@@ -103,9 +103,12 @@ start() { # DIR NODE
 }
 
 wait_up() { # DIR
-  local dir=$1 tries
+  local dir=$1 tries known
   for tries in $(seq 60); do
-    if jvm org.apache.kafka.tools.BrokerApiVersionsCommand --bootstrap-server "$(cat "$dir/bootstrap")" >/dev/null 2>&1; then return 0; fi
+    # All nodes are to be known: a topic with three replicas cannot be made on two.
+    known=$(jvm org.apache.kafka.tools.BrokerApiVersionsCommand --bootstrap-server "$(cat "$dir/bootstrap")" 2>/dev/null |
+      grep -c '(id: .*isFenced: false' || true)
+    if [ "$known" -ge "$(tr ',' '\n' <"$dir/bootstrap" | grep -c .)" ]; then return 0; fi
     for pid in "$dir"/*.pid; do
       kill -0 "$(cat "$pid")" 2>/dev/null || { echo "a node ended by itself: ${pid%.pid}.log" >&2; tail -20 "${pid%.pid}.log" >&2; return 1; }
     done
