@@ -9,6 +9,54 @@ use super::fields::{FROM, Field, Kind, LONG, Section, choice, field};
 use super::reader::{Form, Value};
 use crate::yaml::{Span, Spanned};
 
+/// The keys of `sessionize`.
+pub(super) static SESSIONIZE: Section = Section {
+    what: "`sessionize`",
+    doc: "Groups the rows of a key into sessions: a session ends when nothing happens for longer than `gap`, when it is longer than `max_duration`, or where `split` says so. It is given once, when no row on time can change it any more. Gives `session_id`, `session_start`, `session_end`, `closed_by` (`idle`, `user_switch`, `max_duration`, `midnight`, `campaign` or `referrer`), the keys and the aggregates.",
+    one_of: &[],
+    fields: &[
+        field("from", Kind::Stream, FROM).required(),
+        field("by", Kind::Columns, "The columns of the key: whose sessions they are. Null is a key like any other.").required(),
+        field("tenant", Kind::Column, "Which column of `by` is the tenant; it stands first in what `session_id` is made of."),
+        field("gap", Kind::Duration("1ms", LONG), "The longest silence inside a session, itself included.").default("30m"),
+        field("max_duration", Kind::Duration("1ms", LONG), "The longest time from the first to the last interaction, itself included.").default("24h"),
+        field("behaviour", Kind::Flag, "The rows are behaviour events, as those of `\"@behaviour-event\"`: their type says which are interactions, and in which order those of one time are; a `page_leave` moves the end of its session; `is_bot` and `bot_reason` say whether a program made it.").default("false"),
+        field("extend_when", Kind::Sql, "An SQL condition: which rows are interactions, which start and prolong a session. Other rows attach to the session that is open, and go to `<step>.sessionless` where none is. Without it, all rows, or what the type of a behaviour event says."),
+        field("leave_when", Kind::Sql, "An SQL condition: which of the other rows move the end of their session, though they do not prolong it."),
+        field("split", Kind::Section(&SPLIT), "What else ends a session."),
+        field("lateness", Kind::Duration("0s", LONG), "How long rows are waited for that come late.").default("10m"),
+        field("mode", Kind::Choice(&[
+            choice("final", "once, when no row on time can change it any more"),
+            choice("live", "as soon as it is there, and again whenever it changes: a row with `op` `-` takes back the one before, one with `+` gives it with `rev` one higher, `closed_by` is null while it may still grow, and what became part of another session says so in `merged_into`; it has the columns `events` and `interactions` in place of aggregates"),
+        ]), "When a session is given.").default("final"),
+        field("aggregates", Kind::SqlMap, "The columns of the result: `name: aggregate`, as those of a window."),
+    ],
+};
+
+static SPLIT: Section = Section {
+    what: "`split`",
+    doc: "What else ends a session, at an interaction. Columns are of type string; null and the empty text say nothing.",
+    one_of: &[],
+    fields: &[
+        field(
+            "user_switch",
+            Kind::Column,
+            "The column of the account: another one than the session's ends it. That somebody signs in does not. Where `behaviour` is true it is `user_id`, unless that is part of `by`; `off`: none.",
+        ),
+        field(
+            "campaign",
+            Kind::Column,
+            "The column of the campaign: another one than that of the session's first row ends it; of behaviour events only that of a `page_view` counts.",
+        ),
+        field("referrer", Kind::Column, "The column of the outside referrer, likewise."),
+        field(
+            "midnight",
+            Kind::Text,
+            "The place whose midnight ends sessions: `UTC`, or how far its clocks are ahead, such as `+02:00`.",
+        ),
+    ],
+};
+
 /// The keys of `frustration`.
 pub static FRUSTRATION: Section = Section {
     what: "`frustration`",

@@ -3,7 +3,8 @@
 //! The reader ([`super::reader`]), the JSON Schema ([`crate::schema`]) and the reference page ([`crate::reference`]) all
 //! follow this table.
 
-use super::behaviour::{FRUSTRATION, INCIDENTS, PROBLEMS};
+use super::attribution::ATTRIBUTE;
+use super::behaviour::{FRUSTRATION, INCIDENTS, PROBLEMS, SESSIONIZE};
 use super::funnel::FUNNEL;
 
 /// A map with fixed keys.
@@ -132,7 +133,7 @@ pub(super) const fn choice(word: &'static str, doc: &'static str) -> Choice {
     Choice { word, doc, later: false }
 }
 
-const fn later_choice(word: &'static str) -> Choice {
+pub(super) const fn later_choice(word: &'static str) -> Choice {
     Choice { word, doc: "", later: true }
 }
 
@@ -452,141 +453,6 @@ static HOP: Section = Section {
     ],
 };
 
-static ATTRIBUTE: Section = Section {
-    what: "`attribute`",
-    doc: "Credits each conversion to a touch of the same key, at most `window` before it (both ends included). Gives the columns of the conversion, those of the touch as `touch_...`, then `attributed`, `model`, `weight_ppm` and `time_to_convert_ms`. A conversion without a touch gives a row too. Null keys never match.",
-    one_of: &[],
-    fields: &[
-        field("conversions", Kind::Stream, "What is credited: orders.").required(),
-        field("touches", Kind::Stream, "What is credited with it: clicks.").required(),
-        field("by", Kind::Columns, "The columns of the key, with the same names and types on all sides.").required(),
-        field("window", Kind::Duration("0s", LONG), "How long before a conversion a touch may be.").required(),
-        field("model", Kind::Choice(&[
-            choice("last_touch", "the last one: the greatest in (event time, id, source, split, position)"),
-            choice("first_touch", "the first one"),
-        ]), "Which touch is credited. Other models are among `models`.").default("last_touch"),
-        field("dedupe_for", Kind::Duration("0s", LONG), "For how much event time the ids of conversions are remembered; a second conversion with the same key and id is a duplicate. Needs an `id` on their source.").default("24h"),
-        field("max_touches", Kind::Number(1, 1 << 32), "How many touches one worker may keep, at some 200 bytes each and their text. More stop the job.").default("10000000"),
-        field("max_touches_per_key", Kind::Number(1, 1 << 32), "How many touches of one key may be in its window. More stop the job: to forget one could credit another.").default("100000"),
-        field("max_pending", Kind::Number(1, 1 << 32), "How many conversions may wait for the watermark on one worker. More stop the job.").default("1000000"),
-        field("max_seen", Kind::Number(1, 1 << 32), "How many ids of conversions one worker may remember. More stop the job: to forget one would let a duplicate through.").default("10000000"),
-        field("models", Kind::Choices(&[
-            choice("last_touch", "all to the last touch"),
-            choice("first_touch", "all to the first one"),
-            choice("last_non_direct", "all to the last one whose channel is neither `direct` nor null, if there is one"),
-            choice("linear", "the same to each"),
-            choice("position_based", "40 % to the first, 40 % to the last, the rest to those between"),
-            choice("time_decay", "half as much for every `half_life` of age"),
-            later_choice("markov"),
-            later_choice("shapley"),
-        ]), "Keeps a ledger in place of giving conversions: signed rows of what each touch is given by each of these models, see the guide on attribution. The keys that follow are of the ledger."),
-        field("corrections", Kind::Stream, "Refunds, cancellations and new totals of conversions."),
-        field("order", Kind::Section(&ORDER), "Which columns of a conversion say what."),
-        field("touch", Kind::Section(&TOUCH), "Which columns of a touch say what."),
-        field("correction", Kind::Section(&CORRECTION), "Which columns of a correction say what."),
-        field("match", Kind::Section(&MATCH), "Which rows of one key belong together; without it, all of a key do."),
-        field("strict_click_id", Kind::Flag, "If touches have the conversion's click id, the others count for nothing.").default("false"),
-        field("view_window", Kind::Duration("0s", LONG), "How long before a conversion a view may be, if no click is in `window`. Without it, views are not credited."),
-        field("half_life", Kind::Duration("1ms", LONG), "After which age a touch counts half; without it, a quarter of the window."),
-        field("lateness", Kind::Duration("0s", LONG), "How far behind the watermark a row may be; until then it corrects what was given.").default("10m"),
-        field("emit", Kind::Choice(&[
-            choice("final", "when the watermark has passed the conversion"),
-            choice("eager", "in the tick in which it comes"),
-        ]), "When a conversion is given first.").default("final"),
-        field("credit", Kind::Choice(&[
-            choice("order", "the whole conversion to all touches"),
-            choice("product", "each line to the touches of its product, else to those of no product"),
-        ]), "What is divided.").default("order"),
-        field("count", Kind::Choice(&[
-            choice("every", "any number"),
-            choice("one", "one: the first"),
-        ]), "How many conversions a touch may be credited with.").default("every"),
-        field("dedupe_clicks", Kind::Duration("0s", LONG), "A click on the same campaign, creative, product and placement, so short after one, is the same click.").default("1s"),
-        field("path", Kind::Choice(&[
-            choice("all", "all of them"),
-            choice("exposure", "the first of each run of one channel"),
-            choice("first", "the first of each channel"),
-        ]), "Which touches of a conversion are credited.").default("all"),
-        field("max_kept", Kind::Number(1, 1 << 32), "How many touches and conversions one worker may keep. More stop the job.").default("10000000"),
-    ],
-};
-
-static ORDER: Section = Section {
-    what: "`order`",
-    doc: "Which columns of a conversion say what.",
-    one_of: &[],
-    fields: &[
-        field("id", Kind::Column, "What names the order; without it, the `id` of the source."),
-        field(
-            "value",
-            Kind::Column,
-            "What it is worth: a decimal, or an int64 of minor units. Without it, the sum of its lines, else nothing.",
-        ),
-        field("currency", Kind::Column, "Its currency. Amounts of several are not converted."),
-        field("lines", Kind::Section(&LINES), "The lines of an order."),
-    ],
-};
-
-static LINES: Section = Section {
-    what: "`lines`",
-    doc: "Which fields of a list of structs say what of the lines of an order.",
-    one_of: &[],
-    fields: &[
-        field("list", Kind::Column, "The column: `list<struct{product: string, price: decimal(12,2)}>` or more."),
-        field("product", Kind::Text, "The field that names the product.").default("product"),
-        field("price", Kind::Text, "The field with the price of one.").default("price"),
-        field("quantity", Kind::Text, "The field with how many, an int64; without it, one."),
-        field("discount", Kind::Text, "The field with what is taken off the line."),
-    ],
-};
-
-static TOUCH: Section = Section {
-    what: "`touch`",
-    doc: "Which columns of a touch say what.",
-    one_of: &[],
-    fields: &[
-        field("kind", Kind::Column, "`click`, `landing` or `view`; null and without it: a click."),
-        field(
-            "viewable",
-            Kind::Column,
-            "A bool: whether a view was seen; one that was not never counts. Without it, all were.",
-        ),
-        field("channel", Kind::Column, "Where the visitor came from; null is `direct`."),
-        field("campaign", Kind::Column, "The campaign."),
-        field("creative", Kind::Column, "The creative."),
-        field("product", Kind::Column, "The product."),
-        field("placement", Kind::Column, "Where it was shown."),
-    ],
-};
-
-static CORRECTION: Section = Section {
-    what: "`correction`",
-    doc: "Which columns of a correction say what.",
-    one_of: &[],
-    fields: &[
-        field("order_id", Kind::Column, "The order.").default("order_id"),
-        field(
-            "kind",
-            Kind::Column,
-            "`refund`, `cancel` or `update` (also `order_refunded`, `order_cancelled`, `order_updated`).",
-        )
-        .default("kind"),
-        field("amount", Kind::Column, "What is given back, or the new total.").default("amount"),
-        field("currency", Kind::Column, "Its currency; one that is not the order's is not booked."),
-    ],
-};
-
-static MATCH: Section = Section {
-    what: "`match`",
-    doc: "Columns by which touches and conversions of one key are matched, with the same names on both sides: they belong together if one of them is equal.",
-    one_of: &[],
-    fields: &[
-        field("click_id", Kind::Column, "The advertiser's id of the click."),
-        field("person", Kind::Column, "The account."),
-        field("device", Kind::Column, "The device."),
-    ],
-};
-
 static DEDUPLICATE: Section = Section {
     what: "`deduplicate`",
     doc: "Lets the first row of a key through, in the tick in which it comes; a row that has the key of one that went through, and is less than `within` younger than it, is a duplicate. Duplicates do not prolong that span. They are counted, and are in `<step>.duplicates`. A row with a null in its key is never a duplicate. Gives the columns of its input.",
@@ -627,53 +493,6 @@ static JOIN_WITHIN: Section = Section {
     fields: &[
         field("before", Kind::Duration("0s", LONG), "How long before the left row the right one may be.").default("0s"),
         field("after", Kind::Duration("0s", LONG), "How long after the left row the right one may be.").default("0s"),
-    ],
-};
-
-static SESSIONIZE: Section = Section {
-    what: "`sessionize`",
-    doc: "Groups the rows of a key into sessions: a session ends when nothing happens for longer than `gap`, when it is longer than `max_duration`, or where `split` says so. It is given once, when no row on time can change it any more. Gives `session_id`, `session_start`, `session_end`, `closed_by` (`idle`, `user_switch`, `max_duration`, `midnight`, `campaign` or `referrer`), the keys and the aggregates.",
-    one_of: &[],
-    fields: &[
-        field("from", Kind::Stream, FROM).required(),
-        field("by", Kind::Columns, "The columns of the key: whose sessions they are. Null is a key like any other.").required(),
-        field("tenant", Kind::Column, "Which column of `by` is the tenant; it stands first in what `session_id` is made of."),
-        field("gap", Kind::Duration("1ms", LONG), "The longest silence inside a session, itself included.").default("30m"),
-        field("max_duration", Kind::Duration("1ms", LONG), "The longest time from the first to the last interaction, itself included.").default("24h"),
-        field("behaviour", Kind::Flag, "The rows are behaviour events, as those of `\"@behaviour-event\"`: their type says which are interactions, and in which order those of one time are; a `page_leave` moves the end of its session; `is_bot` and `bot_reason` say whether a program made it.").default("false"),
-        field("extend_when", Kind::Sql, "An SQL condition: which rows are interactions, which start and prolong a session. Other rows attach to the session that is open, and go to `<step>.sessionless` where none is. Without it, all rows, or what the type of a behaviour event says."),
-        field("leave_when", Kind::Sql, "An SQL condition: which of the other rows move the end of their session, though they do not prolong it."),
-        field("split", Kind::Section(&SPLIT), "What else ends a session."),
-        field("lateness", Kind::Duration("0s", LONG), "How long rows are waited for that come late.").default("10m"),
-        field("mode", Kind::Choice(&[
-            choice("final", "once, when no row on time can change it any more"),
-            choice("live", "as soon as it is there, and again whenever it changes: a row with `op` `-` takes back the one before, one with `+` gives it with `rev` one higher, `closed_by` is null while it may still grow, and what became part of another session says so in `merged_into`; it has the columns `events` and `interactions` in place of aggregates"),
-        ]), "When a session is given.").default("final"),
-        field("aggregates", Kind::SqlMap, "The columns of the result: `name: aggregate`, as those of a window."),
-    ],
-};
-
-static SPLIT: Section = Section {
-    what: "`split`",
-    doc: "What else ends a session, at an interaction. Columns are of type string; null and the empty text say nothing.",
-    one_of: &[],
-    fields: &[
-        field(
-            "user_switch",
-            Kind::Column,
-            "The column of the account: another one than the session's ends it. That somebody signs in does not. Where `behaviour` is true it is `user_id`, unless that is part of `by`; `off`: none.",
-        ),
-        field(
-            "campaign",
-            Kind::Column,
-            "The column of the campaign: another one than that of the session's first row ends it; of behaviour events only that of a `page_view` counts.",
-        ),
-        field("referrer", Kind::Column, "The column of the outside referrer, likewise."),
-        field(
-            "midnight",
-            Kind::Text,
-            "The place whose midnight ends sessions: `UTC`, or how far its clocks are ahead, such as `+02:00`.",
-        ),
     ],
 };
 

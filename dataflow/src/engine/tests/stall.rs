@@ -2,6 +2,7 @@
 
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 
+use super::live::{EndlessLines, live_graph};
 use super::*;
 use crate::engine::ledger::APPEND_TICKS;
 use crate::engine::sinks::PENDING_BYTES_MAX;

@@ -1,0 +1,169 @@
+//! Live jobs, stopped and crashed, and recorded ticks that are derived again by themselves.
+
+use super::*;
+
+/// A graph over input that never ends.
+pub(super) fn live_graph(world: &Arc<World>) -> Graph {
+    let mut graph = graph(world);
+    graph.sources[0].bounded = false;
+    graph.sources[0].source = Arc::new(EndlessLines(Lines(world.clone())));
+    graph.sources[0].splits.iter_mut().for_each(|split| split.spec.end = None);
+    graph.ticks.interval = Duration::from_millis(1);
+    graph
+}
+
+pub(super) struct EndlessLines(pub(super) Lines);
+impl Source for EndlessLines {
+    fn splits(&self, bounded: bool) -> Result<Vec<SplitSpec>, SourceError> {
+        self.0.splits(bounded)
+    }
+    fn open(&self, split: &SplitSpec, position: u64) -> Result<Box<dyn SplitReader>, SourceError> {
+        Ok(Box::new(Endless(self.0.open(split, position)?)))
+    }
+}
+struct Endless(Box<dyn SplitReader>);
+impl SplitReader for Endless {
+    fn read(&mut self, limits: &ReadLimits) -> Result<Option<Chunk>, SourceError> {
+        self.0.read(limits)
+    }
+    fn ended(&self) -> bool {
+        false
+    }
+}
+
+/// Returns every key's numbers, which must be 1, 2, 3, ... without a gap or a repetition.
+fn numbers(world: &World) -> BTreeMap<String, Vec<i64>> {
+    let mut numbers: BTreeMap<String, Vec<i64>> = BTreeMap::new();
+    for line in world.output().values().flat_map(|text| text.lines()) {
+        let (key, number) = line.split_once(' ').unwrap();
+        numbers.entry(key.to_owned()).or_default().push(number.parse().unwrap());
+    }
+    numbers
+}
+
+#[test]
+fn a_live_job_that_is_stopped_and_crashed_loses_and_doubles_nothing() {
+    for seed in 0..12 {
+        let world = Arc::new(World::new(seed, 900));
+        let good = world.lines.iter().flatten().filter(|line| line.contains(',')).count();
+        let mut random = Random(seed + 77);
+        let mut lives = 0;
+        while numbers(&world).values().map(Vec::len).sum::<usize>() < good {
+            lives += 1;
+            assert!(lives < 500, "seed {seed}: no progress");
+            let fuse = if random.below(3) == 0 { -1 } else { random.below(12) as i64 };
+            world.fuse.store(fuse, Ordering::SeqCst);
+            let control = Control::new();
+            let (stopper, done, pause) = (control.clone(), world.clone(), random.below(25));
+            let stopping = std::thread::spawn(move || {
+                // Stops now and then in the middle, and always when everything is out.
+                for _ in 0..pause * 10 {
+                    std::thread::yield_now();
+                    if numbers(&done).values().map(Vec::len).sum::<usize>() == good {
+                        break;
+                    }
+                }
+                stopper.stop();
+            });
+            match run_on(&world, live_graph(&world), 1 + random.below(4) as usize, control) {
+                Ok(snapshot) => {
+                    assert!(!snapshot.last);
+                    let last = |ticks: Option<Tick>| ticks.unwrap_or(0);
+                    let recorded = last(world.log.lock().unwrap().last().map(|entry| entry.record.tick));
+                    let kept = last(world.checkpoints.lock().unwrap().last().map(|parts| parts.tick));
+                    assert_eq!(kept, recorded, "seed {seed}: whoever comes next has nothing to repeat");
+                }
+                Err(EngineError::Sink { .. } | EngineError::Journal(_)) => {}
+                Err(error) => panic!("seed {seed}: {error}"),
+            }
+            stopping.join().unwrap();
+        }
+        for (key, mut found) in numbers(&world) {
+            found.sort_unstable();
+            assert!(found.iter().copied().eq(1..=found.len() as i64), "seed {seed}, {key}: {found:?}");
+        }
+    }
+}
+
+#[test]
+fn rows_that_came_while_a_live_job_was_away_are_not_from_the_future() {
+    // The job was last seen in 1970, and all its rows are from a little later.
+    let world = Arc::new(World::new(3, 300));
+    let good = world.lines.iter().flatten().filter(|line| line.contains(',')).count();
+    let mut graph = live_graph(&world);
+    graph.sources[0].max_future = Duration::ZERO;
+    let control = Control::new();
+    let (stopper, done) = (control.clone(), world.clone());
+    let written = |world: &World| numbers(world).values().map(Vec::len).sum::<usize>();
+    let stopping = std::thread::spawn(move || {
+        for _ in 0..100_000 {
+            std::thread::yield_now();
+            if written(&done) == good {
+                break;
+            }
+        }
+        stopper.stop();
+    });
+    world.fuse.store(-1, Ordering::SeqCst);
+    run_on(&world, graph, 2, control).unwrap();
+    stopping.join().unwrap();
+    assert_eq!(written(&world), good);
+}
+
+/// The journal of a job that makes no tick final.
+struct Closed;
+impl Journal for Closed {
+    fn append_ticks(&mut self, _: &[JournalEntry]) -> Result<(), JournalError> {
+        panic!("no tick is new")
+    }
+    fn append_checkpoint(&mut self, _: CheckpointParts) -> Result<(), JournalError> {
+        panic!("no checkpoint is taken")
+    }
+}
+
+/// Derives the ticks of `world`'s journal again, into a world of its own.
+fn derived_again(world: &World, entries: Vec<JournalEntry>, workers: usize) -> Result<Arc<World>, EngineError> {
+    let again = World { lines: world.lines.clone(), fuse: AtomicI64::new(-1), ..World::default() };
+    let again = Arc::new(again);
+    let lanes = (0..3).map(|lane| ((0, lane), (Box::new(WrittenLane(again.clone(), lane)) as Box<dyn Lane>, None)));
+    let job = Job {
+        graph: live_graph(&again),
+        workers,
+        recovery: Recovery { before: Timeline::start(1, 0), entries, then: Then::End, ..Recovery::default() },
+        lanes: lanes.collect(),
+        journal: Box::new(Closed),
+        state: Arc::new(Files(again.clone())),
+        commit_every: Duration::ZERO,
+        checkpoint_every: Duration::ZERO,
+        control: Control::new(),
+        observer: Arc::default(),
+    };
+    run(job)?;
+    Ok(again)
+}
+
+#[test]
+fn recorded_ticks_alone_are_derived_again_and_the_job_ends() {
+    let world = Arc::new(World::new(8, 600));
+    let good = world.lines.iter().flatten().filter(|line| line.contains(',')).count();
+    let control = Control::new();
+    let (stopper, done) = (control.clone(), world.clone());
+    let stopping = std::thread::spawn(move || {
+        while numbers(&done).values().map(Vec::len).sum::<usize>() < good {
+            std::thread::yield_now();
+        }
+        stopper.stop();
+    });
+    run_on(&world, live_graph(&world), 2, control).unwrap();
+    stopping.join().unwrap();
+    let entries = world.log.lock().unwrap().clone();
+    for workers in [1, 2, 5] {
+        assert_eq!(derived_again(&world, entries.clone(), workers).unwrap().output(), world.output());
+    }
+    assert_eq!(derived_again(&world, Vec::new(), 2).unwrap().output(), BTreeMap::new(), "nothing is recorded");
+    let mut changed = entries;
+    let lane = changed.iter_mut().rev().find_map(|entry| entry.lanes.first_mut()).unwrap();
+    lane.xxh3 ^= 1;
+    let error = derived_again(&world, changed, 2).err().unwrap();
+    assert!(matches!(error, EngineError::NotDeterministic { .. }), "{error}");
+}
