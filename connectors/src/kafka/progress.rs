@@ -117,7 +117,9 @@ impl Progress {
         rows: &TopicSettings,
     ) -> Result<Progress, KafkaFault> {
         let topic = format!("riverrun.progress.{}.{}", claim.job, claim.sink);
-        let mut settings = vec![("cleanup.policy", "compact")];
+        // A start reads all of it, and each commit adds a token. Brokers compact only what is not written to any more, so that has to
+        // end soon: after some ten thousand commits, or an hour.
+        let mut settings = vec![("cleanup.policy", "compact"), ("segment.bytes", "4194304"), ("segment.ms", "3600000")];
         settings.extend(rows.min_insync.as_deref().map(|least| ("min.insync.replicas", least)));
         ensure(cluster, client, &topic, 1, rows.replicas, &settings)?;
         Ok(Progress { cluster: cluster.clone(), topic, group: format!("riverrun.{}", claim.job) })

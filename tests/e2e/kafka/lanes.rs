@@ -73,6 +73,12 @@ fn a_lane_of_an_earlier_generation_is_turned_away_for_good() {
     assert!(matches!(&error, SinkError::Fenced(reason) if reason.contains("generation 2")), "{error}");
     new.commit(4, &[rows(4, &["c"])]).unwrap();
     assert_eq!(values(brokers, topic, 3), ["a", "b", "c"]);
+    // A start reads the whole progress topic: it must not grow with the commits.
+    let progress = ["--describe", "--topic", "riverrun.progress.fenced.out"];
+    let settings = brokers.tool("org.apache.kafka.tools.TopicCommand", &progress);
+    for wanted in ["cleanup.policy=compact", "segment.bytes=4194304", "segment.ms=3600000"] {
+        assert!(settings.contains(wanted), "{settings}");
+    }
     let zombie = open(&sink(brokers, topic, None), &claim(topic, "one", 1)).err().expect("it is an old one");
     assert!(matches!(zombie, SinkError::Fenced(_)), "{zombie}");
     // That one initialised producers before it knew; the later generation takes its lane back by itself.
