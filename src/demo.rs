@@ -44,13 +44,13 @@ const FOLDER: &str = ".riverrun/demo";
 /// What says that a folder is the demo's own, and may be emptied.
 const MARK: &str = ".riverrun-demo";
 /// Items on the board: with what else is on it, it fits a terminal of 80 by 24.
-const ITEMS: usize = 6;
+const ITEMS: usize = 5;
 /// How often the board is drawn on a terminal, and written elsewhere.
 const DRAWN_EVERY: Duration = Duration::from_secs(1);
 const WRITTEN_EVERY: Duration = Duration::from_secs(5);
 /// The jobs, and what of them is otherwise here, so that a minute shows what takes hours: a visit is over after a silence of twenty
-/// seconds, rates are by the minute, and rows that come late are waited for a few seconds.
-const JOBS: [(&str, &[&str]); 7] = [
+/// seconds, rates are by the minute, who is shown a variant has a minute to buy, and rows that come late are waited for a few seconds.
+const JOBS: [(&str, &[&str]); 8] = [
     ("attribution", &[]),
     ("item-minutes", &[]),
     ("attribution-models", &["steps.credited.attribute.lateness=5s"]),
@@ -66,6 +66,7 @@ const JOBS: [(&str, &[&str]); 7] = [
     ("sessions", &["steps.visits.sessionize.gap=20s", "steps.visits.sessionize.lateness=5s"]),
     ("frustration", &[]),
     ("telemetry-funnel", &[]),
+    ("ab-test", &["steps.users.funnel.within=1m"]),
 ];
 
 /// Runs the demo.
@@ -148,7 +149,7 @@ fn run_jobs(args: &DemoArgs, global: &Global, asked: &Asked) -> Done {
             "the jobs {} and {last} run on them,\nfirst on the last minutes at once; here a visit is over after 20 s of silence,",
             others.join(", ")
         );
-        eprintln!("and rates of conversion are by the minute. Ctrl-C ends it.\n");
+        eprintln!("rates of conversion are by the minute, and buyers bought within one. Ctrl-C ends it.\n");
     }
     // The topics are there before the jobs look for them.
     for stream in traffic::Stream::ALL {

@@ -46,11 +46,12 @@ pub mod settings;
 pub mod submit_failures;
 pub mod tab;
 pub mod thrashed_cursor;
+pub mod usual_scroll;
 pub mod visit;
 
 pub use kind::SignalKind;
 pub use presets::Preset;
-pub use row::{Flags, Ledger, Signal};
+pub use row::{Flags, Ledger, PageEnd, Signal};
 pub use settings::Settings;
 pub use tab::{Desk, Tab};
 pub use visit::Visit;

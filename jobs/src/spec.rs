@@ -120,6 +120,7 @@ pub(crate) enum OperatorSpec {
     Frustration(behaviour::FrustrationSpec),
     Incidents(behaviour::IncidentsSpec),
     Problems(behaviour::ProblemsSpec),
+    ScrollBaseline(behaviour::ScrollBaselineSpec),
     Funnel(Box<funnel::FunnelSpec>),
 }
 

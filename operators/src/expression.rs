@@ -11,6 +11,7 @@
 mod check;
 mod error;
 mod functions;
+mod person;
 #[cfg(test)]
 mod tests;
 mod types;

@@ -11,7 +11,7 @@
 //!           time is that at which the rule had decided, never before the signal's end; so it is never behind the watermark.
 //!           Of a session with signals, more rows tell what became of it: `goal` when its person got where they wanted, `bot`
 //!           when no person can have done what was done (then nothing more is told of it), and `session_end` when nothing was
-//!           done for `gap`. They have no `signal_id`.
+//!           done for `gap`; and, where they are asked for, `page_end` when any page was left. They have no `signal_id`.
 //! Twice:    an event that waits is the same as another of its id, type and time: one of them counts, the other is a duplicate.
 //! Late:     a row with `time < W(t-1) - lateness` goes to the `late` output as it came.
 //! Retract:  none; what came right in the end is told again, with 0 points.
@@ -23,7 +23,7 @@
 mod rows;
 mod sitting;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::time::Duration;
 
@@ -39,16 +39,16 @@ use riverrun_dataflow::operator::{Operator, Outputs, StepError};
 use riverrun_dataflow::schema::{Hidden, with_hidden};
 use riverrun_dataflow::time::micros_of;
 
-use self::rows::Builder;
-use self::sitting::{Arrived, Sitting, Told};
+use self::sitting::{Arrived, Sitting};
 use crate::events::{EventReader, columns_in};
 use crate::keyed::{KeyedState, Left, Slot};
 use crate::waiting::only;
 use crate::watch::{Moment, Watch, Watching};
 
 pub use riverrun_behaviour::signals::settings;
-pub(crate) use rows::texts;
-pub use rows::{BOT, GOAL, SESSION_END, columns};
+pub use rows::{BOT, GOAL, PAGE_END, SESSION_END, columns};
+pub(crate) use rows::{Builder, texts};
+pub(crate) use sitting::{Told, What};
 
 /// The names of the signals.
 pub const SIGNALS: &[&str] = match SignalKind::NAMES.split_last() {

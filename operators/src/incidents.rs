@@ -37,13 +37,14 @@ pub use riverrun_behaviour::incident::case::{Scope, Settings};
 pub use riverrun_behaviour::incident::points::Scoring;
 pub(crate) use rows::MOVED;
 pub use rows::columns;
+pub(crate) use watched::signal;
 
 /// The version of what the step keeps. State of another version has another meaning, whatever its columns: raise it with every
 /// change to what the columns hold, and teach upgrades the way from the one before.
 pub const STATE_VERSION: u32 = 1;
 
 /// What the step reads of a signal.
-const WANTED: [Wanted; 17] = [
+pub(crate) const WANTED: [Wanted; 17] = [
     may("tenant_id", Holds::Text),
     must("session_id", Holds::Text),
     must("signal_id", Holds::Text),

@@ -5,7 +5,7 @@
 //! says which of two rows comes first, [`kept`] keeps rows between ticks, [`attribute`] credits conversions to touches,
 //! [`deduplicate`] lets the first row of a key through, [`join`] pairs the rows of two streams, [`keyed`] keeps a machine per key,
 //! [`events`] reads behaviour events, [`frustration`] finds the signals in them, [`incidents`] makes cases of signals,
-//! [`problems`] gathers cases that are alike. [`funnel`] follows keys through steps. [`attribution`] keeps a ledger of who is credited with what.
+//! [`problems`] gathers cases that are alike. [`scroll_baseline`] knows how a page is usually scrolled. [`funnel`] follows keys through steps. [`attribution`] keeps a ledger of who is credited with what.
 
 pub mod aggregate;
 pub mod attribute;
@@ -28,6 +28,7 @@ mod named;
 pub mod order;
 pub mod problems;
 pub mod reorder;
+pub mod scroll_baseline;
 pub mod select;
 pub mod sessionize;
 pub mod union;

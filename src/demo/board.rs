@@ -19,13 +19,14 @@ const ATTRIBUTED: &str = "attributed.events.v1";
 /// The topic of the job `item-minutes`.
 const MINUTES: &str = "item.minutes.v1";
 /// The topics of the other jobs.
-const BEHAVIOUR: [&str; 6] = [
+const BEHAVIOUR: [&str; 7] = [
     "attributed.credits.v1",
     "sessions.v1",
     "frustration.signals.v1",
     "frustration.incidents.v1",
     "conversion.hourly.v1",
     "telemetry.progress.v1",
+    "ab-test.users.v1",
 ];
 
 /// What is known of an item, or of all of them.

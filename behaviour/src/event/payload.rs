@@ -170,8 +170,6 @@ pub struct PageView {
     pub caps: Caps,
     /// What kind of page it is.
     pub tags: Tags,
-    /// The reversals of scrolling that visitors of this page usually make, if enough of them were seen.
-    pub scroll_baseline: Option<Baseline>,
 }
 
 /// What the script on a page can observe. A rule that needs the absence of something is silent where that cannot be seen.
@@ -247,17 +245,6 @@ impl Tags {
         }
         tags
     }
-}
-
-/// How often visitors of one page turn round while scrolling, over many page views.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Baseline {
-    /// Page views seen.
-    pub views: u64,
-    /// The mean of reversals per view, times 1000.
-    pub mean_milli: u64,
-    /// Their standard deviation, times 1000.
-    pub deviation_milli: u64,
 }
 
 /// How a page is left.

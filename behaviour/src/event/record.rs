@@ -235,7 +235,6 @@ impl Record<'_> {
             referrer_key: page_name(self.referrer_key.unwrap_or_default()),
             caps: Caps::parse(self.caps.unwrap_or_default()),
             tags: Tags::parse(self.page_tags.unwrap_or_default()),
-            scroll_baseline: None,
         }
     }
 

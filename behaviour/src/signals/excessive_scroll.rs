@@ -2,9 +2,8 @@
 //!
 //! A reversal is a turn after a leg of at least a quarter of the view's height; a turn counts once it has gone as far back, so a
 //! wheel that trembles does not turn. Six reversals within 20 s, on a way of at least four heights of the view, are one signal
-//! per page view, told when the page is left or after 20 s without a reversal. Where the page's average is known from 500 page
-//! views or more, the view must also have more reversals than that and three standard deviations. Endless lists, maps and
-//! documents are left out.
+//! per page view, told when the page is left or after 20 s without a reversal. Its count is that of all reversals of the view so
+//! far: what is compared with the usual of the page, see [`super::usual_scroll`]. Endless lists, maps and documents are left out.
 //!
 //! Keeps: the last reversals (at most 16) of the page that is shown.
 
@@ -93,26 +92,20 @@ impl ExcessiveScroll {
     fn end(&mut self, scene: &Scene<'_>, emit: &mut Emit<'_>) {
         self.reversals.clear();
         let Some(mut draft) = self.draft.take() else { return };
-        if is_unusual(self.count, scene) {
-            draft.points = scene.settings.scroll.points;
-            self.is_told = true;
-            emit.tell(&mut draft);
-        }
+        draft.points = scene.settings.scroll.points;
+        draft.count = u32::try_from(self.count).unwrap_or(u32::MAX);
+        self.is_told = true;
+        emit.tell(&mut draft);
+    }
+
+    /// Returns how many reversals the page view has had.
+    pub fn count(&self) -> u64 {
+        self.count
     }
 }
 
 fn keep(settings: &ScrollTurns) -> usize {
     usize::from(settings.reversals.clamp(2, 16))
-}
-
-/// Whether so many reversals are many for the page, as far as its average is known.
-fn is_unusual(count: u64, scene: &Scene<'_>) -> bool {
-    let settings = &scene.settings.scroll;
-    let Some(usual) = scene.page.scroll_baseline.filter(|usual| usual.views >= settings.baseline_views) else {
-        return true;
-    };
-    let edge = usual.mean_milli.saturating_add(usual.deviation_milli.saturating_mul(settings.sigma));
-    count.saturating_mul(1000) > edge
 }
 
 impl Machine for ExcessiveScroll {
@@ -151,7 +144,7 @@ impl Machine for ExcessiveScroll {
 mod tests {
     use super::super::samples::{ALL_CAPS, Script};
     use super::*;
-    use crate::event::payload::{Baseline, PageView, Tags};
+    use crate::event::payload::{PageView, Tags};
 
     fn play(view: PageView, tops: &[i32], every: i64) -> Script {
         let mut script = Script::new();
@@ -205,14 +198,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_usual_for_the_page_is_none() {
-        let usual = |views, mean_milli| PageView {
-            scroll_baseline: Some(Baseline { views, mean_milli, deviation_milli: 1000 }),
-            ..PageView::default()
-        };
-        assert_eq!(play(usual(500, 3000), &WILD, 1700).rows_at(60_000), [], "6 are not above 3 and 3 times 1");
-        assert_eq!(play(usual(500, 2999), &WILD, 1700).rows_at(60_000).len(), 1);
-        assert_eq!(play(usual(499, 3000), &WILD, 1700).rows_at(60_000).len(), 1, "too few views to know");
+    fn all_reversals_of_the_view_count() {
+        // Three at leisure, then the six.
+        let mut script = Script::new();
+        script.page(-60_000, "/list", PageView { caps: ALL_CAPS, ..PageView::default() });
+        for (n, top) in [0, 900, 100, 900, 0].into_iter().enumerate() {
+            script.at(n as i64 * 30_000, Payload::Scroll(Scroll { top, viewport: 800, by_user: true }));
+        }
+        for (n, top) in WILD.into_iter().enumerate() {
+            script.at(300_000 + n as i64 * 1700, Payload::Scroll(Scroll { top, viewport: 800, by_user: true }));
+        }
+        assert_eq!(script.rows_at(600_000).iter().map(|row| row.count).collect::<Vec<_>>(), [10]);
     }
 
     #[test]

@@ -172,6 +172,17 @@ impl Draft {
     }
 }
 
+/// The end of a page view, told where it is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageEnd {
+    /// The page.
+    pub page_key: String,
+    /// The event time at which it was left, in ms.
+    pub time: i64,
+    /// How often its scrolling turned, by the rule of `excessive_scroll`.
+    pub reversals: u64,
+}
+
 /// The books of one session: whose it is, and how many signals it has had.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ledger {
@@ -181,13 +192,33 @@ pub struct Ledger {
     told: Vec<u16>,
     total: u16,
     is_capped: bool,
+    /// Taken away after each event, so there is nothing to write down.
+    #[serde(skip)]
+    page_ends: Vec<PageEnd>,
 }
 
 impl Ledger {
     /// Opens the books of a session.
     pub fn new(tenant: &str, session: &str) -> Ledger {
         let told = vec![0; SignalKind::ALL.len()];
-        Ledger { tenant: tenant.to_owned(), session: session.to_owned(), told, total: 0, is_capped: false }
+        Ledger {
+            tenant: tenant.to_owned(),
+            session: session.to_owned(),
+            told,
+            total: 0,
+            is_capped: false,
+            page_ends: Vec::new(),
+        }
+    }
+
+    /// Notes that a page view has ended.
+    pub fn page_ended(&mut self, end: PageEnd) {
+        self.page_ends.push(end);
+    }
+
+    /// Takes the page views away that have ended since this was asked last.
+    pub fn take_page_ends(&mut self) -> Vec<PageEnd> {
+        std::mem::take(&mut self.page_ends)
     }
 
     /// Tells a draft: as a new row, or as the next revision of one that was told before. At a cap the draft is refused for

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::row::{Draft, Ledger, Signal};
 use super::settings::Settings;
 use super::{SignalKind, rage_click::mark};
-use crate::event::payload::{Answer, Baseline, Caps, Leave, Payload, Tags};
+use crate::event::payload::{Answer, Caps, Leave, Payload, Tags};
 use crate::event::{Event, EventRef};
 
 /// The page that a tab shows.
@@ -23,8 +23,6 @@ pub struct Page {
     pub caps: Caps,
     /// What kind of page it is.
     pub tags: Tags,
-    /// How often it is usually scrolled to and fro.
-    pub scroll_baseline: Option<Baseline>,
     /// Whether it was left.
     pub is_left: bool,
 }
@@ -39,7 +37,6 @@ impl Default for Page {
             since_us: i64::MIN,
             caps: Caps::default(),
             tags: Tags::default(),
-            scroll_baseline: None,
             is_left: false,
         }
     }

@@ -358,10 +358,8 @@ settings! {
         leg_viewport_pct: i64 = 25,
         /// The shortest way, in heights of the view.
         travel_viewports: i64 = 4,
-        /// From how many page views on the page's own average is looked at.
-        baseline_views: u64 = 500,
-        /// By how many standard deviations a view must be above that.
-        sigma: u64 = 3,
+        /// Whether the end of each page view is told, with its reversals: what `scroll_baseline` learns a page's average from.
+        page_ends: bool = false,
         /// What it is worth.
         points: u32 = 1,
     }

@@ -22,7 +22,7 @@ use super::jank::Jank;
 use super::network_errors::NetworkErrors;
 use super::quick_back::QuickBack;
 use super::reload_loop::ReloadLoop;
-use super::row::{Ledger, Signal};
+use super::row::{Ledger, PageEnd, Signal};
 use super::scene::{Emit, Moment, Page, Scene, Seen};
 use super::search_struggle::SearchStruggle;
 use super::settings::Settings;
@@ -331,7 +331,6 @@ impl Tab {
             since_us: at_us,
             caps: view.map_or(Caps::default(), |view| view.caps),
             tags: view.map_or(Tags::default(), |view| view.tags),
-            scroll_baseline: view.and_then(|view| view.scroll_baseline),
             is_left: false,
         };
     }
@@ -344,6 +343,10 @@ impl Tab {
         let scene = Scene { settings: emit.settings, page: &self.page };
         let at_us = self.reached_us.map_or(at_us, |reached| at_us.max(reached));
         let moment = Moment { at_us, time, how };
+        if emit.settings.scroll.page_ends && !self.page.key.is_empty() {
+            let reversals = self.rules.scroll.awake().map_or(0, |scroll| scroll.count());
+            emit.ledger.page_ended(PageEnd { page_key: self.page.key.clone(), time, reversals });
+        }
         self.rules.leave(&moment, &scene, &mut emit);
         self.due_us = self.rules.due_us(desk.settings);
         self.page.is_left = true;

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::row::{Ledger, Signal};
+use super::row::{Ledger, PageEnd, Signal};
 use super::settings::Settings;
 use super::tab::{Desk, Tab};
 use crate::event::Event;
@@ -94,6 +94,11 @@ impl Visit {
     pub fn close(&mut self, time: i64, settings: &Settings, out: &mut Vec<Signal>) {
         self.advance(time, settings, out);
         self.each(|_| true, settings, out, |open, desk| open.tab.close(time, desk));
+    }
+
+    /// Takes the page views away that have ended since this was asked last, in the order in which they did.
+    pub fn take_page_ends(&mut self) -> Vec<PageEnd> {
+        self.ledger.take_page_ends()
     }
 
     /// Returns the tab that something happens in next, and when.

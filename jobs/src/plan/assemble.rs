@@ -217,6 +217,7 @@ impl Assembly<'_> {
             OperatorSpec::Frustration(spec) => behaviour::make_frustration(spec, &schemas[0], slack),
             OperatorSpec::Incidents(spec) => behaviour::make_incidents(spec, &schemas[0], slack),
             OperatorSpec::Problems(spec) => behaviour::make_problems(spec, &schemas[0], slack),
+            OperatorSpec::ScrollBaseline(spec) => behaviour::make_scroll_baseline(spec, &schemas[0], slack),
             OperatorSpec::Funnel(spec) => super::funnel::make(expressions, spec, &schemas[0]),
         }
     }

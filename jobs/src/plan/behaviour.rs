@@ -9,13 +9,16 @@ use riverrun_dataflow::schema::Hidden;
 use riverrun_operators::frustration::{self, Frustration, FrustrationBounds, FrustrationSettings, Sessions, settings};
 use riverrun_operators::incidents::{self, Incidents, IncidentsBounds, IncidentsSettings};
 use riverrun_operators::problems::{self, Problems, ProblemsBounds, ProblemsSettings};
+use riverrun_operators::scroll_baseline::{
+    self, ScrollBaseline, ScrollBaselineBounds, ScrollBaselineSettings, UsualSettings,
+};
 
 use super::assemble::Made;
 use super::forward::Forward;
 use super::stream::{Stream, indices};
 use crate::fault::{Fault, codes};
 use crate::spec::OperatorSpec;
-use crate::spec::behaviour::{FrustrationSpec, IncidentsSpec, ProblemsSpec};
+use crate::spec::behaviour::{FrustrationSpec, IncidentsSpec, ProblemsSpec, ScrollBaselineSpec};
 use crate::spec::values::write_duration;
 use crate::yaml::Spanned;
 
@@ -28,6 +31,7 @@ pub(super) fn keys(operator: &OperatorSpec, input: &SchemaRef) -> Option<Vec<Str
         OperatorSpec::Frustration(spec) => Some(frustration::keys_in(input, &sessions_of(spec))),
         OperatorSpec::Incidents(_) => Some(frustration::signal_keys_in(input)),
         OperatorSpec::Problems(_) => Some(problems::keys_in(input)),
+        OperatorSpec::ScrollBaseline(_) => Some(scroll_baseline::keys_in(input)),
         _ => None,
     }
 }
@@ -38,6 +42,7 @@ pub(super) fn columns_used(operator: &OperatorSpec, input: &SchemaRef) -> Vec<St
         OperatorSpec::Frustration(_) => frustration::columns_used(input),
         OperatorSpec::Incidents(_) => incidents::columns_used(input),
         OperatorSpec::Problems(_) => problems::columns_used(input),
+        OperatorSpec::ScrollBaseline(_) => scroll_baseline::columns_used(input),
         _ => Vec::new(),
     };
     used.into_iter().map(str::to_owned).collect()
@@ -49,6 +54,7 @@ pub(super) fn state_version(operator: &OperatorSpec) -> Option<u32> {
         OperatorSpec::Frustration(_) => Some(frustration::STATE_VERSION),
         OperatorSpec::Incidents(_) => Some(incidents::STATE_VERSION),
         OperatorSpec::Problems(_) => Some(problems::STATE_VERSION),
+        OperatorSpec::ScrollBaseline(_) => Some(scroll_baseline::STATE_VERSION),
         _ => None,
     }
 }
@@ -59,6 +65,7 @@ pub(super) fn settings_of(operator: &OperatorSpec) -> Vec<(&'static str, String)
         OperatorSpec::Frustration(spec) => frustration_words(spec),
         OperatorSpec::Incidents(spec) => incidents_words(spec),
         OperatorSpec::Problems(spec) => problems_words(spec),
+        OperatorSpec::ScrollBaseline(spec) => scroll_baseline_words(spec),
         _ => Vec::new(),
     }
 }
@@ -122,6 +129,22 @@ impl Forward<'_> {
         let keys = problems::keys_in(&schema);
         let keys: Vec<Field> = keys.iter().filter_map(|key| input.column(key).cloned()).collect();
         Some(problems::columns(&keys))
+    }
+
+    /// Returns the columns of a `scroll_baseline` of `input`.
+    pub(super) fn scroll_baseline(
+        &mut self,
+        name: &str,
+        spec: &ScrollBaselineSpec,
+        input: &Stream,
+    ) -> Option<Vec<Field>> {
+        let schema = input.schema();
+        let read = (
+            "signals",
+            "let it read a step of `frustration` with `scroll: { page_ends: true }`, with all of its columns",
+        );
+        self.reads(name, &spec.from, input, scroll_baseline::misfit(&schema), read)?;
+        Some(frustration::columns(&schema))
     }
 
     /// Reports an input that is not made of the rows that a step reads: what they are, and how to come by them.
@@ -298,6 +321,49 @@ pub(super) fn make_incidents(spec: &IncidentsSpec, input: &SchemaRef, slack: Dur
     ];
     let mut does = vec![("by", keys.join(", "))];
     does.extend(incidents_words(spec));
+    Made {
+        sides: Vec::new(),
+        schema: step.schema().clone(),
+        late: Some(input.clone()),
+        work: StepWork::Operator(Arc::new(move |shards| Box::new(step.on(shards)))),
+        delay: Duration::ZERO,
+        does,
+        keeps,
+    }
+}
+
+fn scroll_baseline_words(spec: &ScrollBaselineSpec) -> Vec<(&'static str, String)> {
+    vec![
+        ("usual", format!("from {} page views on, up to the mean and {} deviations", spec.views, spec.sigma)),
+        ("forget", format!("after {}", write_duration(spec.forget_after))),
+    ]
+}
+
+/// Returns the work of a `scroll_baseline`.
+pub(super) fn make_scroll_baseline(spec: &ScrollBaselineSpec, input: &SchemaRef, slack: Duration) -> Made {
+    let keys = scroll_baseline::keys_in(input);
+    let bounds = ScrollBaselineBounds::default();
+    let settings = ScrollBaselineSettings {
+        by: indices(input, &keys),
+        usual: UsualSettings { views: spec.views, sigma: spec.sigma },
+        forget_after: spec.forget_after,
+        bounds,
+    };
+    let step = ScrollBaseline::new(settings, input).expect("the columns were checked");
+    let keeps = vec![
+        format!(
+            "pages: three numbers each, until no view has ended for {}; at most {} a worker",
+            write_duration(spec.forget_after),
+            bounds.pages_max
+        ),
+        format!(
+            "rows that wait for the watermark: {} of event time; at most {} a worker",
+            write_duration(slack),
+            bounds.waiting_max
+        ),
+    ];
+    let mut does = vec![("by", keys.join(", "))];
+    does.extend(scroll_baseline_words(spec));
     Made {
         sides: Vec::new(),
         schema: step.schema().clone(),

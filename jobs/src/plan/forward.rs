@@ -191,6 +191,9 @@ impl<'a> Forward<'a> {
             }
             OperatorSpec::Incidents(spec) => (self.incidents(name, spec, &inputs[0]), vec![Hidden::Time, Hidden::Hash]),
             OperatorSpec::Problems(spec) => (self.problems(name, spec, &inputs[0]), vec![Hidden::Time, Hidden::Hash]),
+            OperatorSpec::ScrollBaseline(spec) => {
+                (self.scroll_baseline(name, spec, &inputs[0]), vec![Hidden::Time, Hidden::Hash])
+            }
             OperatorSpec::Funnel(spec) => (self.funnel(index, spec, &inputs[0]), spec.hidden(&inputs[0])),
         };
         let side = |side: &str, stream: &Stream| Stream {

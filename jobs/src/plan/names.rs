@@ -27,6 +27,7 @@ impl OperatorSpec {
             OperatorSpec::Frustration(frustration) => vec![&frustration.from],
             OperatorSpec::Incidents(incidents) => vec![&incidents.from],
             OperatorSpec::Problems(problems) => vec![&problems.from],
+            OperatorSpec::ScrollBaseline(baseline) => vec![&baseline.from],
             OperatorSpec::Funnel(funnel) => vec![&funnel.from],
         }
     }
@@ -44,6 +45,7 @@ impl OperatorSpec {
             OperatorSpec::Frustration(_) => "frustration",
             OperatorSpec::Incidents(_) => "incidents",
             OperatorSpec::Problems(_) => "problems",
+            OperatorSpec::ScrollBaseline(_) => "scroll_baseline",
             OperatorSpec::Funnel(_) => "funnel",
         }
     }
@@ -82,7 +84,10 @@ impl OperatorSpec {
         match self {
             OperatorSpec::Select(_) | OperatorSpec::Union(_) => None,
             // Theirs follow from the columns that come in.
-            OperatorSpec::Frustration(_) | OperatorSpec::Incidents(_) | OperatorSpec::Problems(_) => None,
+            OperatorSpec::Frustration(_)
+            | OperatorSpec::Incidents(_)
+            | OperatorSpec::Problems(_)
+            | OperatorSpec::ScrollBaseline(_) => None,
             OperatorSpec::Window(window) => Some(vec![by(&window.by)]),
             OperatorSpec::Attribute(attribute) => Some(vec![by(&attribute.by); self.inputs().len()]),
             OperatorSpec::Deduplicate(spec) => Some(vec![spec.key()]),

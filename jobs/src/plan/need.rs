@@ -119,7 +119,10 @@ impl Back<'_> {
                 self.columns(inputs[0], columns.cloned());
                 self.hidden(inputs[0], ORDER.into_iter().chain(late.hidden).chain(alone.hidden));
             }
-            OperatorSpec::Frustration(_) | OperatorSpec::Incidents(_) | OperatorSpec::Problems(_) => {
+            OperatorSpec::Frustration(_)
+            | OperatorSpec::Incidents(_)
+            | OperatorSpec::Problems(_)
+            | OperatorSpec::ScrollBaseline(_) => {
                 let used = behaviour::columns_used(operator, &self.streams[&inputs[0]].schema());
                 self.columns(inputs[0], used.into_iter().chain(late.columns));
                 self.hidden(inputs[0], behaviour::HIDDEN.into_iter().chain(late.hidden));

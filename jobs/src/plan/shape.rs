@@ -158,9 +158,10 @@ impl Step<'_> {
             OperatorSpec::Deduplicate(spec) => super::deduplicate::origin(self.name, spec, &self.from[0]),
             OperatorSpec::Join(join) => super::join::origin(self.name, join, self.from),
             OperatorSpec::Sessionize(step) => self.sessionized(step, forward),
-            OperatorSpec::Frustration(_) | OperatorSpec::Incidents(_) | OperatorSpec::Problems(_) => {
-                self.watched(forward)
-            }
+            OperatorSpec::Frustration(_)
+            | OperatorSpec::Incidents(_)
+            | OperatorSpec::Problems(_)
+            | OperatorSpec::ScrollBaseline(_) => self.watched(forward),
             OperatorSpec::Funnel(spec) => {
                 let given = forward.streams.get(&Edge::Step(self.index)).map_or(&[][..], |stream| &stream.columns);
                 super::funnel::origin(self.name, spec, &self.from[0], given)
@@ -430,7 +431,10 @@ impl Step<'_> {
                 OperatorSpec::Sessionize(step) => self.session_column(field.name(), table.name, step, forward),
                 OperatorSpec::Join(spec) => super::join::column(spec, self.from, table.name, field.name()),
                 OperatorSpec::Funnel(spec) => super::funnel::column(spec, &self.from[0], table.name, field.name()),
-                OperatorSpec::Frustration(_) | OperatorSpec::Incidents(_) | OperatorSpec::Problems(_) => {
+                OperatorSpec::Frustration(_)
+                | OperatorSpec::Incidents(_)
+                | OperatorSpec::Problems(_)
+                | OperatorSpec::ScrollBaseline(_) => {
                     match field.name().strip_prefix("by.") {
                         Some(key) => (self.from[0].of(key), Role::Key),
                         // What a machine keeps is told by the version of the state.

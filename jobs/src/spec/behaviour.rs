@@ -60,7 +60,7 @@ static SPLIT: Section = Section {
 /// The keys of `frustration`.
 pub static FRUSTRATION: Section = Section {
     what: "`frustration`",
-    doc: "Finds in the events of each session the signs of a person who does not get on: rage clicks, dead clicks, failing forms and requests, and more. Reads the columns of `@behaviour-event`. Events are looked at in their order, once the watermark has passed them. A later row replaces that of the same `signal_id` with a lower `rev`. Rows of the kinds `goal` and `session_end`, without `signal_id`, tell what became of a session with signals.",
+    doc: "Finds in the events of each session the signs of a person who does not get on: rage clicks, dead clicks, failing forms and requests, and more. Reads the columns of `@behaviour-event`. Events are looked at in their order, once the watermark has passed them. A later row replaces that of the same `signal_id` with a lower `rev`. Rows of the kinds `goal`, `bot` and `session_end`, without `signal_id`, tell what became of a session with signals.",
     one_of: &[],
     fields: &[
         field("from", Kind::Stream, FROM).required(),
@@ -210,6 +210,31 @@ pub static PROBLEMS: Section = Section {
     ],
 };
 
+/// The keys of `scroll_baseline`.
+pub static SCROLL_BASELINE: Section = Section {
+    what: "`scroll_baseline`",
+    doc: "Knows how often the visitors of each page turn while they scroll, and takes a signal of `excessive_scroll` back where it is not above that: gives the row that replaces it, with `rev` one higher and 0 points. Let `incidents` read a `union` of the signals and this. Without it every such signal counts.",
+    one_of: &[],
+    fields: &[
+        field(
+            "from",
+            Kind::Stream,
+            "Where signals come from: a step of `frustration` with `scroll: { page_ends: true }`.",
+        )
+        .required(),
+        field("views", Kind::Number(1, 1_000_000_000), "From how many page views on the usual of a page is known.")
+            .default("500"),
+        field("sigma", Kind::Number(0, 100), "By how many standard deviations a view must be above the mean to count.")
+            .default("3"),
+        field(
+            "forget_after",
+            Kind::Duration("1m", LONG),
+            "A page of which no view has ended for longer is forgotten, and learned anew.",
+        )
+        .default("30d"),
+    ],
+};
+
 /// Turns the rules' table of a group into keys.
 const fn keys<const N: usize>(table: &[SettingField]) -> [Field; N] {
     let mut keys = [const { field("", Kind::Text, "") }; N];
@@ -282,6 +307,25 @@ pub(crate) struct SettingSpec {
     pub name: &'static str,
     pub written: Vec<String>,
     pub span: Span,
+}
+
+/// A `scroll_baseline` as written.
+#[derive(Clone, Debug)]
+pub(crate) struct ScrollBaselineSpec {
+    pub from: Spanned<String>,
+    pub views: u64,
+    pub sigma: u64,
+    pub forget_after: Duration,
+}
+
+/// Returns the step that `form` describes.
+pub(super) fn scroll_baseline_of(form: &Form) -> Option<ScrollBaselineSpec> {
+    Some(ScrollBaselineSpec {
+        from: form.text("from")?,
+        views: form.number("views")?.value,
+        sigma: form.number("sigma")?.value,
+        forget_after: form.duration("forget_after")?.value,
+    })
 }
 
 /// Returns the step that `form` describes.

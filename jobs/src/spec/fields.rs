@@ -4,7 +4,7 @@
 //! follow this table.
 
 use super::attribution::ATTRIBUTE;
-use super::behaviour::{FRUSTRATION, INCIDENTS, PROBLEMS, SESSIONIZE};
+use super::behaviour::{FRUSTRATION, INCIDENTS, PROBLEMS, SCROLL_BASELINE, SESSIONIZE};
 use super::funnel::FUNNEL;
 
 /// A map with fixed keys.
@@ -383,6 +383,12 @@ pub static STEP: Section = Section {
             "problems",
             Kind::Section(&PROBLEMS),
             "Gathers incidents that are alike, over sessions, and says which deserve a ticket.",
+        )
+        .of(OPERATOR),
+        field(
+            "scroll_baseline",
+            Kind::Section(&SCROLL_BASELINE),
+            "Takes signals of excessive scrolling back that are usual for their page.",
         )
         .of(OPERATOR),
         field(

@@ -8,7 +8,7 @@ use riverrun_connectors::start::Start;
 use riverrun_dataflow::graph::{OnBadRow, TickSettings};
 
 use super::attribution::attribute_of;
-use super::behaviour::{frustration_of, incidents_of, problems_of};
+use super::behaviour::{frustration_of, incidents_of, problems_of, scroll_baseline_of};
 use super::fields::{CONNECTOR, OPERATOR, SINK, SOURCE, STEP};
 use super::funnel::funnel_of;
 use super::reader::Form;
@@ -242,6 +242,7 @@ fn operator_of(step: &Form, faults: &mut Vec<Fault>) -> Option<OperatorSpec> {
         "frustration" => OperatorSpec::Frustration(frustration_of(&form)?),
         "incidents" => OperatorSpec::Incidents(incidents_of(&form)?),
         "problems" => OperatorSpec::Problems(problems_of(&form)?),
+        "scroll_baseline" => OperatorSpec::ScrollBaseline(scroll_baseline_of(&form)?),
         "funnel" => OperatorSpec::Funnel(Box::new(funnel_of(&form)?)),
         _ => return None,
     })

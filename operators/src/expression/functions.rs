@@ -12,6 +12,8 @@ use datafusion_functions::core::planner::CoreFunctionPlanner;
 use datafusion_functions::datetime::planner::DatetimeFunctionPlanner;
 use datafusion_functions::unicode::planner::UnicodeFunctionPlanner;
 
+use super::person::PersonId;
+
 /// The scalar functions by name, and the planners of syntax such as `extract(hour from ts)`.
 pub(super) struct Functions {
     by_name: HashMap<String, Arc<ScalarUDF>>,
@@ -25,7 +27,8 @@ const ABOUT_THE_ENGINE: [&str; 5] = ["version", "arrow_typeof", "arrow_metadata"
 impl Functions {
     pub(super) fn new() -> Self {
         let mut by_name = HashMap::new();
-        for function in datafusion_functions::all_default_functions() {
+        let own = Arc::new(ScalarUDF::new_from_impl(PersonId::new()));
+        for function in datafusion_functions::all_default_functions().into_iter().chain([own]) {
             if ABOUT_THE_ENGINE.contains(&function.name()) {
                 continue;
             }

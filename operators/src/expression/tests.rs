@@ -96,6 +96,11 @@ fn expressions_are_typed_and_evaluated() {
     check("cast(n as varchar) || '-' || \"itemId\"", "string", &["0-i0", "3-i1", "null"]);
     check("amount * 2", "decimal(33,2)", &["0.00", "20.20", "40.40"]);
     check("amount = 10.10", "bool", &["false", "true", "false"]);
+    // The first 16 bytes of SHA-256 over the tenant, 0x1F and the person.
+    let [click, view] = ["c9e266f4bd67e9f0c3e6acf807f6a274", "4bc4bb50f1e913b0f0a413c9cbbac982"];
+    check("person_id('t1', event_type)", "string", &[click, "null", view]);
+    check("person_id(cast(null as varchar), 'VIEW') = person_id('', 'VIEW')", "bool", &["true"; 3]);
+    check("person_id('t1', '')", "string", &["null"; 3]);
     check("extract(hour from ts)", "int64", &["22", "22", "22"]);
     check("date_trunc('minute', ts)", "timestamp_ms", &["2023-11-14T22:13:00"; 3]);
     check("ts + interval '1 hour' > timestamp '2023-11-14T23:00:00'", "bool", &["true"; 3]);

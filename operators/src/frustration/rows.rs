@@ -9,7 +9,7 @@ use arrow::array::{
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use riverrun_behaviour::event::EventRef;
 use riverrun_behaviour::identity::Id;
-use riverrun_behaviour::signals::{Flags, Signal};
+use riverrun_behaviour::signals::{Flags, PageEnd, Signal};
 use riverrun_dataflow::operator::StepError;
 
 use super::sitting::{Told, What};
@@ -20,6 +20,10 @@ pub const GOAL: &str = "goal";
 pub const BOT: &str = "bot";
 /// The `kind` of the row that tells that a session has ended.
 pub const SESSION_END: &str = "session_end";
+
+/// The `kind` of the row that tells that a page was left, where such rows are asked for; its `count` is that of the reversals of its
+/// scrolling.
+pub const PAGE_END: &str = "page_end";
 
 /// The flags that are columns of their own.
 const FLAGS: [(&str, Flags); 6] = [
@@ -60,7 +64,7 @@ pub fn columns(input: &Schema) -> Vec<Field> {
 
 /// Rows to be.
 #[derive(Default)]
-pub(super) struct Builder {
+pub(crate) struct Builder {
     signal_id: StringBuilder,
     rev: Int64Builder,
     session: StringBuilder,
@@ -89,7 +93,7 @@ fn said(text: &str) -> Option<&str> {
 
 impl Builder {
     /// Adds a row.
-    pub(super) fn push(&mut self, told: &Told) {
+    pub(crate) fn push(&mut self, told: &Told) {
         self.times.push(told.time_us);
         self.session.append_value(&told.session);
         self.person.append_option(told.person.map(|id| id.to_string()));
@@ -99,6 +103,7 @@ impl Builder {
             What::Goal { time_ms, event } => self.mark(GOAL, *time_ms, *time_ms, std::slice::from_ref(event)),
             What::Bot { time_ms, event } => self.mark(BOT, *time_ms, *time_ms, std::slice::from_ref(event)),
             What::End { first_ms, last_ms } => self.mark(SESSION_END, *first_ms, *last_ms, &[]),
+            What::PageEnd(end) => self.page_end(end),
         }
     }
 
@@ -121,11 +126,24 @@ impl Builder {
     /// A row that is no signal.
     fn mark(&mut self, kind: &str, start_ms: i64, end_ms: i64, evidence: &[EventRef]) {
         self.place(None, kind, start_ms, end_ms, evidence);
+        self.page_key.append_null();
+        self.count.append_null();
+        self.nothing_else();
+    }
+
+    fn page_end(&mut self, end: &PageEnd) {
+        self.place(None, PAGE_END, end.time, end.time, &[]);
+        self.page_key.append_value(&end.page_key);
+        self.count.append_value(i64::try_from(end.reversals).unwrap_or(i64::MAX));
+        self.nothing_else();
+    }
+
+    /// What only a signal has.
+    fn nothing_else(&mut self) {
         self.rev.append_value(0);
-        for column in [&mut self.page_key, &mut self.target_fp, &mut self.cause_fp, &mut self.direction] {
+        for column in [&mut self.target_fp, &mut self.cause_fp, &mut self.direction] {
             column.append_null();
         }
-        self.count.append_null();
         self.points.append_null();
         self.flags.iter_mut().chain([&mut self.hard]).for_each(BooleanBuilder::append_null);
     }
@@ -145,7 +163,7 @@ impl Builder {
     }
 
     /// Returns the rows, whose tenants and the hashes of their keys are given, as a batch of the step's schema.
-    pub(super) fn finish(
+    pub(crate) fn finish(
         mut self,
         schema: &SchemaRef,
         keys: Vec<ArrayRef>,

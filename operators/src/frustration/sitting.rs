@@ -9,7 +9,7 @@ use riverrun_behaviour::privacy;
 use riverrun_behaviour::session::bots::{BotSettings, BotWatch, Instant};
 use riverrun_behaviour::session::class::Origin;
 use riverrun_behaviour::session::{Placed, fold};
-use riverrun_behaviour::signals::{Signal, Visit};
+use riverrun_behaviour::signals::{PageEnd, Signal, Visit};
 use riverrun_behaviour::target::StepWords;
 use riverrun_dataflow::EventTime;
 use serde::{Deserialize, Serialize};
@@ -113,6 +113,8 @@ pub(crate) enum What {
     Bot { time_ms: i64, event: EventRef },
     /// The session has ended: nothing was done after `last_ms`.
     End { first_ms: i64, last_ms: i64 },
+    /// A page was left.
+    PageEnd(PageEnd),
 }
 
 /// One key: a session that rows name, or a device with its sessions. Begins without events; forgotten when it has nothing more
@@ -419,6 +421,9 @@ impl Going {
             self.has_told = true;
             // What the close of a session says ends at its last millisecond.
             tell(self.told(time_us.max(signal.end.saturating_mul(1000)), What::Signal(signal)));
+        }
+        for end in self.visit.take_page_ends() {
+            tell(self.told(time_us.max(end.time.saturating_mul(1000)), What::PageEnd(end)));
         }
     }
 }

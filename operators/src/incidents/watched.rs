@@ -56,7 +56,8 @@ impl Heard {
     }
 }
 
-fn signal(cells: &Cells, row: usize, kind: SignalKind, end: i64) -> Option<Signal> {
+/// Reads a signal, but for its flags: whoever asks has no use for them.
+pub(crate) fn signal(cells: &Cells, row: usize, kind: SignalKind, end: i64) -> Option<Signal> {
     let text = |name: &str| cells.text(name, row).unwrap_or_default().to_owned();
     let places = cells.texts("evidence_at", row);
     let evidence = cells.texts("evidence", row).into_iter().enumerate().map(|(at, id)| {
@@ -75,7 +76,6 @@ fn signal(cells: &Cells, row: usize, kind: SignalKind, end: i64) -> Option<Signa
         start: cells.millis("start_time", row)?,
         end,
         count: cells.count("count", row),
-        // A case asks for none of them.
         flags: Flags::default(),
         points: cells.count("points", row),
         hard: cells.flag("hard", row).unwrap_or(false),

@@ -1,4 +1,4 @@
-//! What the behaviour jobs have written, added up: channels, visits, signs of frustration, conversion, the funnel.
+//! What the behaviour jobs have written, added up: channels, visits, signs of frustration, conversion, the funnel, the experiment.
 
 use std::collections::BTreeMap;
 
@@ -36,6 +36,8 @@ pub struct Behaviour {
     pub conversion: Conversion,
     /// How many people took each step of the funnel, and how long after the one before, all together.
     pub funnel: BTreeMap<String, Step>,
+    /// By experiment and variant, what became of those who were first shown it.
+    pub experiments: BTreeMap<String, BTreeMap<String, Shown>>,
 }
 
 /// Visits that are over.
@@ -73,6 +75,15 @@ pub struct Conversion {
     pub revenue_cents: i64,
     /// What corrections add to it: less than nothing where money was given back.
     pub corrections_cents: i64,
+}
+
+/// Those who were shown a variant, whose time to buy is over.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Shown {
+    /// All.
+    pub users: u64,
+    /// Those who bought.
+    pub buyers: u64,
 }
 
 /// A step of the funnel.
@@ -126,6 +137,13 @@ struct Minute<'a> {
 }
 
 #[derive(Deserialize)]
+struct User {
+    experiment: String,
+    variant: String,
+    completed: bool,
+}
+
+#[derive(Deserialize)]
 struct Progress {
     step: String,
     after_ms: Option<u64>,
@@ -141,6 +159,7 @@ impl Behaviour {
             "frustration.incidents.v1" => self.incident(&serde_json::from_slice(row).ok()?),
             "conversion.hourly.v1" => self.minute(&serde_json::from_slice(row).ok()?)?,
             "telemetry.progress.v1" => self.step(serde_json::from_slice(row).ok()?),
+            "ab-test.users.v1" => self.user(serde_json::from_slice(row).ok()?),
             _ => return None,
         }
         Some(())
@@ -193,6 +212,12 @@ impl Behaviour {
         step.after_ms += row.after_ms.unwrap_or(0);
     }
 
+    fn user(&mut self, row: User) {
+        let shown = self.experiments.entry(row.experiment).or_default().entry(row.variant).or_default();
+        shown.users += 1;
+        shown.buyers += u64::from(row.completed);
+    }
+
     /// Returns what is known as one line.
     pub fn line(&self) -> String {
         let people = |step: &str| grouped(self.funnel.get(step).map_or(0, |step| step.people));
@@ -206,7 +231,7 @@ impl Behaviour {
         )
     }
 
-    /// Returns what is known, line by line; at most 12 lines of at most 79 characters.
+    /// Returns what is known, line by line; at most 13 lines of at most 79 characters.
     pub fn lines(&self) -> Vec<String> {
         let mut lines = self.channel_lines();
         lines.push(String::new());
@@ -229,6 +254,7 @@ impl Behaviour {
         lines.push(format!("frustration {}", self.signal_line()));
         lines.push(format!("incidents   {}", self.incident_line()));
         lines.push(format!("funnel      {}", self.funnel_line()));
+        lines.push(format!("experiment  {}", self.experiment_line()));
         lines
     }
 
@@ -279,6 +305,18 @@ impl Behaviour {
         });
         joined(said, " > ")
     }
+
+    /// Returns the experiment that most people were shown.
+    fn experiment_line(&self) -> String {
+        let people = |variants: &BTreeMap<String, Shown>| variants.values().map(|shown| shown.users).sum::<u64>();
+        let Some((name, variants)) = self.experiments.iter().max_by_key(|(_, variants)| people(variants)) else {
+            return "-".to_owned();
+        };
+        let said = variants.iter().take(3).map(|(variant, Shown { users, buyers })| {
+            format!("{} {} of {}", short(variant, 8), percent(*buyers, *users), grouped(*users))
+        });
+        format!("{}: {} bought", short(name, 12), joined(said, ", "))
+    }
 }
 
 fn joined(parts: impl Iterator<Item = String>, between: &str) -> String {
@@ -319,6 +357,10 @@ mod tests {
         );
         add("telemetry.progress.v1", r#"{"step":"signed_up","after_ms":null}"#);
         add("telemetry.progress.v1", r#"{"step":"created","after_ms":1000}"#);
+        for (variant, completed) in [("new", true), ("new", false), ("old", false)] {
+            let row = format!(r#"{{"experiment":"checkout","variant":"{variant}","completed":{completed}}}"#);
+            add("ab-test.users.v1", &row);
+        }
         sums
     }
 
@@ -337,11 +379,12 @@ mod tests {
     fn it_is_said_in_lines_that_fit_a_terminal() {
         for sums in [Behaviour::default(), sums()] {
             let lines = sums.lines();
-            assert!(lines.len() <= 12 && lines.iter().all(|line| line.chars().count() <= 79), "{lines:#?}");
+            assert!(lines.len() <= 13 && lines.iter().all(|line| line.chars().count() <= 79), "{lines:#?}");
         }
         let text = sums().lines().join("\n");
         assert!(text.contains("20.0 % of clicks; 25.0 % of orders given back; net revenue 14.50"), "{text}");
         assert_eq!(sums().line(), "1 visits, 1 signals, 1 incidents; 1 signed up, 0 deployed");
+        assert!(text.contains("checkout: new 50.0 % of 2, old 0.0 % of 1 bought"), "{text}");
         assert!(text.contains("1 signed up > 100.0 % created > 0.0 % ran"), "{text}");
     }
 }

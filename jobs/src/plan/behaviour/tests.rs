@@ -43,6 +43,9 @@ fn what_changes_a_row_changes_the_hash() {
         "incidents.incidents.named=10",
         "incidents.incidents.keep=2h",
         "incidents.incidents.forget_after=2d",
+        "usual.scroll_baseline.views=400",
+        "usual.scroll_baseline.sigma=2",
+        "usual.scroll_baseline.forget_after=10d",
         "problems.problems.window=2d",
         "problems.problems.hop=1m",
         "problems.problems.sessions=6",
@@ -66,9 +69,13 @@ fn what_changes_a_row_changes_the_hash() {
 fn signals_stay_on_the_worker_of_their_session() {
     let plan = plan_with(&[]);
     assert_eq!(step(&plan, "watched").inputs[0].keys, ["tenant_id", "session_id"]);
-    assert!(step(&plan, "incidents").inputs[0].route.is_none(), "they are there already");
+    assert_eq!(step(&plan, "usual").inputs[0].keys, ["tenant_id", "page_key"]);
+    assert!(step(&plan, "incidents").inputs[0].route.is_some(), "some come from the worker of their page");
     assert_eq!(step(&plan, "problems").inputs[0].keys, ["tenant_id", "fingerprint"]);
-    let plan = plan_with(&["steps.watched.frustration.sessions=device"]);
+    let direct = "steps.incidents.incidents.from=watched";
+    let plan = plan_with(&[direct]);
+    assert!(step(&plan, "incidents").inputs[0].route.is_none(), "they are there already");
+    let plan = plan_with(&[direct, "steps.watched.frustration.sessions=device"]);
     assert_eq!(step(&plan, "watched").inputs[0].keys, ["tenant_id", "anonymous_id"]);
     assert!(step(&plan, "incidents").inputs[0].route.is_some(), "they come from the worker of their device");
 }
@@ -105,10 +112,17 @@ fn fate_of(step: &str, changes: &[&str]) -> (Fate, String) {
 #[test]
 fn state_goes_on_under_other_numbers_and_not_by_another_key() {
     let (fate, note) = fate_of("watched", &["watched.frustration.rage.clicks=4"]);
-    assert_eq!((fate, note.as_str()), (Fate::Migrated, "its settings was `` and is `rage.clicks = 4`"));
+    assert_eq!(
+        (fate, note.as_str()),
+        (
+            Fate::Migrated,
+            "its settings was `scroll.page_ends = true` and is `rage.clicks = 4; scroll.page_ends = true`"
+        )
+    );
     assert_eq!(fate_of("watched", &["watched.frustration.gap=1h"]).0, Fate::Migrated);
     assert_eq!(fate_of("incidents", &["incidents.incidents.open=7"]).0, Fate::Migrated);
     assert_eq!(fate_of("problems", &["problems.problems.hop=1m"]).0, Fate::Migrated);
+    assert_eq!(fate_of("usual", &["usual.scroll_baseline.sigma=2"]).0, Fate::Migrated);
     let (fate, note) = fate_of("watched", &["watched.frustration.sessions=device"]);
     assert_eq!(fate, Fate::Reset);
     assert!(note.contains("its by was `tenant_id, session_id` and is `tenant_id, anonymous_id`"), "{note}");
@@ -121,7 +135,7 @@ fn a_shape_names_keys_versions_and_settings() {
     let shape = plan.shape().step("watched").unwrap();
     assert_eq!(shape.meaning["state version"], "1");
     assert_eq!(shape.meaning["by"], "tenant_id, session_id");
-    assert_eq!(shape.settings["settings"], "rage.clicks = 4");
+    assert_eq!(shape.settings["settings"], "rage.clicks = 4; scroll.page_ends = true");
     let columns: Vec<&str> = shape.tables[0].columns.iter().map(|column| column.name.as_str()).collect();
     assert_eq!(columns, ["by.tenant_id", "by.session_id", "due", "size", "state"]);
     assert_eq!(shape.tables[0].columns[1].of, "events.session_id");
