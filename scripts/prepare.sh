@@ -50,18 +50,18 @@ prepare() {
   fi
 }
 
-# Prints the path of a Python that has the given modules: the one on the PATH, or else one of its own below the target folder, into
+# Prints the path of a Python that has the given modules, each `module` or `module=package`: the one on the PATH, or else one of its own below the target folder, into
 # which they are installed. Fails, and says so, where that is not possible: what needs them is then left out.
 python_with() {
   local imports folder
-  imports="import $(IFS=,; echo "$*")"
+  imports="import $(IFS=,; echo "${*%%=*}")"
   if command -v python3 >/dev/null && python3 -c "$imports" 2>/dev/null; then
     command -v python3
     return
   fi
   folder=${CARGO_TARGET_DIR:-$PWD/target}/python
   if ! "$folder/bin/python3" -c "$imports" 2>/dev/null; then
-    { python3 -m venv "$folder" && "$folder/bin/pip" install -q --disable-pip-version-check "$@"; } >&2 || {
+    { python3 -m venv "$folder" && "$folder/bin/pip" install -q --disable-pip-version-check "${@##*=}"; } >&2 || {
       echo "note: there is no Python with $*: what needs it is left out" >&2
       return 1
     }
@@ -104,6 +104,11 @@ prepare_kafka() {
     }; } >&2 || true
   fi
   "$(dirname "${BASH_SOURCE[0]}")/kafka.sh" home || echo "note: there is no Kafka: tests on it are left out" >&2
+}
+
+# Prints the folder with a schema registry, of which the tests start one on a free port. What Kafka needs is there by then.
+prepare_registry() {
+  "$(dirname "${BASH_SOURCE[0]}")/registry.sh" home || echo "note: there is no schema registry: tests on it are left out" >&2
 }
 
 prepare

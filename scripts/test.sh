@@ -18,8 +18,9 @@ if [ -z "${RIVERRUN_TEST_DATA:-}" ]; then
   echo "note: RIVERRUN_TEST_DATA is not set: tests on real data sets are left out" >&2
 fi
 
-# Tests that ask DuckDB find it by this; without it they are left out, and say so.
-RIVERRUN_TEST_PYTHON=${RIVERRUN_TEST_PYTHON:-$(python_with duckdb || true)}
+# Tests that ask DuckDB, or write with Confluent's serializers, find them by this; without it they are left out, and say so.
+serializers=(confluent_kafka fastavro httpx authlib cachetools attrs google.protobuf=protobuf)
+RIVERRUN_TEST_PYTHON=${RIVERRUN_TEST_PYTHON:-$(python_with duckdb "${serializers[@]}" || python_with duckdb || true)}
 export RIVERRUN_TEST_PYTHON
 # Tests that keep state in a bucket start this server.
 RIVERRUN_TEST_S3=${RIVERRUN_TEST_S3:-$(prepare_s3 || true)}
@@ -28,6 +29,9 @@ export RIVERRUN_TEST_S3
 # Tests on Kafka start brokers from these jars.
 RIVERRUN_KAFKA_HOME=${RIVERRUN_KAFKA_HOME:-$(prepare_kafka || true)}
 export RIVERRUN_KAFKA_HOME
+# And the schema registry beside them from here.
+RIVERRUN_REGISTRY_HOME=${RIVERRUN_REGISTRY_HOME:-$([ -z "$RIVERRUN_KAFKA_HOME" ] || prepare_registry || true)}
+export RIVERRUN_REGISTRY_HOME
 
 fmt()   { cargo fmt --all --check; }
 lint()  { cargo clippy --workspace --all-targets --locked -- -D warnings; }

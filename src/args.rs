@@ -111,6 +111,9 @@ pub struct JobArgs {
     /// Where topics live: a folder, or `kafka://HOST:PORT,HOST:PORT`, with options of librdkafka behind a `?`.
     #[arg(long, value_name = "DIR|URL", env = "RIVERRUN_TOPICS")]
     pub topics: Option<String>,
+    /// The schema registry, which knows the schemas of Avro and Protobuf records: `http://HOST:PORT`, with options behind a `?`.
+    #[arg(long, value_name = "URL", env = "RIVERRUN_SCHEMA_REGISTRY")]
+    pub schema_registry: Option<String>,
     /// Overrides a value of the job file, for example `sources.clicks.file.path=in/*.jsonl`. In the environment: one a line.
     #[arg(long = "set", value_name = "KEY=VALUE", env = "RIVERRUN_SET", value_delimiter = '\n')]
     pub set: Vec<String>,

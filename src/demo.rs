@@ -18,7 +18,7 @@ use std::time::Duration;
 use riverrun_dataflow::balance::Counts;
 use riverrun_dataflow::engine::{Control, Observer};
 use riverrun_jobs::run::{self, Outcome, RunError, RunOptions};
-use riverrun_jobs::{Environment, Plan, Topics};
+use riverrun_jobs::{Environment, Plan, RegistryPlace, Topics};
 use serde_json::json;
 
 use crate::args::{DemoArgs, Global};
@@ -189,7 +189,11 @@ fn run_jobs(args: &DemoArgs, global: &Global, asked: &Asked) -> Done {
 fn start((job, set): (&str, &[&str]), folder: &Path, workers: usize, global: &Global) -> Result<Running, Failure> {
     let set: Vec<String> = set.iter().map(|set| (*set).to_owned()).collect();
     let plan = job::plan(job, &set, global)?;
-    let environment = Environment { topics: Topics::Embedded(folder.join("topics")), until_end: false };
+    let environment = Environment {
+        topics: Topics::Embedded(folder.join("topics")),
+        until_end: false,
+        registry: RegistryPlace::Nowhere,
+    };
     let options = RunOptions { state: folder.join("state").into(), workers, fresh: false, append: false };
     let control = Control::new();
     let (own, stop) = (plan.clone(), control.clone());

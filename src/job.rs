@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use riverrun_jobs::fault::{Report, Style};
-use riverrun_jobs::{Environment, Plan, Topics, bundled};
+use riverrun_jobs::{Environment, Plan, RegistryPlace, Topics, bundled};
 
 use crate::args::{Global, JobArgs};
 use crate::exit::{Exit, Failure, OrExit};
@@ -72,7 +72,11 @@ pub fn rendered(report: &Report) -> String {
 
 /// Returns where a job runs.
 pub fn environment(args: &JobArgs, until_end: bool) -> Environment {
-    Environment { topics: Topics::parse(args.topics.as_deref().unwrap_or(TOPICS)), until_end }
+    Environment {
+        topics: Topics::parse(args.topics.as_deref().unwrap_or(TOPICS)),
+        until_end,
+        registry: args.schema_registry.as_deref().map_or(RegistryPlace::Nowhere, RegistryPlace::parse),
+    }
 }
 
 /// Returns how many workers a job gets: one per core if nobody says.

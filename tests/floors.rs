@@ -32,6 +32,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("datafusion*", &["operators"]),
     ("object_store", &["state", "connectors", "simulation"]),
     ("rdkafka*", &["connectors"]),
+    ("prost*", &["connectors"]),
+    ("protox*", &["connectors"]),
     ("tokio*", &["state", "connectors", "."]),
     ("reqwest", &["state", "connectors", "."]),
     ("hyper*", &["connectors", "."]),

@@ -3,19 +3,25 @@
 //! [`decoder`] and [`encoder`] are the two ways in. Decoding is strict and forgiving at once: fields outside the schema are
 //! ignored, missing ones are null, and a row that does not fit is set aside alone, never with its batch.
 
+mod avro;
 mod calendar;
 mod cell;
 pub mod clocks;
 mod column;
 pub(crate) mod csv;
 mod decimal;
+mod fields;
+mod framing;
 mod json;
 pub(crate) mod parquet;
+mod protobuf;
+mod records;
 pub(crate) mod rows;
 #[cfg(test)]
 pub(crate) mod samples;
 pub mod schema;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
@@ -23,7 +29,12 @@ use riverrun_dataflow::graph::Make;
 use riverrun_dataflow::sink::Encoder;
 use riverrun_dataflow::source::Decoder;
 
+use avro::AvroRows;
+use records::RecordDecoder;
+use rows::Rows;
 pub use schema::{Column, ColumnType, RowSchema};
+
+use crate::registry::Registry;
 
 /// How the rows of a source are written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +45,57 @@ pub enum FormatSpec {
     Csv(CsvOptions),
     /// Parquet files; rows come as columns.
     Parquet,
+    /// One Avro datum per record.
+    Avro(WrittenBy),
+    /// One Protobuf message per record: of this name, if one is given.
+    Protobuf(WrittenBy, Option<String>),
+}
+
+impl FormatSpec {
+    /// Returns whether each record names its schema by the number that it has in a registry.
+    pub fn names_schemas(&self) -> bool {
+        matches!(self, FormatSpec::Avro(WrittenBy::Registry) | FormatSpec::Protobuf(WrittenBy::Registry, _))
+    }
+}
+
+/// Where the schema is with which records were written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WrittenBy {
+    /// Each record names its own by the number it has in the registry of the deployment.
+    Registry,
+    /// All have the one in this file.
+    File(SchemaFile),
+}
+
+/// A file with a schema, as it was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SchemaFile {
+    /// The path, as it is written in the job file.
+    pub path: String,
+    /// What is in it.
+    pub bytes: Arc<[u8]>,
+}
+
+/// A schema file is smaller than this.
+const SCHEMA_FILE_MAX: u64 = 16 << 20;
+
+impl SchemaFile {
+    /// Reads the file.
+    pub fn read(path: &str) -> Result<SchemaFile, String> {
+        let length = std::fs::metadata(path).map_err(|error| error.to_string())?.len();
+        if length > SCHEMA_FILE_MAX {
+            return Err(format!("it has {length} bytes, and no schema is so long"));
+        }
+        let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
+        Ok(SchemaFile { path: path.to_owned(), bytes: bytes.into() })
+    }
+}
+
+/// What a decoder may need besides the records.
+#[derive(Clone, Debug, Default)]
+pub struct Surroundings {
+    /// Knows the schemas of records that name theirs by a number.
+    pub registry: Option<Registry>,
 }
 
 /// How comma-separated values are written.
@@ -80,11 +142,31 @@ pub enum Timestamps {
 #[error("{0}")]
 pub struct FormatError(pub String);
 
+/// Returns what makes decoders for rows of `schema` written in `format`, for records that stand alone and name no schema.
+pub fn decoder(format: &FormatSpec, schema: Arc<RowSchema>) -> Result<Make<dyn Decoder>, FormatError> {
+    decoder_in(format, schema, &Surroundings::default())
+}
+
 /// Returns what makes decoders for rows of `schema` written in `format`, for records that stand alone.
 ///
 /// Files are decoded by what [`crate::file::FileSource::decoder`] returns: a CSV file may have a header, which no record of a topic has.
-pub fn decoder(format: &FormatSpec, schema: Arc<RowSchema>) -> Result<Make<dyn Decoder>, FormatError> {
+pub fn decoder_in(
+    format: &FormatSpec,
+    schema: Arc<RowSchema>,
+    around: &Surroundings,
+) -> Result<Make<dyn Decoder>, FormatError> {
     let header = csv::Header::default();
+    match format {
+        FormatSpec::Avro(written) => {
+            schema.check()?;
+            return avro_decoder(written, schema, around);
+        }
+        FormatSpec::Protobuf(written, message) => {
+            schema.check()?;
+            return protobuf_decoder(written, message.as_deref(), schema, around);
+        }
+        _ => {}
+    }
     if let FormatSpec::Csv(options) = format {
         if options.header {
             return Err(FormatError("records that stand alone have no header: set `header: false`".to_owned()));
@@ -105,7 +187,65 @@ pub(crate) fn file_decoder(
         FormatSpec::Json => Arc::new(move || Box::new(json::JsonDecoder::new(&schema))),
         FormatSpec::Csv(options) => Arc::new(move || Box::new(csv::CsvDecoder::new(&schema, &options, header.clone()))),
         FormatSpec::Parquet => Arc::new(move || Box::new(parquet::ColumnsDecoder::new(&schema))),
+        FormatSpec::Avro(_) | FormatSpec::Protobuf(..) => {
+            return Err(FormatError("such records are read from topics".to_owned()));
+        }
     })
+}
+
+fn avro_decoder(
+    written: &WrittenBy,
+    schema: Arc<RowSchema>,
+    around: &Surroundings,
+) -> Result<Make<dyn Decoder>, FormatError> {
+    let written = match written {
+        WrittenBy::Registry => {
+            avro::Written::Registered(around.registry.clone().ok_or_else(no_registry)?, HashMap::new())
+        }
+        WrittenBy::File(file) => avro::Written::Alike(Arc::new(avro::parse_alone(&file.bytes)?)),
+    };
+    Ok(Arc::new(move || {
+        let rows = Rows::new(&schema);
+        let fill = AvroRows::new(&rows, written.clone());
+        Box::new(RecordDecoder::new(rows, fill))
+    }))
+}
+
+fn protobuf_decoder(
+    written: &WrittenBy,
+    message: Option<&str>,
+    schema: Arc<RowSchema>,
+    around: &Surroundings,
+) -> Result<Make<dyn Decoder>, FormatError> {
+    let written = match written {
+        WrittenBy::Registry => protobuf::Written::registered(around.registry.clone().ok_or_else(no_registry)?, message),
+        WrittenBy::File(file) => protobuf::Written::Alike(protobuf::parse_alone(file, message)?),
+    };
+    Ok(Arc::new(move || {
+        let rows = Rows::new(&schema);
+        let fill = protobuf::ProtobufRows::new(&rows, written.clone());
+        Box::new(RecordDecoder::new(rows, fill))
+    }))
+}
+
+/// Checks the schema that comes with a format, if one does.
+pub fn check_schema(format: &FormatSpec) -> Result<(), FormatError> {
+    match format {
+        FormatSpec::Avro(WrittenBy::File(file)) => avro::parse_alone(&file.bytes).map(drop),
+        FormatSpec::Protobuf(WrittenBy::File(file), message) => {
+            protobuf::parse_alone(file, message.as_deref()).map(drop)
+        }
+        _ => Ok(()),
+    }
+}
+
+fn no_registry() -> FormatError {
+    FormatError("its records name their schemas by number, and no registry is known".to_owned())
+}
+
+/// Returns the number of the registered schema that a record names, if it names one.
+pub fn framed_id(record: &[u8]) -> Option<u32> {
+    framing::unframed(record).map(|(id, _)| id)
 }
 
 /// Returns what makes encoders of rows of `schema`. `key`: the columns whose values are the record's key. One text column gives

@@ -10,8 +10,9 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use riverrun_connectors::console::{ConsoleForm, ConsoleSink};
 use riverrun_connectors::file::{Compression, FileSink, FileSinkConfig, FileSource, FileSourceConfig};
-use riverrun_connectors::format::{decoder, encoder, preamble};
+use riverrun_connectors::format::{Surroundings, decoder_in, encoder, preamble};
 use riverrun_connectors::kafka::{Cluster, KafkaSink, KafkaSinkConfig, KafkaSource, KafkaSourceConfig};
+use riverrun_connectors::registry::{RegisteredSource, Registry, RegistryAddress};
 use riverrun_connectors::topic::{TopicSink, TopicSource};
 use riverrun_dataflow::Graph;
 use riverrun_dataflow::graph::{Edge, GivenCut, InputNode, Make, SinkNode, SourceNode, SplitNode, StepNode};
@@ -22,7 +23,7 @@ use crate::fault::{Code, Fault, Report, codes};
 use crate::plan::{Plan, PlannedSink, PlannedSource};
 use crate::spec::values::resolve;
 use crate::spec::{SinkPlace, SourcePlace};
-use crate::yaml::Spanned;
+use crate::yaml::{Span, Spanned};
 
 /// Where a job runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +32,47 @@ pub struct Environment {
     pub topics: Topics,
     /// Topics end where they end now.
     pub until_end: bool,
+    /// Who knows the schemas of records that name theirs by a number.
+    pub registry: RegistryPlace,
+}
+
+/// Where the schemas of a deployment are registered.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum RegistryPlace {
+    /// Nowhere that anybody said.
+    #[default]
+    Nowhere,
+    /// In a registry.
+    At(Registry),
+    /// Nowhere that can be used: why, with a hint.
+    Elsewhere(String),
+}
+
+impl RegistryPlace {
+    /// Reads what `--schema-registry` says.
+    pub fn parse(text: &str) -> RegistryPlace {
+        match RegistryAddress::parse(text, resolve) {
+            Ok(address) => RegistryPlace::At(Registry::at(address)),
+            Err(error) => RegistryPlace::Elsewhere(error.to_string()),
+        }
+    }
+
+    /// Returns the registry for `who`, whose format is at `span`; or the fault that there is none.
+    fn needed(&self, who: &str, span: Span) -> Result<Registry, Fault> {
+        let fault = |reason: &str| {
+            let mut lines = reason.lines();
+            let first = lines.next().unwrap_or_default();
+            noted(Fault::error(codes::NO_REGISTRY, span, format!("{who} needs a schema registry: {first}")), lines)
+        };
+        match self {
+            RegistryPlace::At(registry) => Ok(registry.clone()),
+            RegistryPlace::Elsewhere(reason) => Err(fault(reason)),
+            RegistryPlace::Nowhere => Err(fault(
+                "its records name their schemas by number\n\
+                 hint: name it: `--schema-registry http://host:port`; or, if records have no such number, give their schema: `schema_file: orders.avsc`",
+            )),
+        }
+    }
 }
 
 /// Where topics live.
@@ -261,9 +303,14 @@ fn open_source(job: &str, planned: &PlannedSource, environment: &Environment) ->
     let name = planned.name.clone();
     match &planned.place {
         SourcePlace::Topic { name: topic, start, on_lost, discover_every } => {
-            let decoder = decoder(&planned.format, planned.schema.clone())
+            let registry = match planned.format.names_schemas() {
+                true => Some(environment.registry.needed(&who, topic.span)?),
+                false => None,
+            };
+            let around = Surroundings { registry: registry.clone() };
+            let decoder = decoder_in(&planned.format, planned.schema.clone(), &around)
                 .map_err(|error| cannot(codes::CANNOT_OPEN, &who, topic, error))?;
-            let source: Arc<dyn Source> = match &environment.topics {
+            let mut source: Arc<dyn Source> = match &environment.topics {
                 Topics::Embedded(folder) => Arc::new(TopicSource::new(folder, &topic.value).starting(start.clone())),
                 Topics::Kafka(cluster) => Arc::new(KafkaSource::new(KafkaSourceConfig {
                     cluster: cluster.clone(),
@@ -275,6 +322,9 @@ fn open_source(job: &str, planned: &PlannedSource, environment: &Environment) ->
                 })),
                 Topics::Elsewhere { place, reason } => return Err(topics_elsewhere(&who, topic, place, reason)),
             };
+            if let Some(registry) = registry {
+                source = Arc::new(RegisteredSource::new(source, registry));
+            }
             Ok(OpenSource { name, source, decoder, bounded: environment.until_end, fixed: false })
         }
         SourcePlace::File(path) => {
@@ -353,7 +403,10 @@ mod tests {
     fn what_is_no_place_of_topics_is_a_fault_of_every_topic_and_shows_no_option() {
         let (plan, _) = crate::check("job.yaml", crate::bundled("attribution").unwrap(), &[]).unwrap();
         let topics = Topics::parse("kafka://h?sasl.password=hush");
-        let Err(report) = plan.connect(&Environment { topics, until_end: false }) else { panic!("that is no address") };
+        let Err(report) = plan.connect(&Environment { topics, until_end: false, registry: RegistryPlace::Nowhere })
+        else {
+            panic!("that is no address")
+        };
         assert_eq!(report.faults().iter().map(|fault| fault.code).collect::<Vec<_>>(), [codes::TOPICS_ELSEWHERE; 3]);
         assert!(!report.render(crate::fault::Style::Plain).contains("hush"));
     }

@@ -23,6 +23,6 @@ pub mod why;
 mod yaml;
 
 pub use bundled::bundled;
-pub use connect::{Connected, Environment, Topics};
+pub use connect::{Connected, Environment, RegistryPlace, Topics};
 pub use plan::{BUILD_ID, Plan, check, read_file};
 pub use yaml::Span;

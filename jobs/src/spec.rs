@@ -5,6 +5,7 @@
 pub(crate) mod attribution;
 pub(crate) mod behaviour;
 pub mod fields;
+mod formats;
 pub(crate) mod funnel;
 mod overrides;
 mod parts;

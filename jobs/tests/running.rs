@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use riverrun_dataflow::engine::{Control, Observer};
 use riverrun_jobs::run::{Ended, RunOptions, run};
-use riverrun_jobs::{Environment, Topics, check};
+use riverrun_jobs::{Environment, RegistryPlace, Topics, check};
 use serde_json::Value;
 
 /// A select, a union, a window on it, a window chained to that by the same key, an attribution chained to it, side outputs.
@@ -100,7 +100,8 @@ fn outputs(folder: &Path, workers: usize) -> Vec<String> {
         overrides.push(format!("sinks.{sink}.file.path={}", inside(file, out.path())));
     }
     let (plan, _) = check("job.yaml", JOB, &overrides).unwrap_or_else(|report| panic!("{report}"));
-    let environment = Environment { topics: Topics::parse("topics"), until_end: true };
+    let environment =
+        Environment { topics: Topics::parse("topics"), until_end: true, registry: RegistryPlace::Nowhere };
     let options = RunOptions { state: out.path().join("state").into(), workers, fresh: false, append: false };
     let outcome = run(&plan, &environment, &options, Control::new(), Arc::new(Observer::default())).unwrap();
     assert_eq!(outcome.ended, Ended::Finished);

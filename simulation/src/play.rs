@@ -12,7 +12,7 @@ use riverrun_dataflow::engine::{Control, Observer};
 use riverrun_dataflow::graph::Make;
 use riverrun_dataflow::sink::{Encoder, Promise};
 use riverrun_jobs::run::{Ended, Ground, RunOptions, run_on};
-use riverrun_jobs::{Connected, Environment, Topics};
+use riverrun_jobs::{Connected, Environment, RegistryPlace, Topics};
 use riverrun_state::{Retention, Store};
 
 use crate::conductor::Conductor;
@@ -208,8 +208,11 @@ impl Stage {
 
     fn ground(&self, life: u64) -> Ground {
         let (mutant, scene, world) = (self.options.mutant, &self.scene, &self.world);
-        let environment =
-            Environment { topics: Topics::Embedded("/nonexistent/simulated".into()), until_end: scene.bounded };
+        let environment = Environment {
+            topics: Topics::Embedded("/nonexistent/simulated".into()),
+            until_end: scene.bounded,
+            registry: RegistryPlace::Nowhere,
+        };
         let mut connected: Connected =
             scene.plan.connect(&environment).unwrap_or_else(|_| panic!("the simulated job connects to nothing"));
         for (source, splits) in connected.sources.iter_mut().zip(&scene.splits) {

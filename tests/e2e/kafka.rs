@@ -2,6 +2,7 @@
 
 mod faults;
 mod lanes;
+mod schemas;
 mod sources;
 
 use crate::oracle::Model;

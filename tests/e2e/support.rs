@@ -6,6 +6,7 @@ pub mod dice;
 pub mod jobs;
 pub mod place;
 pub mod process;
+pub mod registry;
 // Proxy and server are those of the fault matrix: files that stand on the standard library alone.
 #[path = "../../faults/src/proxy.rs"]
 pub mod proxy;

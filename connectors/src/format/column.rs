@@ -12,7 +12,7 @@ use arrow::datatypes::{
 };
 
 use super::calendar::{parse_date, parse_time};
-use super::decimal::parse_decimal;
+use super::decimal::{parse_decimal, rescaled};
 use super::schema::ColumnType;
 
 /// Cells of one column.
@@ -197,6 +197,53 @@ impl GrowingColumn {
             (Values::Int64(values), _) => values.push(value),
             _ => return Err(Misfit::Kind("a number")),
         }
+        self.valid.append_non_null();
+        Ok(())
+    }
+
+    /// Appends a floating number.
+    pub(crate) fn push_float(&mut self, value: f64) -> Result<(), Misfit> {
+        let Values::Float64(values) = &mut self.values else { return Err(Misfit::Kind("a number")) };
+        values.push(value);
+        self.valid.append_non_null();
+        Ok(())
+    }
+
+    /// Appends a decimal: a whole number of which the last `scale` digits stand after the point.
+    pub(crate) fn push_unscaled(&mut self, value: i128, scale: u32) -> Result<(), Misfit> {
+        let (Values::Decimal(values), ColumnType::Decimal { precision, scale: wanted }) =
+            (&mut self.values, &self.column_type)
+        else {
+            return Err(Misfit::Kind("a decimal"));
+        };
+        values.push(rescaled(value, scale, *precision, *wanted).map_err(Misfit::Value)?);
+        self.valid.append_non_null();
+        Ok(())
+    }
+
+    /// Appends a date: days since 1970-01-01.
+    pub(crate) fn push_days(&mut self, days: i64) -> Result<(), Misfit> {
+        let Values::Date(values) = &mut self.values else { return Err(Misfit::Kind("a date")) };
+        values.push(i32::try_from(days).map_err(|_| Misfit::Value("outside the range of dates"))?);
+        self.valid.append_non_null();
+        Ok(())
+    }
+
+    /// Appends a point in time: a count of units since the epoch, of which `10^decimals` make a second. What is finer than the
+    /// column's own unit is cut off.
+    pub(crate) fn push_time(&mut self, value: i64, decimals: u32) -> Result<(), Misfit> {
+        let own = match self.column_type {
+            ColumnType::Timestamp | ColumnType::TimestampMicros => 6,
+            ColumnType::TimestampMillis => 3,
+            ColumnType::TimestampSeconds => 0,
+            _ => return Err(Misfit::Kind("a timestamp")),
+        };
+        let Values::Int64(values) = &mut self.values else { return Err(Misfit::Kind("a timestamp")) };
+        let value = match own >= decimals {
+            true => value.checked_mul(10_i64.pow(own - decimals)),
+            false => Some(value.div_euclid(10_i64.pow(decimals - own))),
+        };
+        values.push(value.ok_or(Misfit::Value("outside the range of timestamps"))?);
         self.valid.append_non_null();
         Ok(())
     }

@@ -66,6 +66,27 @@ fn scaled(whole: &[u8], part: &[u8], shift: i64) -> Result<i128, &'static str> {
     power.and_then(|power| value.checked_mul(power)).ok_or("too many digits")
 }
 
+/// Returns a decimal with `scale` digits after the point as one with `wanted` of them, or why it cannot be held in `precision` digits.
+pub(crate) fn rescaled(value: i128, scale: u32, precision: u8, wanted: i8) -> Result<i128, &'static str> {
+    const TOO_MANY: &str = "too many digits";
+    let wanted = u32::from(wanted.unsigned_abs());
+    let value = match wanted.checked_sub(scale) {
+        _ if value == 0 => 0,
+        Some(more) => 10_i128.checked_pow(more).and_then(|power| value.checked_mul(power)).ok_or(TOO_MANY)?,
+        None => {
+            let power = 10_i128.checked_pow(scale - wanted).ok_or("too many digits after the point")?;
+            if value % power != 0 {
+                return Err("too many digits after the point");
+            }
+            value / power
+        }
+    };
+    match value.unsigned_abs() < 10_u128.pow(u32::from(precision)) {
+        true => Ok(value),
+        false => Err(TOO_MANY),
+    }
+}
+
 /// Appends `value`, unscaled, with exactly `scale` digits after the point.
 pub(crate) fn push_decimal(out: &mut Vec<u8>, value: i128, scale: i8) {
     let mut buffer = itoa::Buffer::new();
@@ -98,6 +119,17 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_decimal_changes_its_scale_only_without_loss() {
+        assert_eq!(rescaled(125, 1, 12, 2), Ok(1250));
+        assert_eq!(rescaled(-1250, 3, 12, 2), Ok(-125));
+        assert_eq!(rescaled(1251, 3, 12, 2), Err("too many digits after the point"));
+        assert_eq!(rescaled(100, 0, 4, 2), Err("too many digits"));
+        assert_eq!(rescaled(0, 99, 4, 2), Ok(0));
+        assert_eq!(rescaled(i128::MIN, 0, 38, 0), Err("too many digits"));
+        assert_eq!(rescaled(1, 200, 38, 0), Err("too many digits after the point"));
+    }
 
     #[test]
     fn decimals_are_exact() {

@@ -9,7 +9,6 @@
 //! `serde_json`, which alone says what is wrong.
 
 pub(crate) mod encode;
-mod fields;
 mod flat;
 pub(crate) mod scan;
 #[cfg(test)]
@@ -25,9 +24,9 @@ use serde_json::value::RawValue;
 pub(crate) use encode::{JsonEncoder, RowKey};
 pub(crate) use value::push_json_text;
 
+use super::fields::{Field, Fields};
 use super::rows::{Cells, Fault, RECORD_BYTES_MAX, Rows, bad_record};
 use super::schema::RowSchema;
-use fields::{Field, Fields};
 use flat::Flat;
 
 /// Decodes JSON objects.

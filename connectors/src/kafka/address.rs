@@ -6,6 +6,8 @@ use std::path::Path;
 
 use rdkafka::ClientConfig;
 
+use crate::percent::decoded;
+
 /// The option that names a file of further options.
 const CONFIG: &str = "config";
 /// Options that are ours: what the promise stands on is not for a user to change. Each with the reason.
@@ -169,19 +171,6 @@ fn is_secret(name: &str) -> bool {
     ["password", "secret", "oauthbearer.config", ".pem"].iter().any(|word| name.contains(word))
 }
 
-/// Returns the text with `%2C` and the like replaced by what they stand for; what stands for nothing stays.
-fn decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        let code = (*first == b'%').then(|| after.get(..2)).flatten();
-        let byte = code.and_then(|code| u8::from_str_radix(std::str::from_utf8(code).ok()?, 16).ok());
-        bytes.push(byte.unwrap_or(*first));
-        rest = if byte.is_some() { &after[2..] } else { after };
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -203,7 +192,6 @@ mod tests {
         assert_eq!(cluster.servers(), "a:9092,[::1]:9093");
         assert_eq!(cluster.options["security.protocol"], "SASL_SSL");
         assert_eq!(cluster.to_string(), "kafka://a:9092,[::1]:9093");
-        assert_eq!(decoded("a%2Cb%zz%"), "a,b%zz%");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use riverrun_connectors::file::committed_length;
 use riverrun_connectors::topic::{Begin, CreateOptions, Partitioning, Producer, ProducerOptions, Record, Tail, Topic};
 use riverrun_dataflow::engine::{Control, Observer};
 use riverrun_jobs::run::{Ended, Ground, RunError, RunOptions, run_on};
-use riverrun_jobs::{Environment, Plan, Topics, check};
+use riverrun_jobs::{Environment, Plan, RegistryPlace, Topics, check};
 use riverrun_state::{KeepLog, Retention, Store};
 
 /// Small ticks and a checkpoint after each, so that half-way there is some of everything.
@@ -144,7 +144,8 @@ impl Scene {
 
     fn ground(&self) -> Result<Ground, RunError> {
         let topics = Topics::parse(self.work().join("topics").to_str().expect("a plain path"));
-        let connected = self.plan.connect(&Environment { topics, until_end: true })?;
+        let connected =
+            self.plan.connect(&Environment { topics, until_end: true, registry: RegistryPlace::Nowhere })?;
         // Little is kept, so that the log has a floor.
         let retention = Retention { checkpoints: 3, keep_for: Duration::ZERO, log: KeepLog::Needed };
         Ok(Ground { connected, store: Store::folder(&self.work().join("state"))?, retention })

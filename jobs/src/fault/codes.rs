@@ -60,6 +60,8 @@ codes! {
     NOT_ITS_ROWS "J037" "The input of a behaviour step is not made of the rows that it reads.";
     TOPICS_ELSEWHERE "J040" "Topics are in a place that cannot be used.";
     CANNOT_OPEN "J041" "A source or sink cannot be opened.";
+    NO_REGISTRY "J042" "Records name their schemas by number, and no registry is known.";
+    BAD_SCHEMA_FILE "J043" "A schema file cannot be read, or holds no schema.";
     BAD_ROWS "J060" "The rows of a test are no table and no records.";
     NO_START "J061" "A time counts from the start of a test that has none.";
     NO_ROW_KEY "J062" "The rows of a stream are corrected, and the test does not say which row replaces which.";

@@ -102,7 +102,7 @@ fn records(source: &SourceSpec, written: &Written, start: Option<i64>, faults: &
         let record = match &line.form {
             Form::Record(record) => match source.format {
                 FormatSpec::Csv(_) => Ok(record.clone()),
-                FormatSpec::Json | FormatSpec::Parquet => with_moments(record, &columns, start),
+                _ => with_moments(record, &columns, start),
             },
             Form::Cells(cells) => {
                 let cell = |name: &str| {
@@ -111,7 +111,7 @@ fn records(source: &SourceSpec, written: &Written, start: Option<i64>, faults: &
                 };
                 match &source.format {
                     FormatSpec::Csv(options) => csv_record(&columns, cell, options, start),
-                    FormatSpec::Json | FormatSpec::Parquet => {
+                    _ => {
                         let placed = columns.iter().filter_map(|column| Some((column, cell(&column.name)?)));
                         json_record(placed, start)
                     }

@@ -311,8 +311,8 @@ impl<'a> Theatre<'a> {
 fn decoder_of(source: &PlannedSource, schema: RowSchema) -> Make<dyn Decoder> {
     let format = match &source.format {
         FormatSpec::Csv(options) => FormatSpec::Csv(CsvOptions { header: false, ..options.clone() }),
-        // Columns of a file are given as what they would be in JSON.
-        FormatSpec::Json | FormatSpec::Parquet => FormatSpec::Json,
+        // What no person can write is given as what it would be in JSON.
+        _ => FormatSpec::Json,
     };
     decoder(&format, Arc::new(schema)).expect("the schema was checked with the job")
 }

@@ -135,8 +135,8 @@ impl<'a> Forward<'a> {
         if self.faults.len() == before {
             let schema = row_schema(source, Vec::new(), None);
             let checked = match (&source.format, source.place.is_some()) {
-                (FormatSpec::Csv(_) | FormatSpec::Json, _) | (FormatSpec::Parquet, true) => schema.check(),
                 (FormatSpec::Parquet, false) => Ok(()),
+                _ => schema.check(),
             };
             if let Err(error) = checked {
                 let message = format!("{who} cannot be decoded: {error}");

@@ -2,11 +2,11 @@
 
 use std::fmt::{Display, Write};
 
-use riverrun_connectors::format::{CsvOptions, EncodeSpec, FormatSpec, Timestamps};
+use riverrun_connectors::format::{CsvOptions, EncodeSpec, FormatSpec, Timestamps, WrittenBy};
 use riverrun_connectors::start::Start;
 use riverrun_dataflow::graph::OnBadRow;
 use riverrun_dataflow::schema::visible_of;
-use xxhash_rust::xxh3::xxh3_128;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use super::stream::type_name;
 use super::{Plan, PlannedSink, PlannedSource, PlannedStep};
@@ -57,6 +57,15 @@ fn spell_source(source: &PlannedSource, words: &mut Words) {
         FormatSpec::Json => words.add("format", "json"),
         FormatSpec::Csv(options) => spell_csv(options, words),
         FormatSpec::Parquet => words.add("format", "parquet"),
+        FormatSpec::Avro(written) => {
+            words.add("format", "avro");
+            spell_written(written, words);
+        }
+        FormatSpec::Protobuf(written, message) => {
+            words.add("format", "protobuf");
+            spell_written(written, words);
+            words.add("message", message.as_deref().unwrap_or_default());
+        }
     }
     for column in &source.schema.columns {
         words.add("column", &column.name);
@@ -85,6 +94,13 @@ fn spell_source(source: &PlannedSource, words: &mut Words) {
             OnBadRow::Stop => "stop",
         },
     );
+}
+
+/// What a file says is part of what a job does; what a number stands for never changes.
+fn spell_written(written: &WrittenBy, words: &mut Words) {
+    if let WrittenBy::File(file) = written {
+        words.add("schema_file", format!("{:016x}", xxh3_64(&file.bytes)));
+    }
 }
 
 fn spell_csv(options: &CsvOptions, words: &mut Words) {

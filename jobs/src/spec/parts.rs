@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use riverrun_connectors::format::{Column, CsvOptions, EncodeSpec, FormatSpec, Timestamps};
+use riverrun_connectors::format::Column;
 use riverrun_connectors::kafka::{Delivery, OnLost};
 use riverrun_connectors::start::Start;
 use riverrun_dataflow::graph::{OnBadRow, TickSettings};
@@ -10,6 +10,7 @@ use riverrun_dataflow::graph::{OnBadRow, TickSettings};
 use super::attribution::attribute_of;
 use super::behaviour::{frustration_of, incidents_of, problems_of, scroll_baseline_of};
 use super::fields::{CONNECTOR, OPERATOR, SINK, SOURCE, STEP};
+use super::formats::{sink_format, source_format};
 use super::funnel::funnel_of;
 use super::reader::Form;
 use super::reusable::Reusable;
@@ -95,14 +96,6 @@ pub(super) fn span_of(form: &Form, key: &str) -> Duration {
     form.duration(key).map(|span| span.value).unwrap_or_default()
 }
 
-fn csv_of(form: &Form) -> CsvOptions {
-    CsvOptions {
-        header: form.flag("header").is_none_or(|flag| flag.value),
-        delimiter: word(form, "delimiter").bytes().next().unwrap_or(b','),
-        null: word(form, "null"),
-    }
-}
-
 /// Adds a fault for each of `keys` that was written although it does not go with `with`.
 pub(super) fn refuse(form: &Form, keys: &[&str], who: &str, with: &str, faults: &mut Vec<Fault>) {
     for key in keys.iter().filter(|key| form.wrote(key)) {
@@ -113,30 +106,11 @@ pub(super) fn refuse(form: &Form, keys: &[&str], who: &str, with: &str, faults: 
     }
 }
 
-const CSV: [&str; 3] = ["header", "delimiter", "null"];
-
 fn source_of(name: &Spanned<String>, form: &Form, faults: &mut Vec<Fault>) -> Option<SourceSpec> {
     let who = format!("source `{}`", name.value);
     let chosen = form.chosen(&SOURCE, CONNECTOR);
     let place = source_place(form, chosen, &who, faults);
-    let format = match word(form, "format").as_str() {
-        "csv" => {
-            let options = csv_of(form);
-            if chosen == Some("topic") {
-                refuse(form, &["header"], &who, "`topic`, whose records are rows", faults);
-            }
-            FormatSpec::Csv(CsvOptions { header: options.header && chosen != Some("topic"), ..options })
-        }
-        other => {
-            refuse(form, &CSV, &who, &format!("the format `{other}`"), faults);
-            if other == "parquet" && chosen == Some("topic") {
-                let span = form.get("format").map_or(form.span, |format| format.span);
-                let message = format!("{who} reads the format `parquet` from a topic");
-                faults.push(Fault::error(codes::DOES_NOT_FIT, span, message).hint("read it from a `file`"));
-            }
-            if other == "parquet" { FormatSpec::Parquet } else { FormatSpec::Json }
-        }
-    };
+    let format = source_format(form, chosen, &who, faults);
     let times = form.form("event_time_range").map(|times| times.value)?;
     let (from, to) = (times.time("from"), times.time("to"));
     if let (Some(from), Some(to)) = (&from, &to)
@@ -355,24 +329,7 @@ fn sink_of(name: &Spanned<String>, form: &Form, faults: &mut Vec<Fault>) -> Opti
     if let Some(other) = chosen.filter(|chosen| *chosen != "topic") {
         refuse(form, &["key", "partitions", "delivery", "dead_letters"], &who, &format!("`{other}`"), faults);
     }
-    let format = match word(form, "format").as_str() {
-        "csv" => {
-            refuse(form, &["timestamps"], &who, "the format `csv`", faults);
-            if chosen == Some("topic") {
-                refuse(form, &["header"], &who, "`topic`, whose records are rows", faults);
-            }
-            let options = csv_of(form);
-            EncodeSpec::Csv(CsvOptions { header: options.header && chosen != Some("topic"), ..options })
-        }
-        other => {
-            refuse(form, &CSV, &who, &format!("the format `{other}`"), faults);
-            let timestamps = match word(form, "timestamps").as_str() {
-                "epoch_ms" => Timestamps::EpochMillis,
-                _ => Timestamps::Rfc3339,
-            };
-            EncodeSpec::Json { timestamps }
-        }
-    };
+    let format = sink_format(form, chosen, &who, faults);
     let key = form.list("key").map(|list| list.value);
     Some(SinkSpec { name: name.clone(), from: form.text("from")?, place, format, key })
 }

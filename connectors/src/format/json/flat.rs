@@ -7,9 +7,9 @@
 //! Records repeat their fields in one order: the name expected next is compared as it stands, quotes and colon included.
 
 use super::super::column::GrowingColumn;
+use super::super::fields::Fields;
 use super::super::rows::{Cells, Rows};
 use super::super::schema::ColumnType;
-use super::fields::Fields;
 use super::scan::plain_end;
 
 /// Fields of a record whose order is remembered.
@@ -45,7 +45,7 @@ struct GiveUp;
 impl Flat {
     /// Returns a reader of the fields of node 0.
     pub(super) fn new(fields: &Fields) -> Flat {
-        let plain = |field: &&super::fields::Field| field.child.is_none() && field.slots.len() == 1;
+        let plain = |field: &&super::super::fields::Field| field.child.is_none() && field.slots.len() == 1;
         let targets: Vec<Target> = fields.nodes[0]
             .iter()
             .filter(plain)

@@ -1,30 +1,30 @@
-//! Where the fields of an object go: a tree of the paths of all decoded columns.
+//! Where the fields of a record go: a tree of the paths of all decoded columns.
 
-use super::super::rows::Rows;
+use super::rows::Rows;
 
 /// The tree; node 0 is the record itself.
 #[derive(Debug)]
-pub(super) struct Fields {
+pub(crate) struct Fields {
     /// The fields of each object in use.
-    pub(super) nodes: Vec<Vec<Field>>,
+    pub(crate) nodes: Vec<Vec<Field>>,
 }
 
 /// A field in use.
 #[derive(Debug)]
-pub(super) struct Field {
+pub(crate) struct Field {
     /// Its name.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// The slots that take its value.
-    pub(super) slots: Vec<usize>,
+    pub(crate) slots: Vec<usize>,
     /// The node of the fields within it.
-    pub(super) child: Option<usize>,
+    pub(crate) child: Option<usize>,
     /// All slots that depend on it, within it included.
-    pub(super) under: Vec<usize>,
+    pub(crate) under: Vec<usize>,
 }
 
 impl Fields {
     /// Returns the tree of the slots of `rows`.
-    pub(super) fn of(rows: &Rows) -> Fields {
+    pub(crate) fn of(rows: &Rows) -> Fields {
         let mut fields = Fields { nodes: vec![Vec::new()] };
         for (slot, path) in rows.slots.iter().map(|slot| &slot.column.path).enumerate() {
             fields.add(slot, path);
@@ -60,7 +60,7 @@ impl Fields {
     }
 
     /// Returns the index of the field `name` of `node`. Looks at `hint` first: records repeat their order.
-    pub(super) fn find(&self, node: usize, name: &str, hint: usize) -> Option<usize> {
+    pub(crate) fn find(&self, node: usize, name: &str, hint: usize) -> Option<usize> {
         let fields = &self.nodes[node];
         let hint = hint.min(fields.len());
         let (before, after) = fields.split_at(hint);

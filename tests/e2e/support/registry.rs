@@ -1,0 +1,113 @@
+//! A real schema registry on a free port, and a client of Confluent's that writes and reads by it.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::OnceLock;
+
+use serde_json::Value;
+
+use super::brokers::{self, Brokers};
+use super::process::Invocation;
+
+/// Where the registry is; without, tests of it are left out.
+const HOME: &str = "RIVERRUN_REGISTRY_HOME";
+/// A Python with Confluent's client and its serializers.
+const PYTHON: &str = "RIVERRUN_TEST_PYTHON";
+
+/// A registry, and the broker beside it.
+pub struct Registry {
+    pub brokers: &'static Brokers,
+    url: String,
+    folder: PathBuf,
+    python: PathBuf,
+    /// While it is open, the registry lives; when this process ends, however it ends, it does too.
+    _guard: (Child, ChildStdin),
+}
+
+fn script() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/registry.sh")
+}
+
+/// Returns the registry that all tests of this run share; `None` where there is none, which is said.
+pub fn shared() -> Option<&'static Registry> {
+    static SHARED: OnceLock<Option<Registry>> = OnceLock::new();
+    SHARED.get_or_init(start).as_ref()
+}
+
+fn start() -> Option<Registry> {
+    let given = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let brokers = brokers::shared()?;
+    if given(HOME).is_none() {
+        eprintln!(
+            "LEFT OUT: there is no schema registry: {HOME} names no folder with one (scripts/registry.sh home fetches it)"
+        );
+        return None;
+    }
+    let needs = ["-c", "import confluent_kafka.schema_registry.avro, confluent_kafka.schema_registry.protobuf"];
+    let has =
+        |python: &PathBuf| Command::new(python).args(needs).stderr(Stdio::null()).status().is_ok_and(|it| it.success());
+    let Some(python) = given(PYTHON).filter(has) else {
+        eprintln!("LEFT OUT: {PYTHON} names no Python with confluent-kafka[avro,protobuf,schemaregistry]");
+        return None;
+    };
+    let folder = tempfile::tempdir().expect("the test can write").keep();
+    let mut guard = Command::new("sh")
+        .args(["-c", r#"cat >/dev/null; "$1" down "$2"; rm -rf "$2""#, "sh"])
+        .args([&script(), &folder])
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("there is a shell");
+    let open = guard.stdin.take().expect("it is a pipe");
+    let output = Command::new(script()).arg("up").arg(&folder).output().expect("it can be run");
+    assert!(output.status.success(), "registry.sh up: {}", String::from_utf8_lossy(&output.stderr));
+    let url = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    Some(Registry { brokers, url, folder, python, _guard: (guard, open) })
+}
+
+impl Registry {
+    /// Returns the command with this registry, and its topics in the cluster.
+    pub fn with(&self, command: Invocation) -> Invocation {
+        self.brokers.with(command).arg("--schema-registry").arg(&self.url)
+    }
+
+    /// Has the registry not answer, or answer again: `pause`, `resume`.
+    pub fn fail(&self, act: &str) {
+        let done = Command::new(script()).arg(act).arg(&self.folder).status().expect("it can be run");
+        assert!(done.success(), "registry.sh {act}");
+    }
+
+    /// Has Confluent's client do what `task` says, and returns what it prints.
+    fn serialize(&self, task: &Value) -> String {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/kafka/serialize.py");
+        let servers = self.brokers.address();
+        let mut child = Command::new(&self.python)
+            .arg(file)
+            .args([servers.trim_start_matches("kafka://"), &self.url])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("there is a Python");
+        child.stdin.take().expect("it is a pipe").write_all(task.to_string().as_bytes()).expect("it reads");
+        let output = child.wait_with_output().expect("it ends");
+        assert!(output.status.success(), "serialize.py: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Writes rows by Confluent's serializer of a format, with this schema.
+    pub fn write(&self, topic: &str, format: &str, schema: &Value, rows: &[Value]) {
+        self.serialize(&serde_json::json!({ "topic": topic, "format": format, "schema": schema, "rows": rows }));
+    }
+
+    /// Writes records as they are, given in hexadecimal.
+    pub fn write_bytes(&self, topic: &str, records: &[&str]) {
+        self.serialize(&serde_json::json!({ "topic": topic, "bytes": true, "rows": records }));
+    }
+
+    /// Returns what Confluent's consumer and deserializer of Avro make of a topic.
+    pub fn read(&self, topic: &str) -> Vec<Value> {
+        let printed = self.serialize(&serde_json::json!({ "topic": topic, "read": true }));
+        printed.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    }
+}
