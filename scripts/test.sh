@@ -18,9 +18,9 @@ if [ -z "${RIVERRUN_TEST_DATA:-}" ]; then
   echo "note: RIVERRUN_TEST_DATA is not set: tests on real data sets are left out" >&2
 fi
 
-# Tests that ask DuckDB, or write with Confluent's serializers, find them by this; without it they are left out, and say so.
+# Tests that ask DuckDB and pyarrow, or write with Confluent's serializers, find them by this; without it they are left out, and say so.
 serializers=(confluent_kafka fastavro httpx authlib cachetools attrs google.protobuf=protobuf)
-RIVERRUN_TEST_PYTHON=${RIVERRUN_TEST_PYTHON:-$(python_with duckdb "${serializers[@]}" || python_with duckdb || true)}
+RIVERRUN_TEST_PYTHON=${RIVERRUN_TEST_PYTHON:-$(python_with duckdb pyarrow "${serializers[@]}" || python_with duckdb pyarrow || python_with duckdb || true)}
 export RIVERRUN_TEST_PYTHON
 # Tests that keep state in a bucket start this server.
 RIVERRUN_TEST_S3=${RIVERRUN_TEST_S3:-$(prepare_s3 || true)}

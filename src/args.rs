@@ -1,5 +1,7 @@
 //! Arguments: every command and option, as they are typed. What they do is in the file of their command.
 
+pub mod lake;
+
 use std::path::PathBuf;
 
 use clap::builder::BoolishValueParser;
@@ -72,6 +74,9 @@ pub enum Command {
     /// Looks into the state of a job.
     #[command(subcommand)]
     Checkpoints(CheckpointsCommand),
+    /// Lists, checks, merges and sweeps the files of a lake.
+    #[command(subcommand)]
+    Lake(lake::LakeCommand),
     /// Makes sample shop traffic and runs the bundled jobs on it.
     Demo(DemoArgs),
     /// Prints a completion script for a shell.

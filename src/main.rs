@@ -8,6 +8,7 @@ mod demo;
 mod exit;
 mod inspect;
 mod job;
+mod lake;
 mod logging;
 mod output;
 mod panics;
@@ -70,6 +71,7 @@ fn dispatch(cli: &Cli) -> Done {
         Command::New(args) => inspect::new(args, global),
         Command::Topic(command) => topic::topic(command, global),
         Command::Checkpoints(command) => checkpoints::checkpoints(command, global),
+        Command::Lake(command) => lake::lake(command, global),
         Command::Demo(args) => demo::demo(args, global),
         Command::Completion(args) => completion::completion(args),
     }

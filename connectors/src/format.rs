@@ -30,10 +30,12 @@ use riverrun_dataflow::sink::Encoder;
 use riverrun_dataflow::source::Decoder;
 
 use avro::AvroRows;
+pub(crate) use calendar::push_date;
 use records::RecordDecoder;
 use rows::Rows;
 pub use schema::{Column, ColumnType, RowSchema};
 
+use crate::lake::LakeEncoder;
 use crate::registry::Registry;
 
 /// How the rows of a source are written.
@@ -125,6 +127,8 @@ pub enum EncodeSpec {
     },
     /// Comma-separated values.
     Csv(CsvOptions),
+    /// Columns of Parquet files, which only a lake can write.
+    Parquet,
 }
 
 /// How JSON output writes timestamps.
@@ -263,6 +267,10 @@ pub fn encoder(
         EncodeSpec::Csv(options) => {
             let encoder = csv::CsvEncoder::new(&schema, &options, key)?;
             Ok(Arc::new(move || Box::new(encoder.clone())))
+        }
+        EncodeSpec::Parquet => {
+            LakeEncoder::new(&schema)?;
+            Ok(Arc::new(move || Box::new(LakeEncoder::new(&schema).expect("it was just tried"))))
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Read in this order: [`tick`] is the model, [`source`], [`operator`] and [`sink`] are the contracts, [`graph`] is what
 //! runs, and [`engine`] runs it on timely. [`journal`] is what the engine asks of the floor above, [`disk`] how anyone writes
-//! files that must outlive a crash, and [`ipc`] whether an Arrow schema from outside is one.
+//! files that must outlive a crash, [`objects`] the place of whole objects, and [`ipc`] whether an Arrow schema from outside is one.
 
 pub mod balance;
 pub mod batch;
@@ -14,6 +14,7 @@ pub mod graph;
 pub mod ipc;
 pub mod journal;
 pub mod key;
+pub mod objects;
 pub mod operator;
 pub mod schema;
 pub mod sink;

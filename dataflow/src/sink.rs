@@ -3,9 +3,12 @@
 //! ```text
 //! open(lane) -> token      fences older generations where the system can
 //! commit(b) -> commit(b') -> ...      b < b'
+//! take(b) -> take(b') -> ... -> take(b'', Now)      of a sink that gathers: a commit now and then, of all that was taken
 //! ```
 //! A token says: every row of every tick up to `tick` is in the outside system. After a crash the lane is opened again, the
 //! ticks are derived again, and rows up to the token are compared with their digest and dropped.
+
+use std::time::Duration;
 
 use arrow::record_batch::RecordBatch;
 use serde::{Deserialize, Serialize};
@@ -124,6 +127,12 @@ pub trait Sink: Send + Sync {
         Promise::ExactlyOnce
     }
 
+    /// Returns how long a lane may gather rows before it must commit them; `None`: it commits whatever it is given at once. Rows that
+    /// were gathered and not committed are derived again after a crash, like those that never came.
+    fn gathers(&self) -> Option<Duration> {
+        None
+    }
+
     /// Opens a lane and returns it with its token, if this incarnation ever committed there. What was written after the token
     /// by a process that died is removed or made invisible.
     fn open(&self, lane: u32, claim: &Claim) -> Result<(Box<dyn Lane>, Option<Token>), SinkError>;
@@ -133,6 +142,31 @@ pub trait Sink: Send + Sync {
 pub trait Lane: Send {
     /// Makes `ticks` (ascending, empty ones left out) and the token for `upto` durable in one atomic act. Blocks.
     fn commit(&mut self, upto: Tick, ticks: &[TickRows]) -> Result<(), SinkError>;
+
+    /// Takes `ticks`, and commits them now or later: what a lane of a sink does that [gathers](Sink::gathers). A lane that was
+    /// given rows which it did not commit yet is called again even if there are none for it.
+    fn take(&mut self, upto: Tick, ticks: &[TickRows], _: Urgency) -> Result<Reached, SinkError> {
+        self.commit(upto, ticks)?;
+        Ok(Reached { token: Some(upto), covers: upto })
+    }
+}
+
+/// Whether a lane may gather.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Urgency {
+    /// Rows may be committed later, together with others.
+    Later,
+    /// All rows that the lane was given are committed when the call returns.
+    Now,
+}
+
+/// How far a lane has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reached {
+    /// The token that the outside system holds.
+    pub token: Option<Tick>,
+    /// Every row that the lane was given of every tick up to this one is in the outside system.
+    pub covers: Tick,
 }
 
 /// A sink cannot go on.

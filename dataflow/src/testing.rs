@@ -2,4 +2,5 @@
 
 pub mod dice;
 pub mod disk;
+pub mod objects;
 pub mod wire;

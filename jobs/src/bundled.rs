@@ -12,7 +12,7 @@ pub struct JobFile {
 }
 
 /// The bundled jobs.
-pub const BUNDLED: [JobFile; 8] = [
+pub const BUNDLED: [JobFile; 11] = [
     JobFile {
         name: "attribution",
         about: "credits orders to the last click before them",
@@ -52,6 +52,21 @@ pub const BUNDLED: [JobFile; 8] = [
         name: "telemetry-funnel",
         about: "how many of each day's sign-ups come how far, up to the first deployed workflow, and how long they take",
         text: include_str!("../telemetry-funnel.yaml"),
+    },
+    JobFile {
+        name: "bronze",
+        about: "the raw topics as a lake of Parquet files, nothing left out, bad rows too",
+        text: include_str!("../bronze.yaml"),
+    },
+    JobFile {
+        name: "silver",
+        about: "valid clicks and orders, each once, and the visits of users, as a lake",
+        text: include_str!("../silver.yaml"),
+    },
+    JobFile {
+        name: "gold",
+        about: "daily metrics, the performance of items and cohorts of buyers, as a lake",
+        text: include_str!("../gold.yaml"),
     },
 ];
 

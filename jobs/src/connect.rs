@@ -4,23 +4,28 @@
 //! plan.connect(environment) -> connected.splits() -> (kept in the job's log) -> plan.graph(connected, splits)
 //! ```
 
+use std::hash::{BuildHasher, Hasher};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use riverrun_connectors::console::{ConsoleForm, ConsoleSink};
 use riverrun_connectors::file::{Compression, FileSink, FileSinkConfig, FileSource, FileSourceConfig};
-use riverrun_connectors::format::{Surroundings, decoder_in, encoder, preamble};
+use riverrun_connectors::format::{EncodeSpec, Surroundings, Timestamps, decoder_in, encoder, preamble};
 use riverrun_connectors::kafka::{Cluster, KafkaSink, KafkaSinkConfig, KafkaSource, KafkaSourceConfig};
+use riverrun_connectors::lake::{LakeSink, LakeSinkConfig};
 use riverrun_connectors::registry::{RegisteredSource, Registry, RegistryAddress};
 use riverrun_connectors::topic::{TopicSink, TopicSource};
 use riverrun_dataflow::Graph;
 use riverrun_dataflow::graph::{Edge, GivenCut, InputNode, Make, SinkNode, SourceNode, SplitNode, StepNode};
+use riverrun_dataflow::objects::{Objects, ObjectsError};
 use riverrun_dataflow::sink::{Encoder, Promise, Sink};
 use riverrun_dataflow::source::{Decoder, Source, SourceError, SplitId};
+use riverrun_state::Location;
 
 use crate::fault::{Code, Fault, Report, codes};
 use crate::plan::{Plan, PlannedSink, PlannedSource};
+use crate::spec::lake::LakeSpec;
 use crate::spec::values::resolve;
 use crate::spec::{SinkPlace, SourcePlace};
 use crate::yaml::{Span, Spanned};
@@ -351,6 +356,17 @@ impl PlannedSink {
         })
     }
 
+    /// Returns what makes an encoder of its rows as people read them: its own, or JSON where that is none for people.
+    pub(crate) fn readable_encoder(&self) -> Result<Make<dyn Encoder>, Fault> {
+        match self.format {
+            EncodeSpec::Parquet => {
+                let format = EncodeSpec::Json { timestamps: Timestamps::default() };
+                PlannedSink { format, ..self.clone() }.encoder()
+            }
+            _ => self.encoder(),
+        }
+    }
+
     /// Returns what a file of its rows begins with.
     pub(crate) fn preamble(&self) -> Vec<u8> {
         preamble(&self.format, &self.schema)
@@ -380,11 +396,34 @@ fn open_sink(planned: &PlannedSink, environment: &Environment) -> Result<OpenSin
             let config = FileSinkConfig { path: PathBuf::from(resolved(path, &who)?), preamble: planned.preamble() };
             (Arc::new(FileSink::new(config)), path)
         }
+        SinkPlace::Lake(lake) => (open_lake(planned, lake, &who)?, &lake.path),
         SinkPlace::Console => (Arc::new(ConsoleSink::new(ConsoleForm::Lines)), &nowhere),
     };
     let lanes = sink.lanes().map_err(|error| cannot(codes::CANNOT_OPEN, &who, place, error))?;
     let promise = sink.promise();
     Ok(OpenSink { name: planned.name.clone(), sink, encoder, lanes, promise })
+}
+
+/// Returns the sink of a lake. Its folder or bucket is touched when the job runs.
+fn open_lake(planned: &PlannedSink, lake: &LakeSpec, who: &str) -> Result<Arc<dyn Sink>, Fault> {
+    let location = Location::parse(&resolved(&lake.path, who)?)
+        .map_err(|reason| cannot(codes::CANNOT_OPEN, who, &lake.path, reason))?;
+    let config = LakeSinkConfig {
+        schema: planned.schema.clone(),
+        layout: lake.layout,
+        partition_by: lake.partition_by,
+        file_size: lake.file_size,
+        every: lake.every,
+        lanes: lake.lanes,
+    };
+    let open = move || -> Result<Arc<dyn Objects>, ObjectsError> {
+        let store = location.open()?;
+        // The seed of a map is random at every start.
+        let random = std::collections::hash_map::RandomState::new().build_hasher().finish();
+        store.try_out("_staging/create-if-absent", &format!("{random:016x}"))?;
+        Ok(Arc::new(store))
+    };
+    Ok(Arc::new(LakeSink::new(config, Arc::new(open))))
 }
 
 #[cfg(test)]

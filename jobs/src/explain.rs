@@ -157,11 +157,13 @@ fn sink_facts(plan: &Plan, sink: &PlannedSink) -> Facts {
             },
         ),
         SinkPlace::File(path) => (format!("file {}", path.value), "1".to_owned(), "exactly once"),
+        SinkPlace::Lake(lake) => (format!("lake {}", lake.path.value), lake.lanes.to_string(), "exactly once"),
         SinkPlace::Console => ("console".to_owned(), "1".to_owned(), "at least once: gates no checkpoint"),
     };
     let format = match &sink.format {
         EncodeSpec::Json { .. } => "json",
         EncodeSpec::Csv(_) => "csv",
+        EncodeSpec::Parquet => "parquet",
     };
     let placed = match &sink.key {
         Some(key) => list(key.iter().map(|column| sink.schema.field(*column).name())),
@@ -171,8 +173,21 @@ fn sink_facts(plan: &Plan, sink: &PlannedSink) -> Facts {
     };
     let mut facts =
         vec![("from", plan.edge_name(sink.from)), ("writes", format!("{place} as {format}")), ("lanes", lanes)];
-    if matches!(sink.place, SinkPlace::Topic { .. }) {
+    if matches!(&sink.place, SinkPlace::Topic { .. }) || matches!(&sink.place, SinkPlace::Lake(lake) if lake.lanes > 1)
+    {
         facts.push(("placed by", placed));
+    }
+    if let SinkPlace::Lake(lake) = &sink.place {
+        let folders = lake.partition_by.columns();
+        let folders = if folders.is_empty() { "none".to_owned() } else { folders.join(", ") };
+        facts.push(("folders", format!("{folders}; {}", lake.layout.word())));
+        let (size, every) = (write_bytes(lake.file_size), write_duration(lake.every));
+        facts.push((
+            "commits",
+            format!(
+                "at {size} of a lane, or after {every} on live input; a lane holds about that and a tick in memory"
+            ),
+        ));
     }
     facts.push(("promise", promise.to_owned()));
     facts

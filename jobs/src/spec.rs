@@ -7,6 +7,7 @@ pub(crate) mod behaviour;
 pub mod fields;
 mod formats;
 pub(crate) mod funnel;
+pub(crate) mod lake;
 mod overrides;
 mod parts;
 pub mod reader;
@@ -254,6 +255,7 @@ pub(crate) enum SinkPlace {
         dead_letters: Option<Spanned<String>>,
     },
     File(Spanned<String>),
+    Lake(lake::LakeSpec),
     Console,
 }
 

@@ -178,6 +178,7 @@ fn each_row(
         return Err("its rows are not JSON".to_owned());
     }
     match &sink.place {
+        SinkPlace::Lake(_) => Err("its rows are not JSON".to_owned()),
         SinkPlace::Console => Err("what it printed is not kept".to_owned()),
         SinkPlace::File(path) => {
             let path = PathBuf::from(resolve(&path.value)?);

@@ -5,6 +5,7 @@
 
 mod location;
 mod network;
+mod objects;
 mod patient;
 mod s3;
 mod trouble;
@@ -27,6 +28,7 @@ use riverrun_dataflow::disk::{FileSystem, folder as durable_folder};
 use riverrun_dataflow::fail_act::attempt;
 
 pub use location::{Bucket, Location, PATIENCE};
+pub use riverrun_dataflow::objects::Created;
 pub use trouble::{Refusal, Trouble};
 
 use crate::error::StateError;
@@ -64,15 +66,6 @@ impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Store").field(&self.name("")).finish()
     }
-}
-
-/// What became of a create-if-absent.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Created {
-    /// The object holds the given bytes, from now on or since an earlier attempt of the same call.
-    Ours,
-    /// The object exists and holds these other bytes.
-    Taken(Bytes),
 }
 
 /// An object in a listing.
@@ -160,8 +153,11 @@ impl Store {
 
     /// Creates `path` unless it exists. That an earlier, unanswered attempt already succeeded is success.
     pub fn create(&self, path: &str, bytes: Vec<u8>) -> Result<Created, StateError> {
+        self.create_bytes(path, bytes.into())
+    }
+
+    fn create_bytes(&self, path: &str, bytes: Bytes) -> Result<Created, StateError> {
         self.attempt("create", path)?;
-        let bytes = Bytes::from(bytes);
         for look in 1.. {
             let payload = PutPayload::from_bytes(bytes.clone());
             match self.wait(self.objects.put_opts(&ObjectPath::from(path), payload, PutMode::Create.into())) {
@@ -187,6 +183,10 @@ impl Store {
 
     /// Writes `path`, replacing what is there.
     pub fn put(&self, path: &str, bytes: Vec<u8>) -> Result<(), StateError> {
+        self.put_bytes(path, bytes.into())
+    }
+
+    fn put_bytes(&self, path: &str, bytes: Bytes) -> Result<(), StateError> {
         self.attempt("put", path)?;
         self.wait(self.objects.put(&ObjectPath::from(path), bytes.into()))
             .map_err(|e| StateError::storage("write", self.name(path), &e))?;
@@ -264,6 +264,17 @@ impl Store {
             .collect();
         listed.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(listed)
+    }
+
+    /// Gives the object `from` the path `to`, in place of what is there, and returns whether there was an object `from`. In a bucket
+    /// this is a copy and a deletion.
+    pub fn rename(&self, from: &str, to: &str) -> Result<bool, StateError> {
+        self.attempt("rename", to)?;
+        match self.wait(self.objects.rename(&ObjectPath::from(from), &ObjectPath::from(to))) {
+            Ok(()) => self.attempt("renamed", to).map(|()| true),
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(error) => Err(StateError::storage("write", self.name(to), &error)),
+        }
     }
 
     /// Deletes `path`; that it is gone already is success.

@@ -14,6 +14,7 @@ mod fixtures;
 mod frustration;
 mod job_tests;
 mod kafka;
+mod lake;
 mod ledger;
 mod life_cycle;
 mod live;

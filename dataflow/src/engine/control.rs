@@ -24,10 +24,12 @@ pub struct Control {
     ahead: AtomicU64,
     /// The last tick of a stopped job.
     until: OnceLock<Tick>,
+    /// The tick at which the job ends as soon as all lanes cover it; 0 before.
+    wanted: AtomicU64,
     /// Workers that know of the stop and will open no tick beyond the last.
     quiet: AtomicUsize,
     workers: Mutex<Vec<Thread>>,
-    /// Operators that wait for the log's thread.
+    /// Operators that wait for the log's thread, or for the end.
     waiting: Mutex<Vec<SyncActivator>>,
 }
 
@@ -48,6 +50,7 @@ impl Control {
             behind: AtomicBool::default(),
             error: Mutex::default(),
             ahead: AtomicU64::default(),
+            wanted: AtomicU64::default(),
             quiet: AtomicUsize::default(),
             workers: Mutex::default(),
             waiting: Mutex::default(),
@@ -149,6 +152,18 @@ impl Control {
     /// Returns whether all workers have opened their last tick.
     pub(crate) fn all_quiet(&self, workers: usize) -> bool {
         self.quiet.load(Ordering::SeqCst) == workers
+    }
+
+    /// Only lanes hold up the end of the job: those that gather rows are to commit all up to `tick`.
+    pub(crate) fn want(&self, tick: Tick) {
+        if self.wanted.fetch_max(tick, Ordering::SeqCst) < tick {
+            self.answered();
+        }
+    }
+
+    /// Returns the tick up to which lanes are to commit because the job ends.
+    pub(crate) fn wanted(&self) -> Option<Tick> {
+        Some(self.wanted.load(Ordering::SeqCst)).filter(|tick| *tick > 0)
     }
 
     pub(crate) fn register(&self, worker: Thread) {

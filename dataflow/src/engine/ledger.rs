@@ -175,6 +175,11 @@ impl Ledger {
         Ok(())
     }
 
+    /// Returns the last tick of a job that has come to the end of its input.
+    fn last(&self) -> Option<Tick> {
+        self.history.recent.back().filter(|record| record.last).map(|record| record.tick)
+    }
+
     fn request(&self, request: Request) {
         self.log.as_ref().expect("only worker 0 writes to the log").request(request);
     }
@@ -471,13 +476,16 @@ pub fn checkpoints<'s>(
                 Ok(false) if end.is_some_and(|end| ledger.complete >= end && publishing.covered(end)) => {
                     control.finish()
                 }
-                Ok(false) if control.stopping() && control.all_quiet(workers) => {
-                    let ahead = control.ahead();
-                    if ledger.durable >= ahead && publishing.covered(ahead) && ledger.schedule.open == 0 {
+                Ok(false) => {
+                    let stopped = (control.stopping() && control.all_quiet(workers)).then(|| control.ahead());
+                    let last = stopped.or(end).or_else(|| ledger.last());
+                    let Some(last) = last.filter(|last| ledger.durable >= *last) else { return };
+                    if !publishing.covered(last) {
+                        control.want(last);
+                    } else if stopped.is_some() && ledger.schedule.open == 0 {
                         control.finish();
                     }
                 }
-                Ok(false) => {}
                 Err(error) => control.fail(error),
             }
         }

@@ -2,6 +2,7 @@
 //! thread of their own once the journal covers them.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use arrow::array::{AsArray, RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
@@ -26,7 +27,7 @@ use crate::graph::{Graph, SinkNode};
 use crate::journal::LaneDigest;
 use crate::key::{Keys, hash_of_split, lane_of, shard_of};
 use crate::schema::Hidden;
-use crate::sink::{EncodedRows, Encoder, Lane, SinkError, TickRows};
+use crate::sink::{EncodedRows, Encoder, Lane, Reached, SinkError, TickRows, Urgency};
 use crate::tick::Tick;
 
 /// Bytes that the lanes of a worker may hold uncommitted before its sources wait. Less in the tests of this crate, which would
@@ -202,14 +203,15 @@ fn in_order(tick: Tick, parts: Vec<Encoded>) -> TickRows {
 /// Rows to be committed, by lane.
 struct CommitRequest {
     upto: Tick,
-    lanes: Vec<(u32, Vec<TickRows>)>,
+    lanes: BTreeMap<u32, Vec<TickRows>>,
     bytes: usize,
+    urgency: Urgency,
 }
 
 /// A finished commit.
 struct CommitReply {
     upto: Tick,
-    committed: Vec<u32>,
+    reached: Vec<(u32, Reached)>,
     bytes: usize,
     failed: Option<SinkError>,
 }
@@ -228,6 +230,25 @@ struct Holding {
     committing: Option<Tick>,
     busy: bool,
     committer: Committer,
+    gathering: Option<Gathering>,
+    /// By lane that gathers rows: up to where it has none that are not committed.
+    behind: BTreeMap<u32, Tick>,
+}
+
+/// When lanes that gather rows must commit them.
+struct Gathering {
+    every: Duration,
+    /// On bounded input no clock decides, so that equal runs commit at equal ticks.
+    by_clock: bool,
+    last: Instant,
+}
+
+impl Gathering {
+    /// Returns whether a commit up to `upto` may leave rows in its lanes; the end of the job waits for all up to `wanted`.
+    fn urgency(&mut self, upto: Tick, wanted: Option<Tick>, now: Instant) -> Urgency {
+        let is_due = self.by_clock && now.saturating_duration_since(self.last) >= self.every;
+        if is_due || wanted.is_some_and(|wanted| upto >= wanted) { Urgency::Now } else { Urgency::Later }
+    }
 }
 
 impl Holding {
@@ -240,10 +261,15 @@ impl Holding {
     }
 
     /// Asks for a commit of all that is durable and complete, if none is under way.
-    fn request(&mut self, complete: Tick) {
+    fn request(&mut self, complete: Tick, wanted: Option<Tick>, now: Instant) {
         let upto = self.durable.min(complete);
-        if self.busy || upto <= self.requested {
+        let urgency = self.gathering.as_mut().map_or(Urgency::Now, |gathering| gathering.urgency(upto, wanted, now));
+        let is_owed = urgency == Urgency::Now && !self.behind.is_empty();
+        if self.busy || upto < self.requested || (upto == self.requested && !is_owed) {
             return;
+        }
+        if let (Some(gathering), Urgency::Now) = (&mut self.gathering, urgency) {
+            gathering.last = now;
         }
         self.committing = self.pending.keys().next().copied().filter(|tick| *tick <= upto);
         let later = self.pending.split_off(&(upto + 1));
@@ -254,12 +280,13 @@ impl Holding {
         let bytes = lanes.values().flatten().map(|rows| rows.rows.bytes.len()).sum();
         self.requested = upto;
         self.busy = true;
-        self.committer.request(CommitRequest { upto, lanes: lanes.into_iter().collect(), bytes });
+        self.committer.request(CommitRequest { upto, lanes, bytes, urgency });
     }
 
     /// Returns the first tick whose rows are not committed.
     fn oldest(&self) -> Option<Tick> {
-        self.committing.or_else(|| self.pending.keys().next().copied())
+        let gathered = self.behind.values().min().map(|covers| covers + 1);
+        gathered.or(self.committing).or_else(|| self.pending.keys().next().copied())
     }
 
     /// Returns the commit that has finished, if one has.
@@ -271,8 +298,12 @@ impl Holding {
         self.busy = false;
         self.committing = None;
         self.pending_bytes -= reply.bytes;
-        for lane in reply.committed {
-            self.tokens.insert(lane, Some(reply.upto));
+        for (lane, Reached { token, covers }) in reply.reached {
+            self.tokens.insert(lane, token);
+            match covers < reply.upto {
+                true => self.behind.insert(lane, covers),
+                false => self.behind.remove(&lane),
+            };
         }
         match reply.failed {
             Some(error) => Err(EngineError::Sink { sink: self.sink.clone(), error }),
@@ -301,6 +332,9 @@ pub fn commit<'s>(
     drop(taken);
     let mut covered = OutputBuilder::<Tick, CapacityContainerBuilder<Vec<Covered>>>::from(covered);
     let address = builder.operator_info().address.to_vec();
+    if node.sink.gathers().is_some() {
+        build.control.on_answer(build.scope.worker().sync_activator_for(address.clone()));
+    }
     let mut holding = hold(build, setup, index, address)?;
     let (control, sink) = (build.control.clone(), index as u32);
     let (meter, worker) = (build.meter.clone(), build.worker);
@@ -314,11 +348,14 @@ pub fn commit<'s>(
             durable.for_each(|_, ticks| holding.durable = ticks.drain(..).fold(holding.durable, Tick::max));
             let Some(reached) = frontiers[0].frontier().first().copied() else { return };
             loop {
-                holding.request(reached.saturating_sub(1));
+                holding.request(reached.saturating_sub(1), control.wanted(), control.pace().now());
                 match holding.poll() {
                     Ok(Some(tick)) => {
-                        let lanes = holding.tokens.iter();
-                        let news = lanes.map(|(lane, token)| Covered { sink, lane: *lane, tick, token: *token });
+                        let (lanes, behind) = (holding.tokens.iter(), &holding.behind);
+                        let news = lanes.map(|(lane, token)| {
+                            let tick = behind.get(lane).copied().unwrap_or(tick);
+                            Covered { sink, lane: *lane, tick, token: *token }
+                        });
                         covered.activate().session(&always).give_iterator(news);
                     }
                     Ok(None) => break,
@@ -337,34 +374,19 @@ pub fn commit<'s>(
 /// Takes the lanes of this worker and starts the thread that writes to them.
 fn hold(build: &Build<'_>, setup: &Setup, index: usize, address: Vec<usize>) -> Result<Holding, EngineError> {
     let node = &build.graph.sinks[index];
-    let mut lanes: BTreeMap<u32, Box<dyn Lane>> = BTreeMap::new();
+    let mut lanes: BTreeMap<u32, HeldLane> = BTreeMap::new();
     let mut tokens = BTreeMap::new();
     for lane in (0..node.lanes).filter(|lane| holder(*lane, node.lanes, build.workers) == build.worker) {
         let opened = setup.lanes.lock().expect("lanes are only taken out").remove(&(index as u32, lane));
         let (opened, token) = opened.expect("every lane is opened before the job runs");
-        lanes.insert(lane, opened);
+        lanes.insert(lane, HeldLane { lane: opened, owed: Vec::new() });
         tokens.insert(lane, token);
     }
     let activator = build.scope.worker().sync_activator_for(address);
     let (meter, act) = (build.meter.clone(), build.meter.act(ActKind::Commit, index, build.worker));
     let work = move |request: CommitRequest| {
         let _committing = act.begin();
-        let mut reply = CommitReply { upto: request.upto, committed: Vec::new(), bytes: request.bytes, failed: None };
-        for (lane, ticks) in request.lanes {
-            let held = lanes.get_mut(&lane).expect("rows reach the worker that holds their lane");
-            match held.commit(request.upto, &ticks) {
-                Ok(()) => {
-                    let rows = |tick: &TickRows| (tick.tick, tick.rows.len(), tick.rows.bytes.len());
-                    meter.committed(index, ticks.iter().map(rows));
-                    reply.committed.push(lane);
-                }
-                Err(error) => {
-                    reply.failed = Some(error);
-                    break;
-                }
-            }
-        }
-        reply
+        commit_lanes(&mut lanes, request, |rows| meter.committed(index, rows))
     };
     // The dataflow may be gone by then, which is no news to anybody.
     let wake = move || {
@@ -373,18 +395,59 @@ fn hold(build: &Build<'_>, setup: &Setup, index: usize, address: Vec<usize>) -> 
     let (pace, name) = (build.control.pace().as_ref(), format!("sink {}", node.name));
     let committer = Background::start(pace, &name, work, wake).map_err(EngineError::thread)?;
     let start = build.start.tick;
-    let pending = BTreeMap::new();
+    let by_clock = build.graph.sources.iter().any(|source| !source.bounded);
+    let gathering = node.sink.gathers().map(|every| Gathering { every, by_clock, last: pace.now() });
     Ok(Holding {
         sink: node.name.clone(),
         tokens,
-        pending,
+        pending: BTreeMap::new(),
         pending_bytes: 0,
         durable: start,
         requested: start,
         committing: None,
         busy: false,
         committer,
+        gathering,
+        behind: BTreeMap::new(),
     })
+}
+
+/// A lane, and what it was given and has not committed yet.
+struct HeldLane {
+    lane: Box<dyn Lane>,
+    /// Tick, rows and bytes.
+    owed: Vec<(Tick, usize, usize)>,
+}
+
+/// Hands rows to their lanes, and tells `committed` of those that are in the outside system.
+fn commit_lanes(
+    lanes: &mut BTreeMap<u32, HeldLane>,
+    mut request: CommitRequest,
+    committed: impl Fn(std::vec::Drain<'_, (Tick, usize, usize)>),
+) -> CommitReply {
+    let CommitRequest { upto, bytes, urgency, .. } = request;
+    let mut reply = CommitReply { upto, reached: Vec::new(), bytes, failed: None };
+    if urgency == Urgency::Now {
+        for (lane, _) in lanes.iter().filter(|(_, held)| !held.owed.is_empty()) {
+            request.lanes.entry(*lane).or_default();
+        }
+    }
+    for (number, ticks) in request.lanes {
+        let held = lanes.get_mut(&number).expect("rows reach the worker that holds their lane");
+        held.owed.extend(ticks.iter().map(|tick| (tick.tick, tick.rows.len(), tick.rows.bytes.len())));
+        match held.lane.take(upto, &ticks, urgency) {
+            Ok(reached) => {
+                let done = held.owed.partition_point(|(tick, ..)| *tick <= reached.covers);
+                committed(held.owed.drain(..done));
+                reply.reached.push((number, reached));
+            }
+            Err(error) => {
+                reply.failed = Some(error);
+                break;
+            }
+        }
+    }
+    reply
 }
 
 /// What the lanes of a job are taken from, by sink and lane.

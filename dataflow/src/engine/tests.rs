@@ -10,6 +10,7 @@ use arrow::array::{
 };
 use arrow::datatypes::{DataType, Field, Int64Type, SchemaRef, UInt64Type};
 
+mod gather;
 mod live;
 mod stall;
 
@@ -36,6 +37,8 @@ struct World {
     lines: Vec<Vec<String>>,
     /// The source answers every third time it is asked.
     halting: bool,
+    /// Lanes gather rows, and commit them now and then.
+    gathers: bool,
 }
 
 /// The token of a lane, and what was written to it.
@@ -276,6 +279,9 @@ impl Sink for Written {
     fn open(&self, lane: u32, _: &Claim) -> Result<(Box<dyn Lane>, Option<Token>), SinkError> {
         Ok((Box::new(WrittenLane(self.0.clone(), lane)), None))
     }
+    fn gathers(&self) -> Option<Duration> {
+        self.0.gathers.then_some(Duration::from_secs(3600))
+    }
 }
 struct WrittenLane(Arc<World>, u32);
 impl Lane for WrittenLane {
@@ -414,7 +420,11 @@ fn run_on(world: &Arc<World>, graph: Graph, workers: usize, control: Arc<Control
     let c = recovery.after().tick;
     recovery.entries = world.log.lock().unwrap().iter().filter(|entry| entry.record.tick > c).cloned().collect();
     let lanes = (0..3).map(|lane| {
-        let opened: Box<dyn Lane> = Box::new(WrittenLane(world.clone(), lane));
+        let written = WrittenLane(world.clone(), lane);
+        let opened: Box<dyn Lane> = match world.gathers {
+            true => Box::new(gather::GatheringLane::new(written)),
+            false => Box::new(written),
+        };
         ((0, lane), (opened, world.written.lock().unwrap().get(&lane).and_then(|lane| lane.0)))
     });
     let observer = Arc::new(Observer::default());

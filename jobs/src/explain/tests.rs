@@ -22,6 +22,7 @@ fn bundled_jobs_are_explained_as_reviewed() {
     assert_reviewed("item-minutes.explained", &explain(&plan("item-minutes"), Form::Text));
     assert_reviewed("sessions.explained", &explain(&plan("sessions"), Form::Text));
     assert_reviewed("frustration.explained", &explain(&plan("frustration"), Form::Text));
+    assert_reviewed("bronze.explained", &explain(&plan("bronze"), Form::Text));
     assert_reviewed("telemetry-funnel.explained", &explain(&plan("telemetry-funnel"), Form::Text));
     assert_reviewed("attribution.dot", &explain(&plan("attribution"), Form::Dot));
     assert_reviewed("attribution.mmd", &explain(&plan("attribution"), Form::Mermaid));

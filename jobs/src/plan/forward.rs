@@ -16,7 +16,7 @@ use super::clocks;
 use super::names::Names;
 use super::stream::{Stream, type_name, with_article};
 use crate::fault::{Code, Fault, Severity, codes};
-use crate::spec::{AttributeSpec, JobSpec, OperatorSpec, SinkSpec, SourceSpec, WindowSpec, values};
+use crate::spec::{AttributeSpec, JobSpec, OperatorSpec, SinkPlace, SinkSpec, SourceSpec, WindowSpec, values};
 use crate::yaml::{Span, Spanned, place_in};
 
 /// A window may be one of at most so many that hold the same row.
@@ -417,10 +417,26 @@ impl<'a> Forward<'a> {
             let format = match &sink.format {
                 EncodeSpec::Json { .. } => "json",
                 EncodeSpec::Csv(_) => "csv",
+                EncodeSpec::Parquet => "parquet",
             };
             let message = format!("sink `{name}` cannot write `{}` as {format}: {error}", input.name);
             let fault = Fault::error(codes::NOT_ENCODABLE, sink.from.span, message);
             self.faults.push(fault.hint("leave the column out or cast it in a `select`"));
+        }
+        if let Some(SinkPlace::Lake(lake)) = &sink.place {
+            let folders = lake.partition_by.columns();
+            for column in input.columns.iter().filter(|column| folders.contains(&column.name().as_str())) {
+                let column = column.name();
+                let message =
+                    format!("sink `{name}` writes a column `{column}`, and its folders are called `{column}=...`");
+                let fault = Fault::error(codes::DOES_NOT_FIT, sink.from.span, message);
+                let note = "a reader that goes by the folders would not know which of the two is meant";
+                self.faults.push(
+                    fault
+                        .note(note)
+                        .hint("give the column another name in a `select`, or the lake another `partition_by`"),
+                );
+            }
         }
     }
 }

@@ -127,12 +127,18 @@ fn spell_sink(plan: &Plan, sink: &PlannedSink, words: &mut Words) {
     match &sink.place {
         SinkPlace::Topic { name, .. } => words.add("topic", &name.value),
         SinkPlace::File(path) => words.add("file", &path.value),
+        SinkPlace::Lake(lake) => {
+            words.add("lake", &lake.path.value);
+            words.add("layout", lake.layout.word());
+            words.add("partition_by", lake.partition_by.word());
+        }
         SinkPlace::Console => words.add("console", ""),
     }
     match &sink.format {
         EncodeSpec::Json { timestamps: Timestamps::Rfc3339 } => words.add("format", "json"),
         EncodeSpec::Json { timestamps: Timestamps::EpochMillis } => words.add("format", "json epoch_ms"),
         EncodeSpec::Csv(options) => spell_csv(options, words),
+        EncodeSpec::Parquet => words.add("format", "parquet"),
     }
     let schema = &sink.schema;
     sink.key.iter().flatten().for_each(|column| words.add("key", schema.field(*column).name()));

@@ -170,6 +170,7 @@ fn same_places(spec: &JobSpec, faults: &mut Vec<Fault>) {
     let place = |place: &Option<SinkPlace>| match place {
         Some(SinkPlace::Topic { name, .. }) => Some(("topic", name.clone())),
         Some(SinkPlace::File(path)) => Some(("file", path.clone())),
+        Some(SinkPlace::Lake(lake)) => Some(("lake", lake.path.clone())),
         Some(SinkPlace::Console) | None => None,
     };
     for (index, sink) in spec.sinks.iter().enumerate() {
@@ -177,7 +178,7 @@ fn same_places(spec: &JobSpec, faults: &mut Vec<Fault>) {
         let same = |other: &Option<SinkPlace>| {
             place(other).is_some_and(|(other_kind, other)| {
                 other_kind == kind
-                    && (other.value == written.value || kind == "file" && file::is_same(&other.value, &written.value))
+                    && (other.value == written.value || kind != "topic" && file::is_same(&other.value, &written.value))
             })
         };
         if let Some(other) = spec.sinks[..index].iter().find(|other| same(&other.place)) {

@@ -39,7 +39,12 @@ pub(super) fn needs(
         let Some(edge) = *from else { continue };
         back.all_columns(edge);
         let mut hidden = vec![Hidden::Time];
-        if matches!(sink.place, Some(SinkPlace::Topic { .. })) && sink.key.is_none() {
+        let has_lanes = match &sink.place {
+            Some(SinkPlace::Topic { .. }) => sink.key.is_none(),
+            Some(SinkPlace::Lake(lake)) => lake.lanes > 1,
+            _ => false,
+        };
+        if has_lanes {
             // Rows are placed on a lane by their key, or by their split where they have none.
             hidden.push(if streams[&edge].has(Hidden::Hash) { Hidden::Hash } else { Hidden::Split });
         }

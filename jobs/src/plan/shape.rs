@@ -90,6 +90,9 @@ fn sink_shape(sink: &PlannedSink) -> SinkShape {
     let place = match &sink.place {
         SinkPlace::Topic { name, .. } => format!("topic {}", name.value),
         SinkPlace::File(path) => format!("file {}", path.value),
+        SinkPlace::Lake(lake) => {
+            format!("lake {}, by {}, {}", lake.path.value, lake.partition_by.word(), lake.layout.word())
+        }
         SinkPlace::Console => "console".to_owned(),
     };
     let format = match &sink.format {
@@ -102,6 +105,7 @@ fn sink_shape(sink: &PlannedSink) -> SinkShape {
             let delimiter = char::from(*delimiter);
             format!("csv of {}, {head} header, delimiter {delimiter:?}, null {null:?}", columns.join(", "))
         }
+        EncodeSpec::Parquet => "parquet".to_owned(),
     };
     SinkShape { name: sink.name.clone(), place, format }
 }

@@ -8,8 +8,10 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use riverrun_connectors::format::EncodeSpec;
-use riverrun_dataflow::sink::{Claim, Lane, Promise, Sink, SinkError, TickRows, Token};
+use arrow::datatypes::SchemaRef;
+use riverrun_connectors::format::{EncodeSpec, FormatError, Timestamps, encoder};
+use riverrun_connectors::lake::LakeRows;
+use riverrun_dataflow::sink::{Claim, EncodedRows, Encoder, Lane, Promise, Sink, SinkError, TickRows, Token};
 use riverrun_dataflow::tick::Tick;
 use riverrun_state::folder::JobFile;
 use serde::Serialize;
@@ -76,6 +78,8 @@ struct SinkFiles {
     name: String,
     /// What each file begins with.
     preamble: Vec<u8>,
+    /// The rows of a lake, which are columns: they are written as JSON.
+    columns: Option<SchemaRef>,
     /// Path relative to the folder, and what was written.
     lanes: Vec<(String, Arc<Mutex<Tally>>)>,
 }
@@ -96,7 +100,7 @@ impl Files {
             let created = file.lanes.iter().find(|created| created.sink == name);
             let count = created.map_or(1, |created| created.lanes);
             let extension = match planned.format {
-                EncodeSpec::Json { .. } => "jsonl",
+                EncodeSpec::Json { .. } | EncodeSpec::Parquet => "jsonl",
                 EncodeSpec::Csv(_) => "csv",
             };
             let path = |lane: u32| match count {
@@ -104,7 +108,8 @@ impl Files {
                 _ => format!("{name}/lane-{lane:04}.{extension}"),
             };
             let lanes = (0..count).map(|lane| (path(lane), Arc::default())).collect();
-            Arc::new(SinkFiles { preamble: planned.preamble(), lanes, name })
+            let columns = (planned.format == EncodeSpec::Parquet).then(|| planned.schema.clone());
+            Arc::new(SinkFiles { preamble: planned.preamble(), columns, lanes, name })
         });
         Files { sinks: sinks.collect(), folder }
     }
@@ -126,7 +131,10 @@ impl Files {
                     File::create_new(&path)
                 };
                 let file = made().map_err(|error| failed(&path, &error))?;
-                let mut lane_file = Writing { path, file, tally: tally.clone(), buffer: sink.preamble.clone() };
+                let readable = sink.columns.as_ref().map(Readable::new).transpose();
+                let readable = readable.map_err(|error| RunError::sink(&sink.name, error))?;
+                let buffer = sink.preamble.clone();
+                let mut lane_file = Writing { path, file, tally: tally.clone(), buffer, readable };
                 lane_file.hand_on().map_err(|error| RunError::sink(&sink.name, error))?;
                 opened.push(((index as u32, lane as u32), Box::new(lane_file) as Box<dyn Lane>));
             }
@@ -186,6 +194,29 @@ struct Writing {
     file: File,
     tally: Arc<Mutex<Tally>>,
     buffer: Vec<u8>,
+    readable: Option<Readable>,
+}
+
+/// Makes JSON of rows as a lake is given them.
+struct Readable {
+    rows: LakeRows,
+    encoder: Box<dyn Encoder>,
+}
+
+impl Readable {
+    fn new(schema: &SchemaRef) -> Result<Readable, SinkError> {
+        let refused = |error: FormatError| SinkError::Refused(error.to_string());
+        let rows = LakeRows::new(schema).map_err(refused)?;
+        let json = EncodeSpec::Json { timestamps: Timestamps::default() };
+        let encoder = encoder(&json, rows.schema().clone(), None).map_err(refused)?();
+        Ok(Readable { rows, encoder })
+    }
+
+    fn rows(&mut self, encoded: &EncodedRows) -> Result<EncodedRows, SinkError> {
+        let mut json = EncodedRows::default();
+        self.encoder.encode(&self.rows.decode(encoded, 0..encoded.len())?, &mut json)?;
+        Ok(json)
+    }
 }
 
 impl Writing {
@@ -203,8 +234,10 @@ impl Writing {
 impl Lane for Writing {
     fn commit(&mut self, _: Tick, ticks: &[TickRows]) -> Result<(), SinkError> {
         for tick in ticks {
-            for row in 0..tick.rows.len() {
-                self.buffer.extend_from_slice(tick.rows.key_value(row).1);
+            let readable = self.readable.as_mut().map(|readable| readable.rows(&tick.rows)).transpose()?;
+            let rows = readable.as_ref().unwrap_or(&tick.rows);
+            for row in 0..rows.len() {
+                self.buffer.extend_from_slice(rows.key_value(row).1);
                 self.buffer.push(b'\n');
                 if self.buffer.len() >= BLOCK {
                     self.hand_on()?;

@@ -12,6 +12,7 @@ use riverrun_dataflow::tick::{Tick, Timeline};
 
 use super::{RunError, by_source, resolve};
 use crate::connect::Environment;
+use crate::fault::Report;
 use crate::plan::Plan;
 
 /// Rows that may wait to be shown before the job waits.
@@ -47,6 +48,11 @@ pub fn preview(
             lanes.insert((index as u32, lane), (Box::new(shown.lane()), None));
         }
         sink.sink = shown;
+        sink.encoder = plan.sinks[index].readable_encoder().map_err(|fault| {
+            let mut report = Report::new(plan.texts.clone());
+            report.push(fault);
+            report
+        })?;
     }
     drop(sender);
     let sources = graph.sources.len();

@@ -6,6 +6,7 @@
 use super::attribution::ATTRIBUTE;
 use super::behaviour::{FRUSTRATION, INCIDENTS, PROBLEMS, SCROLL_BASELINE, SESSIONIZE};
 use super::funnel::FUNNEL;
+use super::lake::LAKE;
 
 /// A map with fixed keys.
 #[derive(Debug)]
@@ -513,6 +514,7 @@ pub static SINK: Section = Section {
         field("from", Kind::Stream, FROM).required(),
         field("topic", Kind::Topic, "A topic of the deployment's log; it is created if there is none.").of(CONNECTOR),
         field("file", Kind::Section(&FILE_SINK), "One file.").of(CONNECTOR),
+        field("lake", Kind::Section(&LAKE), "Parquet files by date and hour, in a folder or a bucket.").of(CONNECTOR),
         field("console", Kind::Section(&CONSOLE), "Standard output. Rows may repeat after a crash.").of(CONNECTOR),
         later("kafka", CONNECTOR, LATER_CONNECTORS_KAFKA),
         later("http", CONNECTOR, "Rows posted over HTTP."),

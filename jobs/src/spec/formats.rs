@@ -94,6 +94,11 @@ fn checked(format: FormatSpec, form: &Form, who: &str, faults: &mut Vec<Fault>) 
 
 /// Returns how a sink writes its rows.
 pub(super) fn sink_format(form: &Form, chosen: Option<&str>, who: &str, faults: &mut Vec<Fault>) -> EncodeSpec {
+    if chosen == Some("lake") {
+        refuse(form, &["format", "timestamps"], who, "`lake`, which is Parquet", faults);
+        refuse(form, &CSV, who, "`lake`, which is Parquet", faults);
+        return EncodeSpec::Parquet;
+    }
     match word(form, "format").as_str() {
         "csv" => {
             refuse(form, &["timestamps"], who, "the format `csv`", faults);

@@ -12,6 +12,7 @@ use super::behaviour::{frustration_of, incidents_of, problems_of, scroll_baselin
 use super::fields::{CONNECTOR, OPERATOR, SINK, SOURCE, STEP};
 use super::formats::{sink_format, source_format};
 use super::funnel::funnel_of;
+use super::lake::lake_of;
 use super::reader::Form;
 use super::reusable::Reusable;
 use super::{
@@ -323,6 +324,7 @@ fn sink_of(name: &Spanned<String>, form: &Form, faults: &mut Vec<Fault>) -> Opti
             form.text("topic").map(|name| SinkPlace::Topic { name, partitions, delivery, dead_letters })
         }
         Some("file") => form.form("file").and_then(|file| file.value.text("path")).map(SinkPlace::File),
+        Some("lake") => form.form("lake").and_then(|lake| lake_of(&lake.value)).map(SinkPlace::Lake),
         Some("console") => Some(SinkPlace::Console),
         _ => None,
     };
