@@ -8,7 +8,8 @@
 #        scripts/kafka.sh down DIR             stops all nodes, by their ids
 #
 # DIR/bootstrap has the servers; DIR/safe those of the listeners that want TLS (DIR/ca.pem) and SASL, by PLAIN or SCRAM-SHA-512,
-# user `riverrun`, password `swordfish`.
+# user `riverrun`, password `swordfish`; DIR/through, for each node, where it says it is reached and where it listens: what stands
+# between hears all that clients say which come that way.
 # RIVERRUN_KAFKA_HOME names a folder with lib/ or libs/ full of jars, an unpacked release of Apache Kafka for example.
 # Needed: Java 17 or later; Maven, unless RIVERRUN_KAFKA_HOME is set.
 set -euo pipefail
@@ -28,7 +29,8 @@ fetch() {
   mv "$home/lib.part" "$home/lib"
 }
 
-jvm() { java -Xmx"${RIVERRUN_KAFKA_HEAP:-384m}" -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp "$(jars)" "$@"; }
+# With `become=exec` this process becomes the tool: who kills it kills the tool.
+jvm() { ${become:-} java -Xmx"${RIVERRUN_KAFKA_HEAP:-384m}" -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp "$(jars)" "$@"; }
 
 free_ports() {
   python3 -c '
@@ -39,22 +41,24 @@ print(*[s.getsockname()[1] for s in taken])' "$1"
 
 configure() { # DIR NODES
   local dir=$1 nodes=$2 ports voters="" n
-  read -r -a ports <<<"$(free_ports $((3 * nodes)))"
+  read -r -a ports <<<"$(free_ports $((5 * nodes)))"
   certify "$dir"
   for n in $(seq "$nodes"); do voters+="${voters:+,}$n@127.0.0.1:${ports[nodes + n - 1]}"; done
   local copies=$nodes isr=$((nodes > 1 ? 2 : 1))
-  : >"$dir/bootstrap" && : >"$dir/safe"
+  : >"$dir/bootstrap" && : >"$dir/safe" && : >"$dir/through"
   for n in $(seq "$nodes"); do
     local port=${ports[n - 1]} control=${ports[nodes + n - 1]} safe=${ports[2 * nodes + n - 1]}
+    local gate=${ports[3 * nodes + n - 1]} behind=${ports[4 * nodes + n - 1]}
+    echo "127.0.0.1:$gate 127.0.0.1:$behind" >>"$dir/through"
     printf '%s127.0.0.1:%s' "$([ "$n" -eq 1 ] || echo ,)" "$safe" >>"$dir/safe"
     printf '%s127.0.0.1:%s' "$([ "$n" -eq 1 ] || echo ,)" "$port" >>"$dir/bootstrap"
     cat >"$dir/$n.properties" <<PROPERTIES
 process.roles=broker,controller
 node.id=$n
 controller.quorum.voters=$voters
-listeners=PLAINTEXT://127.0.0.1:$port,SAFE://127.0.0.1:$safe,CONTROLLER://127.0.0.1:$control
-advertised.listeners=PLAINTEXT://127.0.0.1:$port,SAFE://127.0.0.1:$safe
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SAFE:SASL_SSL,CONTROLLER:PLAINTEXT
+listeners=PLAINTEXT://127.0.0.1:$port,SAFE://127.0.0.1:$safe,THROUGH://127.0.0.1:$behind,CONTROLLER://127.0.0.1:$control
+advertised.listeners=PLAINTEXT://127.0.0.1:$port,SAFE://127.0.0.1:$safe,THROUGH://127.0.0.1:$gate
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,THROUGH:PLAINTEXT,SAFE:SASL_SSL,CONTROLLER:PLAINTEXT
 listener.name.safe.ssl.keystore.location=$dir/keys.p12
 listener.name.safe.ssl.keystore.type=PKCS12
 listener.name.safe.ssl.keystore.password=swordfish
@@ -144,7 +148,7 @@ case $act in
   kill) kill -9 "$(cat "$1/$2.pid")" ;;
   pause) kill -STOP "$(cat "$1/$2.pid")" ;;
   resume) kill -CONT "$(cat "$1/$2.pid")" ;;
-  tool) dir=$1 && shift && jvm "$1" --bootstrap-server "$(cat "$dir/bootstrap")" "${@:2}" ;;
+  tool) dir=$1 && shift && become=exec jvm "$1" --bootstrap-server "$(cat "$dir/bootstrap")" "${@:2}" ;;
   down) down "$1" ;;
-  *) sed -n 2,13p "${BASH_SOURCE[0]}" >&2; exit 2 ;;
+  *) sed -n 2,15p "${BASH_SOURCE[0]}" >&2; exit 2 ;;
 esac

@@ -10,8 +10,8 @@ use crate::place::Place;
 /// Everything that a run wrote, byte for byte.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Written {
-    /// The file of attributed orders.
-    pub out: Vec<u8>,
+    /// The attributed orders: a file, or the partitions of a topic.
+    pub out: Vec<Vec<u8>>,
     /// The file of late clicks.
     pub late_clicks: Vec<u8>,
     /// The topic of late orders.
@@ -35,7 +35,7 @@ impl Written {
     pub fn read(place: &Place) -> Tried<Written> {
         let counts = (0..COUNTS_LANES).map(|partition| place.partition(TOPICS, "counts", partition));
         Ok(Written {
-            out: place.read("out.jsonl")?,
+            out: vec![place.read("out.jsonl")?],
             late_clicks: place.read("late.jsonl")?,
             late_orders: place.partition(TOPICS, "late", 0)?,
             bad: place.partition(TOPICS, "bad", 0)?,
@@ -45,19 +45,23 @@ impl Written {
 
     /// Returns how many rows there are.
     pub fn rows(&self) -> u64 {
-        let texts = [&self.out, &self.late_clicks, &self.late_orders, &self.bad].into_iter().chain(&self.counts);
+        let texts = [&self.late_clicks, &self.late_orders, &self.bad].into_iter().chain(&self.out).chain(&self.counts);
         texts.map(|text| lines(text).count() as u64).sum()
     }
 
     /// Fails unless it is, byte for byte, what the calm run wrote.
     pub fn same_as(&self, calm: &Written) -> Tried<()> {
         let mut parts = vec![
-            ("out.jsonl", &self.out, &calm.out),
-            ("late.jsonl", &self.late_clicks, &calm.late_clicks),
-            ("topic late", &self.late_orders, &calm.late_orders),
-            ("topic bad", &self.bad, &calm.bad),
+            ("late clicks", &self.late_clicks, &calm.late_clicks),
+            ("late orders", &self.late_orders, &calm.late_orders),
+            ("bad rows", &self.bad, &calm.bad),
         ];
-        parts.extend(self.counts.iter().zip(&calm.counts).map(|(own, calm)| ("topic counts", own, calm)));
+        for (what, own, calm) in [("attributed orders", &self.out, &calm.out), ("counts", &self.counts, &calm.counts)] {
+            if own.len() != calm.len() {
+                return Err(format!("{what} has {} parts, the calm run's {}", own.len(), calm.len()));
+            }
+            parts.extend(own.iter().zip(calm).map(|(own, calm)| (what, own, calm)));
+        }
         for (what, own, calm) in parts {
             if own != calm {
                 let at = own.iter().zip(calm).position(|(a, b)| a != b).unwrap_or(own.len().min(calm.len()));
@@ -70,9 +74,9 @@ impl Written {
 
     /// Fails unless it is exactly what the oracle says, in the order of time. Returns how many rows were compared.
     pub fn holds(&self, expected: &Expected) -> Tried<u64> {
-        let counts = self.counts.iter().map(Vec::as_slice);
+        let (out, counts) = [&self.out, &self.counts].map(|lanes| lanes.iter().map(Vec::as_slice)).into();
         let parts: [(&str, Vec<&[u8]>, &Rows, Reads); 5] = [
-            ("attributed orders", vec![&self.out], &expected.out, oracle::read_out),
+            ("attributed orders", out.collect(), &expected.out, oracle::read_out),
             ("counts", counts.collect(), &expected.counts, oracle::read_counts),
             ("bad rows", vec![&self.bad], &expected.bad, oracle::read_bad),
             ("late orders", vec![&self.late_orders], &expected.late_orders, oracle::read_late_order),
@@ -172,7 +176,7 @@ nonsense"#;
             )
         };
         Written {
-            out: out.join("\n").into_bytes(),
+            out: vec![out.join("\n").into_bytes()],
             bad: br#"{"raw":"nonsense"}"#.to_vec(),
             counts: vec![format!("{}\n{}\n", count(1000), count(2000)).into_bytes()],
             ..Written::default()
@@ -206,7 +210,7 @@ nonsense"#;
         let mut other = calm.clone();
         assert_eq!(other.same_as(&calm), Ok(()));
         other.counts[0].pop();
-        assert!(other.same_as(&calm).unwrap_err().contains("topic counts differs"));
+        assert!(other.same_as(&calm).unwrap_err().contains("counts differs"));
     }
 
     #[test]

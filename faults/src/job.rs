@@ -6,6 +6,8 @@ pub const CREDIT_MS: i64 = 5_000;
 pub const WINDOW_MS: i64 = 1_000;
 /// Partitions of the topic of counts.
 pub const COUNTS_LANES: u32 = 3;
+/// Partitions of the topic of attributed orders, where they go to one.
+pub const OUT_LANES: u32 = 3;
 /// Partitions of the topics that are read.
 pub const PARTITIONS: u32 = 4;
 /// The folder of the topics.
@@ -46,11 +48,53 @@ pub fn file(input: Input, pace: Pace) -> String {
         Input::Files => format!("file: {{ path: \"in/{name}-*.jsonl\" }}"),
         Input::Ended | Input::Live => format!("topic: {name}"),
     };
-    let (clicks, orders) = (source("clicks"), source("orders"));
-    let Pace { commit_ms, checkpoint_ms, tick_rows } = pace;
+    let head = head(NAME, &source("clicks"), &source("orders"));
+    let foot = foot(pace);
+    format!(
+        r#"{head}
+sinks:
+  out: {{ from: attributed, file: {{ path: out.jsonl }}, format: json, timestamps: epoch_ms }}
+  counted: {{ from: counts, topic: counts, partitions: {COUNTS_LANES}, format: json, timestamps: epoch_ms }}
+  late_orders: {{ from: attributed.late, topic: late, partitions: 1, format: json, timestamps: epoch_ms }}
+  late_clicks: {{ from: counts.late, file: {{ path: late.jsonl }}, format: json, timestamps: epoch_ms }}
+  bad: {{ from: clicks.bad, topic: bad, partitions: 1, format: json, timestamps: epoch_ms }}
+{foot}"#
+    )
+}
+
+/// Topics of a cluster between which a job runs.
+#[derive(Clone, Debug)]
+pub struct Between {
+    /// The job's name.
+    pub job: String,
+    /// What the topics that it reads begin with.
+    pub from: String,
+    /// What the topics that it writes begin with.
+    pub to: String,
+}
+
+/// Returns the job file of the same job with all its sinks on topics.
+pub fn on_topics(between: &Between, pace: Pace) -> String {
+    let Between { job, from, to } = between;
+    let head = head(job, &format!("topic: {from}.clicks"), &format!("topic: {from}.orders"));
+    let foot = foot(pace);
+    format!(
+        r#"{head}
+sinks:
+  out: {{ from: attributed, topic: {to}.out, key: [user_id], partitions: {OUT_LANES}, format: json, timestamps: epoch_ms }}
+  counted: {{ from: counts, topic: {to}.counts, key: [item_id], partitions: {COUNTS_LANES}, format: json, timestamps: epoch_ms }}
+  late_orders: {{ from: attributed.late, topic: {to}.late, partitions: 1, format: json, timestamps: epoch_ms }}
+  late_clicks: {{ from: counts.late, topic: {to}.late-clicks, partitions: 1, format: json, timestamps: epoch_ms }}
+  bad: {{ from: clicks.bad, topic: {to}.bad, partitions: 1, format: json, timestamps: epoch_ms }}
+{foot}"#
+    )
+}
+
+/// Name, sources and steps.
+fn head(job: &str, clicks: &str, orders: &str) -> String {
     let (credit, window) = (CREDIT_MS, WINDOW_MS);
     format!(
-        r#"job: {NAME}
+        r#"job: {job}
 sources:
   clicks:
     {clicks}
@@ -82,16 +126,14 @@ steps:
       by: [item_id]
       aggregates:
         impressions: "count(*) filter (where event_type = 'impression')"
-        clicks: "count(*) filter (where event_type = 'click')"
-sinks:
-  out: {{ from: attributed, file: {{ path: out.jsonl }}, format: json, timestamps: epoch_ms }}
-  counted: {{ from: counts, topic: counts, partitions: {COUNTS_LANES}, format: json, timestamps: epoch_ms }}
-  late_orders: {{ from: attributed.late, topic: late, partitions: 1, format: json, timestamps: epoch_ms }}
-  late_clicks: {{ from: counts.late, file: {{ path: late.jsonl }}, format: json, timestamps: epoch_ms }}
-  bad: {{ from: clicks.bad, topic: bad, partitions: 1, format: json, timestamps: epoch_ms }}
-commit: {{ every: {commit_ms}ms }}
-checkpoint: {{ every: {checkpoint_ms}ms }}
-tick: {{ max_rows: {tick_rows} }}
-"#
+        clicks: "count(*) filter (where event_type = 'click')""#
+    )
+}
+
+/// How often it does what can be interrupted.
+fn foot(pace: Pace) -> String {
+    let Pace { commit_ms, checkpoint_ms, tick_rows } = pace;
+    format!(
+        "commit: {{ every: {commit_ms}ms }}\ncheckpoint: {{ every: {checkpoint_ms}ms }}\ntick: {{ max_rows: {tick_rows} }}\n"
     )
 }

@@ -9,7 +9,7 @@ use crate::job::{self, Input, NAME, PARTITIONS, Pace, TOPICS};
 use crate::oracle::{self, Expected};
 use crate::place::Place;
 use crate::process::{self, Process, Struck, nap, now};
-use crate::producer::{Producer, wall_ms};
+use crate::producer::{Producer, Target, wall_ms};
 use crate::report::Report;
 use crate::traffic::{Mix, Traffic};
 use crate::{Setup, Tried};
@@ -45,7 +45,7 @@ impl<'a> Live<'a> {
         for topic in ["clicks", "orders"] {
             place.run(&["topic", "create", topic, "-p", &PARTITIONS.to_string(), "--topics", TOPICS])?;
         }
-        let producer = Some(Producer::start(place, Traffic::new(seed, mix), setup.rate)?);
+        let producer = Some(Producer::start(place, &Target::folder(), Traffic::new(seed, mix), setup.rate)?);
         let (state, extra, environment) = ("state".to_owned(), Vec::new(), Vec::new());
         Ok(Live {
             place,
@@ -120,7 +120,7 @@ impl<'a> Live<'a> {
         process::signal("KILL", &all)?;
         self.kill(report)?;
         let traffic = producer.killed(place)?;
-        self.producer = Some(Producer::start(place, traffic, self.rate)?);
+        self.producer = Some(Producer::start(place, &Target::folder(), traffic, self.rate)?);
         Ok(())
     }
 
@@ -207,7 +207,7 @@ fn records(place: &Place) -> Tried<[u64; 3]> {
 }
 
 /// Fails unless the numbers of the ids of a partition count up, a doubled row beside its double.
-fn ids_count_up(partition: &[u8]) -> Tried<()> {
+pub fn ids_count_up(partition: &[u8]) -> Tried<()> {
     let (mut before, mut times) = (0_u64, 0);
     for line in lines(partition) {
         let text = String::from_utf8_lossy(&line[..line.len().min(40)]);

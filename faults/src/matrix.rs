@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::arguments::Arguments;
 use crate::process::now;
 use crate::report::{self, Report};
-use crate::{Setup, Tried, buckets, clocks, kills, memory, older, points, replayed, volumes, wrong_rows, zombies};
+use crate::{
+    Setup, Tried, buckets, clocks, clustered, kills, memory, older, points, replayed, volumes, wrong_rows, zombies,
+};
 
 /// A row of the matrix.
 pub struct Row {
@@ -66,6 +68,13 @@ pub const ROWS: &[Row] = &[
         gate: 3,
         nightly: 300,
         run: buckets::failing,
+    },
+    Row {
+        name: "K1",
+        says: "job and brokers of Kafka killed, frozen, leaders moved",
+        gate: 2,
+        nightly: 100,
+        run: clustered::under_fault,
     },
     Row { name: "D1", says: "disk full under state, topics and files", gate: 1, nightly: 20, run: volumes::full },
     Row { name: "D5", says: "restored from every kept checkpoint", gate: 3, nightly: 60, run: older::restored },

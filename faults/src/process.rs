@@ -83,12 +83,17 @@ impl Process {
 
     /// Waits for its end.
     pub fn wait(&mut self) -> Tried<ExitStatus> {
+        self.wait_within(HUNG_AFTER)
+    }
+
+    /// Waits for its end, for so long at most.
+    pub fn wait_within(&mut self, time: Duration) -> Tried<ExitStatus> {
         let from = now();
         loop {
             if let Some(status) = self.ended()? {
                 return Ok(status);
             }
-            if from.elapsed() > HUNG_AFTER {
+            if from.elapsed() > time {
                 return Err(format!("process {} hangs", self.id()));
             }
             nap(PAUSE);

@@ -40,16 +40,35 @@ pub fn wall_ms() -> i64 {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
-fn produce(place: &Place, topic: &str) -> Tried<(Process, ChildStdin)> {
-    let partitions = PARTITIONS.to_string();
-    let arguments = ["-q", "topic", "produce", topic, "--topics", TOPICS, "--key", "user_id", "-p", &partitions];
-    Process::start_fed(place, place.command(&arguments))
+/// Where traffic goes.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// What `--topics` says.
+    pub topics: String,
+    /// The topic of clicks, and that of orders.
+    pub names: [String; 2],
+}
+
+impl Target {
+    /// Returns the topics in the folder of a place.
+    pub fn folder() -> Target {
+        Target { topics: TOPICS.to_owned(), names: ["clicks", "orders"].map(str::to_owned) }
+    }
+
+    fn produce(&self, place: &Place, topic: &str) -> Tried<(Process, ChildStdin)> {
+        let partitions = PARTITIONS.to_string();
+        let Target { topics, .. } = self;
+        let arguments = ["-q", "topic", "produce", topic, "--topics", topics, "--key", "user_id", "-p", &partitions];
+        Process::start_fed(place, place.command(&arguments))
+    }
 }
 
 impl Producer {
     /// Starts to write `traffic`, `rate` rows a second.
-    pub fn start(place: &Place, mut traffic: Traffic, rate: u64) -> Tried<Producer> {
-        let ((clicks, mut to_clicks), (orders, mut to_orders)) = (produce(place, "clicks")?, produce(place, "orders")?);
+    pub fn start(place: &Place, target: &Target, mut traffic: Traffic, rate: u64) -> Tried<Producer> {
+        let [clicks, orders] = &target.names;
+        let ((clicks, mut to_clicks), (orders, mut to_orders)) =
+            (target.produce(place, clicks)?, target.produce(place, orders)?);
         let (stop, shared) = (Arc::new(AtomicBool::new(false)), Shared::default());
         let (asked, told) = (stop.clone(), shared.clone());
         let write = move || {

@@ -60,7 +60,7 @@ fn replay(place: &Place, workers: &str, report: &mut Report) -> Tried<()> {
     for file in said["files"].as_array().ok_or("replay lists no files")? {
         let lane = usize::try_from(file["lane"].as_u64().unwrap_or_default()).unwrap_or_default();
         let live = match file["sink"].as_str().unwrap_or_default() {
-            "out" => &written.out,
+            "out" => &written.out[lane],
             "late_clicks" => &written.late_clicks,
             "late_orders" => &written.late_orders,
             "bad" => &written.bad,
