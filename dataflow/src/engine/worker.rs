@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use timely::dataflow::ProbeHandle;
 use timely::worker::Worker;
@@ -58,6 +58,8 @@ struct Running {
     laps: Laps,
     /// The worker may not read until there is room again.
     withheld: bool,
+    /// When the ledger was last asked for the end.
+    asked: Option<Instant>,
 }
 
 impl Running {
@@ -95,7 +97,8 @@ impl Running {
         inputs.marks.advance_to(first);
         let (in_flight, laps) = (graph.ticks.in_flight, meter.laps(place.0));
         let (quiet, exhausted, withheld) = (false, false, false);
-        Ok(Running { reader, inputs, probe, in_flight, quiet, exhausted, meter, laps, withheld })
+        let asked = None;
+        Ok(Running { reader, inputs, probe, in_flight, quiet, exhausted, meter, laps, withheld, asked })
     }
 
     /// Returns why the worker would sleep.
@@ -113,14 +116,12 @@ impl Running {
         let now = control.pace().now();
         self.withheld = false;
         if self.exhausted {
-            self.go_quiet(setup);
-            return Ok(WAIT);
+            return Ok(self.go_quiet(setup, now));
         }
         if !self.reader.is_open() {
             let tick = self.reader.tick();
             if control.stopping() && tick > control.until() && !self.reader.must_repeat() {
-                self.go_quiet(setup);
-                return Ok(WAIT);
+                return Ok(self.go_quiet(setup, now));
             }
             // A tick is opened once the one `in_flight` before it is complete, and the log has not too many before it to write.
             let behind = control.is_behind() && tick > control.ahead();
@@ -160,15 +161,21 @@ impl Running {
         Ok(if turn == Turn::Nothing { POLL } else { Duration::ZERO })
     }
 
-    /// Says once that this worker opens no further tick.
-    fn go_quiet(&mut self, setup: &Setup) {
-        if setup.control.stopping() && !self.quiet {
+    /// Says once that this worker opens no further tick; returns how long it may sleep.
+    fn go_quiet(&mut self, setup: &Setup, now: Instant) -> Duration {
+        if !setup.control.stopping() {
+            return WAIT;
+        }
+        if !self.quiet {
             self.quiet = true;
             setup.control.quiet();
         }
-        if setup.control.stopping() {
-            // The ledger decides about the end when it is scheduled.
+        // The ledger decides about the end when it is scheduled: now and then, for a sink that is away may keep the end waiting for long.
+        if self.asked.is_none_or(|asked| now.saturating_duration_since(asked) >= POLL) {
+            self.asked = Some(now);
             setup.control.answered();
+            return Duration::ZERO;
         }
+        POLL
     }
 }
