@@ -149,6 +149,11 @@ pub trait Lane: Send {
         self.commit(upto, ticks)?;
         Ok(Reached { token: Some(upto), covers: upto })
     }
+
+    /// Returns whether a commit mostly waits for answers from outside: lanes of such a sink are committed side by side.
+    fn waits_outside(&self) -> bool {
+        false
+    }
 }
 
 /// Whether a lane may gather.

@@ -34,6 +34,9 @@ use crate::tick::Tick;
 /// take long to write so much.
 pub const PENDING_BYTES_MAX: usize = if cfg!(test) { 1024 * 1024 } else { 64 * 1024 * 1024 };
 
+/// Lanes of a worker that are committed at the same time.
+const COMMITS_TOGETHER: usize = 16;
+
 type EncodedStream<'s> = Stream<'s, Tick, Vec<Encoded>>;
 type MergedStream<'s> = Stream<'s, Tick, Vec<Merged>>;
 pub type CoveredStream<'s> = Stream<'s, Tick, Vec<Covered>>;
@@ -425,29 +428,60 @@ fn commit_lanes(
     mut request: CommitRequest,
     committed: impl Fn(std::vec::Drain<'_, (Tick, usize, usize)>),
 ) -> CommitReply {
-    let CommitRequest { upto, bytes, urgency, .. } = request;
-    let mut reply = CommitReply { upto, reached: Vec::new(), bytes, failed: None };
-    if urgency == Urgency::Now {
+    if request.urgency == Urgency::Now {
         for (lane, _) in lanes.iter().filter(|(_, held)| !held.owed.is_empty()) {
             request.lanes.entry(*lane).or_default();
         }
     }
-    for (number, ticks) in request.lanes {
-        let held = lanes.get_mut(&number).expect("rows reach the worker that holds their lane");
+    for (number, ticks) in &request.lanes {
+        // Rows reach the worker that holds their lane.
+        let held = lanes.get_mut(number).expect("the lane is held here");
         held.owed.extend(ticks.iter().map(|tick| (tick.tick, tick.rows.len(), tick.rows.bytes.len())));
-        match held.lane.take(upto, &ticks, urgency) {
+    }
+    let mut reply = CommitReply { upto: request.upto, reached: Vec::new(), bytes: request.bytes, failed: None };
+    for (number, reached) in take_all(lanes, request) {
+        match reached {
             Ok(reached) => {
+                let held = lanes.get_mut(&number).expect("the lane is held here");
                 let done = held.owed.partition_point(|(tick, ..)| *tick <= reached.covers);
                 committed(held.owed.drain(..done));
                 reply.reached.push((number, reached));
             }
-            Err(error) => {
-                reply.failed = Some(error);
-                break;
-            }
+            Err(error) => reply.failed = reply.failed.or(Some(error)),
         }
     }
     reply
+}
+
+/// Lets lanes take what is theirs: those that mostly wait for answers side by side, others one after the other up to the first that
+/// fails.
+fn take_all(lanes: &mut BTreeMap<u32, HeldLane>, request: CommitRequest) -> Vec<(u32, Result<Reached, SinkError>)> {
+    let CommitRequest { upto, urgency, lanes: mut given, .. } = request;
+    let together = given.len() > 1 && lanes.values().any(|held| held.lane.waits_outside());
+    let acts = lanes.iter_mut().filter_map(|(number, held)| Some((*number, &mut held.lane, given.remove(number)?)));
+    let mut done = Vec::new();
+    if !together {
+        for (number, lane, ticks) in acts {
+            let reached = lane.take(upto, &ticks, urgency);
+            let failed = reached.is_err();
+            done.push((number, reached));
+            if failed {
+                break;
+            }
+        }
+        return done;
+    }
+    let mut acts: Vec<_> = acts.collect();
+    while !acts.is_empty() {
+        let some = acts.drain(..acts.len().min(COMMITS_TOGETHER));
+        let some = some.map(|(number, lane, ticks)| move || (number, lane.take(upto, &ticks, urgency)));
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = some.map(|act| scope.spawn(act)).collect();
+            // A panic there has been reported by the panic hook; it goes on here.
+            done.extend(threads.into_iter().map(|thread| thread.join().expect("a lane does not panic")));
+        });
+    }
+    done
 }
 
 /// What the lanes of a job are taken from, by sink and lane.
@@ -455,6 +489,9 @@ pub type Lanes = BTreeMap<(u32, u32), (Box<dyn Lane>, Option<Tick>)>;
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc::{Receiver, Sender, channel};
+    use std::time::Duration;
+
     use super::*;
 
     fn part(rows: &[(&str, i64)]) -> Encoded {
@@ -485,5 +522,50 @@ mod tests {
                 assert!(holders.is_sorted() && holders.iter().all(|holder| *holder < workers));
             }
         }
+    }
+
+    /// Says that it commits, and waits until the other one does too, if that is how it is made.
+    struct Meeting {
+        tells: Sender<u32>,
+        hears: Option<Receiver<u32>>,
+        fails: bool,
+    }
+
+    impl Lane for Meeting {
+        fn commit(&mut self, _: Tick, ticks: &[TickRows]) -> Result<(), SinkError> {
+            self.tells.send(ticks.len() as u32).expect("somebody listens");
+            let met = self.hears.as_ref().is_none_or(|other| other.recv_timeout(Duration::from_secs(20)).is_ok());
+            match met && !self.fails {
+                true => Ok(()),
+                false => Err(SinkError::Refused("alone".to_owned())),
+            }
+        }
+
+        fn waits_outside(&self) -> bool {
+            self.hears.is_some()
+        }
+    }
+
+    fn commit(lanes: Vec<Meeting>) -> Vec<(u32, bool)> {
+        let mut held: BTreeMap<u32, Box<dyn Lane>> = BTreeMap::new();
+        (0..).zip(lanes).for_each(|(lane, meeting)| drop(held.insert(lane, Box::new(meeting))));
+        let lanes = held.keys().map(|lane| (*lane, Vec::new())).collect();
+        let done = commit_lanes(&mut held, CommitRequest { upto: 7, lanes, bytes: 0 });
+        done.into_iter().map(|(lane, _, committed)| (lane, committed.is_ok())).collect()
+    }
+
+    #[test]
+    fn lanes_that_wait_for_answers_are_committed_side_by_side() {
+        let ((one, from_one), (two, from_two)) = (channel(), channel());
+        let meeting = |tells, hears| Meeting { tells, hears: Some(hears), fails: false };
+        assert_eq!(commit(vec![meeting(one, from_two), meeting(two, from_one)]), [(0, true), (1, true)]);
+    }
+
+    #[test]
+    fn other_lanes_are_committed_in_turn_up_to_the_first_that_fails() {
+        let (tells, heard) = channel();
+        let lane = |fails| Meeting { tells: tells.clone(), hears: None, fails };
+        assert_eq!(commit(vec![lane(false), lane(true), lane(false)]), [(0, true), (1, false)]);
+        assert_eq!(heard.try_iter().count(), 2, "the third was not asked");
     }
 }
