@@ -17,10 +17,12 @@
 mod address;
 mod admin;
 mod client;
+mod drain;
 mod ends;
 mod error;
 mod events;
 mod lane;
+mod outlook;
 mod produce;
 mod progress;
 mod sink;
@@ -31,8 +33,9 @@ mod wire;
 
 pub use address::{AddressError, Cluster};
 pub use admin::{TopicInfo, create, list};
+pub use drain::{Drained, drain};
 pub use error::KafkaFault;
 pub use produce::KafkaProducer;
 pub use sink::{Delivery, KafkaSink, KafkaSinkConfig};
-pub use source::{KafkaSource, KafkaSourceConfig, OnLost};
+pub use source::{KafkaSource, KafkaSourceConfig, Manners, OnLost, OnMissing};
 pub use tail::{KafkaRecord, KafkaTail, TailFrom};

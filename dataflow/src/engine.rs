@@ -40,7 +40,7 @@ pub use control::Control;
 pub use meter::act::ActKind;
 pub use meter::histogram::Durations;
 pub use meter::{ActReading, CheckpointReading, PartReading, Readings, SinkReading, TableReading, WorkerReading};
-pub use observer::{Identity, Observer, Snapshot, SplitReading, StepReading};
+pub use observer::{Identity, Observer, Positions, Snapshot, SplitReading, StepReading};
 pub use pace::{Aside, Machine, Pace, Wait, Worked};
 pub use route::routed_schema;
 pub use sinks::Lanes;

@@ -45,6 +45,26 @@ pub struct ReadLimits {
     pub until: Option<u64>,
 }
 
+/// What the outside knows of a split, for whoever watches the job. It reaches no row.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Outlook {
+    /// The age of the oldest record that is not read yet; 0 if all are.
+    pub behind: Option<Duration>,
+    /// For how long the records will still be there that a restart may need.
+    pub headroom: Option<Duration>,
+    /// Positions that were skipped because their records were gone.
+    pub skipped: u64,
+}
+
+/// How far a job is with a source, by split.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// What lies before these positions is in the newest checkpoint.
+    pub done: BTreeMap<String, u64>,
+    /// What lies behind these positions is not in the oldest checkpoint that is kept: a restart may read it again.
+    pub needed: BTreeMap<String, u64>,
+}
+
 /// A source of one job, shared by all workers.
 pub trait Source: Send + Sync {
     /// Returns the splits there are now, by name. `bounded`: with their present ends.
@@ -55,6 +75,14 @@ pub trait Source: Send + Sync {
         let ends = self.splits(true)?.into_iter();
         Ok(ends.filter_map(|split| Some((split.name, split.end?))).collect())
     }
+
+    /// Returns what is known of each split, by name. For whoever watches the job: it is asked often, and asks nobody.
+    fn outlook(&self) -> BTreeMap<String, Outlook> {
+        BTreeMap::new()
+    }
+
+    /// Hears now and then how far the job is, beside it. Nothing of that is ever asked back.
+    fn hear(&self, _standing: &Standing) {}
 
     /// Returns how often a running job should ask for splits that are new; `None`: there never are any.
     fn discover_every(&self) -> Option<Duration> {

@@ -307,7 +307,7 @@ fn open_source(job: &str, planned: &PlannedSource, environment: &Environment) ->
     let who = format!("source `{}`", planned.name);
     let name = planned.name.clone();
     match &planned.place {
-        SourcePlace::Topic { name: topic, start, on_lost, discover_every } => {
+        SourcePlace::Topic { name: topic, start, manners } => {
             let registry = match planned.format.names_schemas() {
                 true => Some(environment.registry.needed(&who, topic.span)?),
                 false => None,
@@ -322,8 +322,7 @@ fn open_source(job: &str, planned: &PlannedSource, environment: &Environment) ->
                     topic: topic.value.clone(),
                     job: job.to_owned(),
                     start: start.clone(),
-                    on_lost: *on_lost,
-                    discover_every: *discover_every,
+                    manners: *manners,
                 })),
                 Topics::Elsewhere { place, reason } => return Err(topics_elsewhere(&who, topic, place, reason)),
             };

@@ -9,6 +9,7 @@
 mod discovery;
 mod error;
 mod preview;
+mod standing;
 
 use std::sync::Arc;
 
@@ -26,6 +27,7 @@ use serde::Serialize;
 use discovery::Discovery;
 pub use error::RunError;
 pub use preview::{PreviewRow, preview};
+use standing::Standings;
 
 use crate::connect::{Connected, Environment};
 use crate::plan::{BUILD_ID, Plan};
@@ -164,7 +166,10 @@ pub fn run_on(
     };
     let discovery = Discovery::start(&connected, &inputs, &control)
         .map_err(|error| EngineError::Internal(format!("cannot start a thread: {error}")))?;
+    let standing = Standings::start(&connected, &observer)
+        .map_err(|error| EngineError::Internal(format!("cannot start a thread: {error}")))?;
     engine::run(job).map_err(|error| why(error, &succession))?;
+    standing.finish();
     let snapshot = observer.snapshot();
     let ended = ended(finished, &snapshot);
     let grown = discovery.end() && ended == Ended::Stopped;

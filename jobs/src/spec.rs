@@ -19,7 +19,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use riverrun_connectors::format::{Column, EncodeSpec, FormatSpec};
-use riverrun_connectors::kafka::{Delivery, OnLost};
+use riverrun_connectors::kafka::{Delivery, Manners};
 use riverrun_connectors::start::Start;
 use riverrun_dataflow::EventTime;
 use riverrun_dataflow::graph::{OnBadRow, TickSettings};
@@ -98,7 +98,7 @@ pub(crate) struct ClocksSpec {
 
 #[derive(Clone, Debug)]
 pub(crate) enum SourcePlace {
-    Topic { name: Spanned<String>, start: Start, on_lost: OnLost, discover_every: Duration },
+    Topic { name: Spanned<String>, start: Start, manners: Manners },
     File(Spanned<String>),
 }
 

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use riverrun_connectors::format::{EncodeSpec, FormatSpec};
-use riverrun_connectors::kafka::{KafkaSource, KafkaSourceConfig, OnLost};
+use riverrun_connectors::kafka::{KafkaSource, KafkaSourceConfig, Manners, OnLost, OnMissing};
 use riverrun_connectors::start::Start;
 use riverrun_connectors::topic::TopicSource;
 use riverrun_dataflow::graph::SplitNode;
@@ -197,8 +197,14 @@ fn each_row(
                     topic: name.value.clone(),
                     job: job.to_owned(),
                     start: Start::Earliest,
-                    on_lost: OnLost::Stop,
-                    discover_every: Duration::MAX,
+                    manners: Manners {
+                        on_lost: OnLost::Stop,
+                        on_missing: OnMissing::Stop,
+                        // What a sink wrote is read as it is.
+                        allow_compacted: true,
+                        mirror_offsets: false,
+                        discover_every: Duration::MAX,
+                    },
                 })),
                 Topics::Elsewhere { reason, .. } => return Err(reason.clone()),
             };

@@ -279,6 +279,14 @@ fn put_source(page: &mut Page, snapshot: &Snapshot, name: &str, splits: &[&Split
     if live().count() > PARTITIONS_MAX {
         let whole: u64 = live().filter_map(|split| lag(split)).sum();
         page.put(&metrics::LAG_RECORDS, &[name, "all"], whole as f64);
+        let worst = |of: fn(&SplitReading) -> Option<f64>| live().filter_map(|split| of(split)).collect::<Vec<f64>>();
+        if let Some(behind) = worst(|split| split.behind_seconds).into_iter().reduce(f64::max) {
+            page.put(&metrics::READ_LAG, &[name, "all"], behind);
+            page.put(&metrics::SKIPPED, &[name, "all"], live().map(|split| split.skipped).sum::<u64>() as f64);
+        }
+        if let Some(headroom) = worst(|split| split.headroom_seconds).into_iter().reduce(f64::min) {
+            page.put(&metrics::HEADROOM, &[name, "all"], headroom);
+        }
         return;
     }
     for split in live() {
@@ -286,6 +294,13 @@ fn put_source(page: &mut Page, snapshot: &Snapshot, name: &str, splits: &[&Split
         if let (Some(end), Some(lag)) = (split.end, lag(split)) {
             page.put(&metrics::END_OFFSET, &[name, &split.split], end as f64);
             page.put(&metrics::LAG_RECORDS, &[name, &split.split], lag as f64);
+        }
+        if let Some(behind) = split.behind_seconds {
+            page.put(&metrics::READ_LAG, &[name, &split.split], behind);
+            page.put(&metrics::SKIPPED, &[name, &split.split], split.skipped as f64);
+        }
+        if let Some(headroom) = split.headroom_seconds {
+            page.put(&metrics::HEADROOM, &[name, &split.split], headroom);
         }
     }
 }

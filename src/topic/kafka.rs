@@ -17,7 +17,10 @@ pub fn failed(fault: KafkaFault) -> Failure {
         KafkaFault::Missing { .. } => Exit::NotFound,
         KafkaFault::Exists { .. } => Exit::Conflict,
         KafkaFault::Changed { .. } => Exit::Usage,
-        KafkaFault::Cluster { .. } | KafkaFault::Topic { .. } | KafkaFault::Lost { .. } => Exit::Storage,
+        KafkaFault::Cluster { .. }
+        | KafkaFault::Topic { .. }
+        | KafkaFault::Lost { .. }
+        | KafkaFault::Compacted { .. } => Exit::Storage,
     };
     Failure { exit, error: fault.into() }
 }

@@ -19,14 +19,19 @@ const PARTITIONS: u32 = 2;
 const SMALL: &[&str] = &["--set", "tick.max_rows=200", "--set", "commit.every=10ms"];
 /// Lets a test read what the process says while it runs. The pipe stays open: when it closes, the process has ended.
 const WITH_STDERR: &str = r#"exec "$@" 3>&2 2>err.txt"#;
-/// Metrics that a live job in a folder does not have.
-const NOT_LIVE: &[&str] = &["riverrun_source_read_ratio"];
+/// Metrics that a live job in a folder does not have: those of bounded input, and of Kafka.
+const NOT_LIVE: &[&str] = &[
+    "riverrun_source_read_ratio",
+    "riverrun_source_read_lag_seconds",
+    "riverrun_source_replay_headroom_seconds",
+    "riverrun_source_skipped_offsets_total",
+];
 
 /// An answer of the admin port.
-struct Answer {
+pub struct Answer {
     code: u16,
     kind: String,
-    body: String,
+    pub body: String,
 }
 
 /// Asks the admin port; nothing if nobody answers there.
@@ -42,12 +47,12 @@ fn ask(address: &str, method: &str, path: &str) -> Option<Answer> {
     Some(Answer { code, kind, body: body.to_owned() })
 }
 
-fn get(address: &str, path: &str) -> Answer {
+pub fn get(address: &str, path: &str) -> Answer {
     ask(address, "GET", path).unwrap_or_else(|| panic!("{path} is not answered"))
 }
 
 /// The series of a page, by name and labels as written.
-fn series(page: &str) -> BTreeMap<String, f64> {
+pub fn series(page: &str) -> BTreeMap<String, f64> {
     let lines = page.lines().filter(|line| !line.starts_with('#'));
     lines
         .map(|line| {
@@ -58,7 +63,7 @@ fn series(page: &str) -> BTreeMap<String, f64> {
 }
 
 /// Starts a run with an admin port of its own, and returns where that is.
-fn start(place: &Place, run: Invocation) -> (Running, String) {
+pub fn start(place: &Place, run: Invocation) -> (Running, String) {
     place.write("err.txt", "");
     let mut running = run.args(&["--admin", "127.0.0.1:0"]).within(&["sh"], WITH_STDERR).start();
     let said = || {
@@ -118,7 +123,7 @@ fn promtool() -> Option<PathBuf> {
 }
 
 /// Holds a page against what Prometheus itself thinks of it.
-fn check_by_promtool(page: &str) {
+pub fn check_by_promtool(page: &str) {
     let Some(promtool) = promtool() else {
         eprintln!(
             "SKIPPED: promtool is not there, so nobody but us has checked the metrics; scripts/test.sh fetches it"

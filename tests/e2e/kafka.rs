@@ -1,9 +1,11 @@
 //! Real brokers: the jobs that ran on embedded topics run on Kafka, unchanged, and no crash loses or doubles a row there.
 
+mod ends;
 mod faults;
 mod lanes;
 mod schemas;
 mod sources;
+mod watched;
 
 use crate::oracle::Model;
 use crate::support::jobs::{self, Over};

@@ -34,6 +34,8 @@ pub(crate) struct TopicSettings {
     pub replicas: i32,
     /// Records whose time is longer ago than this, in milliseconds, are deleted; none are if it does not say.
     pub retention_ms: Option<i64>,
+    /// Brokers keep only the last record of each key.
+    pub is_compacted: bool,
 }
 
 /// Returns the topics of a cluster by name, those that serve inner purposes left out.
@@ -140,6 +142,7 @@ pub(crate) fn settings(cluster: &Cluster, client: &Reader, name: &str) -> Result
             .and_then(|retention| retention.parse().ok())
             // -1: for ever.
             .filter(|retention| *retention >= 0),
+        is_compacted: value("cleanup.policy").is_some_and(|policy| policy.contains("compact")),
     })
 }
 

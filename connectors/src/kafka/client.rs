@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use rdkafka::TopicPartitionList;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
-use rdkafka::producer::ProducerContext;
+use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
 use rdkafka::statistics::{Broker, Statistics};
 
 use super::address::Cluster;
@@ -52,14 +53,23 @@ pub(crate) struct Watcher {
     seen: Mutex<Seen>,
 }
 
+/// What librdkafka says of a request that ended a transaction and was not answered: it broke off or took too long, and is sent again.
+const NO_ANSWER: &str = "EndTxn returned _";
+
 #[derive(Default)]
 struct Seen {
+    /// How much was told.
+    told: u64,
+    /// A request that ended a transaction was not answered, so it may still be on its way.
+    unanswered: bool,
     /// No broker can be reached.
     is_away: bool,
     /// The last error of a connection.
     last: Option<String>,
     /// A broker answered, and will have nothing to do with us.
     refused: Option<String>,
+    /// What came of the last commit of offsets.
+    committed: Option<Result<(), KafkaError>>,
     /// The first record that was not delivered, since it was last asked.
     undelivered: Option<KafkaError>,
     partitions: BTreeMap<i32, PartitionSeen>,
@@ -74,6 +84,21 @@ struct PartitionSeen {
     end: Option<u64>,
     /// The position of a reader that has read all that there was.
     read_to_end: Option<u64>,
+    /// The time of the record that comes next, or else of the last one read, in milliseconds.
+    time_ms: Option<i64>,
+    /// Offsets that were skipped.
+    skipped: u64,
+}
+
+/// How the reader of a partition is, for whoever watches.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ReadingSeen {
+    /// There is nothing more to read.
+    pub has_all: bool,
+    /// The time of the record that comes next, or else of the last one read, in milliseconds.
+    pub time_ms: Option<i64>,
+    /// Offsets that were skipped because their records were gone.
+    pub skipped: u64,
 }
 
 impl Watcher {
@@ -101,9 +126,27 @@ impl Watcher {
         !seen.is_away && seen.partitions.get(&partition).is_none_or(|seen| !seen.is_away)
     }
 
-    /// Takes note that a reader stands at `position` and whether there is nothing more for it to read.
-    pub fn stands(&self, partition: i32, position: u64, at_end: bool) {
-        self.seen().partitions.entry(partition).or_default().read_to_end = at_end.then_some(position);
+    /// Takes note that a reader stands at `position`, whether there is nothing more for it to read, and the time of the record that
+    /// comes next or came last.
+    pub fn stands(&self, partition: i32, position: u64, at_end: bool, time_ms: Option<i64>) {
+        let mut seen = self.seen();
+        let seen = seen.partitions.entry(partition).or_default();
+        seen.read_to_end = at_end.then_some(position);
+        seen.time_ms = time_ms.or(seen.time_ms);
+    }
+
+    /// Takes note that so many offsets of a partition were skipped.
+    pub fn skipped(&self, partition: i32, offsets: u64) {
+        self.seen().partitions.entry(partition).or_default().skipped += offsets;
+    }
+
+    /// Returns how the readers of partitions are.
+    pub fn reading(&self) -> BTreeMap<i32, ReadingSeen> {
+        let reading = |(partition, seen): (&i32, &PartitionSeen)| {
+            let PartitionSeen { read_to_end, time_ms, skipped, is_away, .. } = *seen;
+            (*partition, ReadingSeen { has_all: read_to_end.is_some() && !is_away, time_ms, skipped })
+        };
+        self.seen().partitions.iter().map(reading).collect()
     }
 
     /// Returns where each partition that is read ends, as far as that is known.
@@ -118,14 +161,25 @@ impl Watcher {
         self.seen().undelivered.take()
     }
 
+    /// Returns what came of a commit of offsets, if that is known since this was last asked.
+    pub fn committed(&self) -> Option<Result<(), KafkaError>> {
+        self.seen().committed.take()
+    }
+
     /// Returns why the cluster will have nothing to do with us, if it said so.
     fn refused(&self) -> Option<String> {
         self.seen().refused.take()
     }
 
-    /// Returns whether a connection failed since this was last asked.
+    /// Returns whether a connection failed since this was last asked, or a request that ended a transaction was not answered.
     pub fn troubled(&self) -> bool {
-        self.seen().last.take().is_some()
+        let mut seen = self.seen();
+        std::mem::take(&mut seen.unanswered) | seen.last.take().is_some()
+    }
+
+    /// Returns how much was told so far.
+    fn told(&self) -> u64 {
+        self.seen().told
     }
 
     /// Returns what a call that failed should say: what a connection said before it, if that says more.
@@ -139,11 +193,16 @@ impl Watcher {
 
 impl ClientContext for Watcher {
     fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
+        let mut seen = self.seen();
+        seen.told += 1;
+        seen.unanswered |= message.contains(NO_ANSWER);
+        drop(seen);
         Library { facility, message }.log();
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
         let mut seen = self.seen();
+        seen.told += 1;
         seen.last = Some(reason.to_owned());
         if matches!(
             error.rdkafka_error_code(),
@@ -177,16 +236,45 @@ impl ClientContext for Watcher {
     }
 }
 
-impl ConsumerContext for Watcher {}
+impl ConsumerContext for Watcher {
+    fn commit_callback(&self, result: Result<(), KafkaError>, _: &TopicPartitionList) {
+        self.seen().committed = Some(result);
+    }
+}
 
 impl ProducerContext for Watcher {
     type DeliveryOpaque = ();
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        let mut seen = self.seen();
+        seen.told += 1;
         if let Err((error, _)) = result {
-            self.seen().undelivered.get_or_insert_with(|| error.clone());
+            seen.undelivered.get_or_insert_with(|| error.clone());
         }
     }
+}
+
+/// A producer of ours.
+pub(crate) type Writer = BaseProducer<Watcher>;
+
+/// Takes what a producer has to say: deliveries, errors, what librdkafka logs. A poll without time hands over one event and does not
+/// tell whether there was one.
+pub(crate) fn hear(producer: &Writer) {
+    loop {
+        let before = producer.context().told();
+        producer.poll(Duration::ZERO);
+        if producer.context().told() == before {
+            return;
+        }
+    }
+}
+
+/// Waits a little for what a producer has to say. Not by a poll with a time, which does not end with the first event and looks without
+/// a pause for the last millisecond of it.
+pub(crate) fn await_word(producer: &Writer) {
+    const LITTLE: Duration = Duration::from_micros(250);
+    std::thread::sleep(LITTLE);
+    hear(producer);
 }
 
 /// A consumer of ours: it is given partitions, and never joins a group.
@@ -320,7 +408,7 @@ impl Cluster {
 }
 
 /// Lets a client that reads nothing say what it has to say. A poll hands over one event, and does not tell whether there was one.
-fn listen(client: &Reader) {
+pub(crate) fn listen(client: &Reader) {
     const EVENTS: usize = 256;
     for _ in 0..EVENTS {
         client.poll(Duration::ZERO);
@@ -366,6 +454,16 @@ impl Pause {
         std::thread::sleep(self.next);
         self.next = (self.next * 2).min(PAUSE_LAST);
     }
+}
+
+/// Returns the wall clock, in milliseconds since the epoch.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "brokers compare the time of a record with their clock; it reaches no row"
+)]
+pub(crate) fn now_millis() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Returns the present moment.

@@ -51,6 +51,12 @@ pub enum KafkaFault {
         /// The offset after the last one.
         next: u64,
     },
+    /// A topic whose records brokers replace.
+    #[error("topic `{topic}` is compacted: {COMPACTED}")]
+    Compacted {
+        /// The topic.
+        topic: String,
+    },
     /// What a broker or librdkafka said of a topic.
     #[error("{what}: {reason}")]
     Topic {
@@ -61,6 +67,11 @@ pub enum KafkaFault {
     },
 }
 
+/// Why a compacted topic is no source unless somebody says so.
+const COMPACTED: &str = "brokers delete records of it that have a successor, which a restart would have to read again\nhint: read a \
+                         topic with `cleanup.policy=delete`, or say `allow_compacted: true` at the source: if what is to be read again \
+                         after a crash was compacted meanwhile, the job then stops and says so";
+
 impl From<KafkaFault> for SourceError {
     fn from(fault: KafkaFault) -> SourceError {
         match fault {
@@ -68,6 +79,9 @@ impl From<KafkaFault> for SourceError {
             KafkaFault::Lost { what, wanted, first, next } => SourceError::Lost { what, wanted, first, next },
             KafkaFault::Cluster { cluster, reason } => SourceError::Read { what: cluster, reason },
             KafkaFault::Topic { what, reason } => SourceError::Read { what, reason },
+            KafkaFault::Compacted { topic } => {
+                SourceError::Read { what: format!("topic `{topic}`"), reason: format!("it is compacted: {COMPACTED}") }
+            }
             KafkaFault::Missing { topic, cluster } => SourceError::Read {
                 what: format!("topic `{topic}`"),
                 reason: format!(

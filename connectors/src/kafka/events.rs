@@ -70,6 +70,66 @@ impl Skipped<'_> {
     }
 }
 
+/// A partition that was read is no more, and the source says that it ends then.
+pub(crate) struct Gone<'a>(pub &'a str);
+
+impl Gone<'_> {
+    /// Logs the event.
+    pub fn log(&self) {
+        warn!(target: "riverrun", what = self.0, "it was deleted while the job was reading it, and ends there, as `on_missing: end` says");
+    }
+}
+
+/// The offsets that a job has reached cannot be told to its group.
+pub(crate) struct NotMirrored<'a> {
+    /// The topic.
+    pub topic: &'a str,
+    /// Why.
+    pub reason: &'a str,
+}
+
+impl NotMirrored<'_> {
+    /// Logs the event. The job does not need it.
+    pub fn log(&self) {
+        let NotMirrored { topic, reason } = *self;
+        info!(target: "riverrun", topic, reason, "the offsets of the job's group, which tools show, cannot be written; `mirror_offsets: false` says that they are not to be");
+    }
+}
+
+/// Nothing can be said of a topic at the moment, for whoever watches.
+pub(crate) struct NotSeen<'a> {
+    /// The topic.
+    pub topic: &'a str,
+    /// Why.
+    pub reason: &'a str,
+}
+
+impl NotSeen<'_> {
+    /// Logs the event.
+    pub fn log(&self) {
+        let NotSeen { topic, reason } = *self;
+        debug!(target: "riverrun", topic, reason, "how old the records are that a restart may need cannot be asked");
+    }
+}
+
+/// Records that a restart may need will be deleted soon.
+pub(crate) struct SoonGone<'a> {
+    /// The partition.
+    pub what: &'a str,
+    /// For how long they will be there.
+    pub seconds: u64,
+    /// For how long the topic keeps records.
+    pub kept: u64,
+}
+
+impl SoonGone<'_> {
+    /// Logs the event.
+    pub fn log(&self) {
+        let SoonGone { what, seconds, kept } = *self;
+        warn!(target: "riverrun", what, seconds, kept, "more than half of the topic's retention has passed for records that a restart would read again: once they are deleted the job cannot be restarted from its oldest checkpoint; see why checkpoints or commits are behind, or raise `retention.ms`");
+    }
+}
+
 /// A row was too large for its topic.
 pub(crate) struct TooLarge<'a> {
     /// The topic.

@@ -11,16 +11,17 @@
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::producer::{BaseRecord, Producer};
 use riverrun_dataflow::sink::{Claim, Lane, SinkError, TickRows, Token};
 use riverrun_dataflow::tick::Tick;
 use xxhash_rust::xxh3::Xxh3Default;
 
 use super::address::Cluster;
 use super::admin::TopicSettings;
-use super::client::{CALL, PATIENCE, Pause, Watcher, now, partition_name};
+use super::client::{CALL, PATIENCE, Pause, Writer, await_word, hear, now, now_millis, partition_name};
 use super::error::{Verdict, said, verdict};
 use super::events::{TooLarge, TooOld};
 use super::progress::{ABANDONED, Progress, TokenRecord};
@@ -38,8 +39,6 @@ const AROUND: usize = 256;
 const KEPT_MAX: usize = 64 * 1024;
 /// How far ahead of the clock the time of a record may be: brokers refuse what is further ahead than an hour.
 const AHEAD_MS: i64 = 30 * 60 * 1000;
-
-type Client = BaseProducer<Watcher>;
 
 /// What the lanes of a sink have in common.
 pub(crate) struct Place {
@@ -72,7 +71,7 @@ enum Failed {
 
 impl Place {
     /// Returns a producer. `lane`: whose transactions it writes, if it writes any.
-    fn producer(&self, lane: Option<u32>) -> Result<Client, SinkError> {
+    fn producer(&self, lane: Option<u32>) -> Result<Writer, SinkError> {
         let mut config = self.cluster.config();
         config
             .set("enable.idempotence", "true")
@@ -80,7 +79,8 @@ impl Place {
             .set("socket.timeout.ms", "10000")
             .set("message.max.bytes", self.settings.message_bytes.clamp(1000, 1_000_000_000).to_string())
             .set("statistics.interval.ms", "0");
-        for (name, value) in [("linger.ms", "1"), ("queue.buffering.max.messages", "500000")] {
+        // All rows of a commit are there at once: nothing is gained by lingering, in whose last millisecond librdkafka keeps a core busy.
+        for (name, value) in [("linger.ms", "0"), ("queue.buffering.max.messages", "500000")] {
             if config.get(name).is_none() {
                 config.set(name, value);
             }
@@ -89,12 +89,15 @@ impl Place {
             let Claim { job, sink, .. } = &self.claim;
             config.set("transactional.id", format!("{job}.{sink}.{lane}"));
             config.set("transaction.timeout.ms", ABANDONED.as_millis().to_string());
+            // It tells of requests that were not answered only there.
+            let debug = config.get("debug").map_or("eos".to_owned(), |debug| format!("{debug},eos"));
+            config.set("debug", debug).set_log_level(RDKafkaLogLevel::Debug);
         }
         Ok(self.cluster.client(&config)?)
     }
 
     /// Hands the rows of some ticks to a producer, and returns how many there are and their checksum.
-    fn send_rows(&self, producer: &Client, lane: u32, ticks: &[TickRows]) -> Result<(u64, u64), Failed> {
+    fn send_rows(&self, producer: &Writer, lane: u32, ticks: &[TickRows]) -> Result<(u64, u64), Failed> {
         let (mut count, mut hash) = (0, Xxh3Default::new());
         let partition = i32::try_from(lane).expect("partitions are few");
         let latest = now_millis().saturating_add(AHEAD_MS);
@@ -133,7 +136,7 @@ impl Place {
     /// Sends a row that is too large to the dead letters, cut, with what is to be known of it in its headers.
     fn bury(
         &self,
-        producer: &Client,
+        producer: &Writer,
         lane: u32,
         tick: Tick,
         (key, value): (Option<&[u8]>, &[u8]),
@@ -170,7 +173,7 @@ impl Place {
 }
 
 /// Hands a record to a producer; waits while its queue is full.
-fn send(producer: &Client, mut record: BaseRecord<'_, [u8], [u8]>) -> Result<(), Failed> {
+fn send(producer: &Writer, mut record: BaseRecord<'_, [u8], [u8]>) -> Result<(), Failed> {
     let begun = now();
     loop {
         match producer.send(record) {
@@ -179,7 +182,7 @@ fn send(producer: &Client, mut record: BaseRecord<'_, [u8], [u8]>) -> Result<(),
                 if begun.elapsed() > CALL {
                     return Err(Failed::Unknown("records wait, but no broker takes them".to_owned()));
                 }
-                producer.poll(Duration::from_millis(1));
+                await_word(producer);
                 record = back;
             }
             Err((error, _)) => return Err(failed(&error)),
@@ -188,16 +191,24 @@ fn send(producer: &Client, mut record: BaseRecord<'_, [u8], [u8]>) -> Result<(),
 }
 
 /// Waits until all records are delivered.
-fn flush(producer: &Client) -> Result<(), Failed> {
+fn flush(producer: &Writer) -> Result<(), Failed> {
     let begun = now();
+    hear(producer);
     while producer.in_flight_count() > 0 {
         // Not `flush`, which looks every 100 ms only.
-        producer.poll(Duration::from_millis(1));
+        await_word(producer);
         if begun.elapsed() > CALL {
             return Err(Failed::Unknown("no broker took the records in time".to_owned()));
         }
     }
     producer.context().undelivered().map_or(Ok(()), |error| Err(failed(&error)))
+}
+
+/// Returns whether a request to a broker was not answered since this was last asked, and may come to it later. A connection that
+/// breaks is no error to librdkafka: it sends the request that ends a transaction again by itself, and says so only if asked to.
+fn is_doubtful(producer: &Writer) -> bool {
+    hear(producer);
+    producer.context().troubled()
 }
 
 /// Returns how a try failed, before its end was asked for.
@@ -215,22 +226,13 @@ fn failed(error: &KafkaError) -> Failed {
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "brokers compare the time of a record with their clock; it reaches no row"
-)]
-fn now_millis() -> i64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-}
-
 /// One partition, held by a job, written in transactions.
 pub(crate) struct KafkaLane {
     place: Arc<Place>,
     progress: Arc<Progress>,
     lane: u32,
     /// `None`: one must be initialised, and the token read, before anything is written.
-    producer: Option<Client>,
+    producer: Option<Writer>,
     /// The token of the last commit.
     token: TokenRecord,
     /// The progress topic says that this generation holds the lane.
@@ -269,7 +271,7 @@ impl KafkaLane {
         let producer = self.place.producer(Some(self.lane))?;
         let mut pause = Pause::new();
         loop {
-            producer.poll(Duration::from_millis(10));
+            hear(&producer);
             match producer.init_transactions(INITIALISE) {
                 Ok(()) => {
                     self.producer = Some(producer);
@@ -359,7 +361,7 @@ impl KafkaLane {
     }
 
     /// Tries once; returns whether the producer may be used again.
-    fn attempt(&self, producer: &Client, token: &TokenRecord, ticks: &[TickRows]) -> Result<bool, Failed> {
+    fn attempt(&self, producer: &Writer, token: &TokenRecord, ticks: &[TickRows]) -> Result<bool, Failed> {
         producer.begin_transaction().map_err(|error| failed(&error))?;
         let written = self.write(producer, token, ticks);
         if let Err(reason) = written {
@@ -367,7 +369,7 @@ impl KafkaLane {
         }
         let begun = now();
         match producer.commit_transaction(CALL) {
-            Ok(()) => Ok(begun.elapsed() < SLOW && !producer.context().troubled()),
+            Ok(()) => Ok(begun.elapsed() < SLOW && !is_doubtful(producer)),
             Err(error) => {
                 let aborts = matches!(&error, KafkaError::Transaction(error) if error.txn_requires_abort());
                 match failed(&error) {
@@ -378,7 +380,7 @@ impl KafkaLane {
         }
     }
 
-    fn write(&self, producer: &Client, token: &TokenRecord, ticks: &[TickRows]) -> Result<(), Failed> {
+    fn write(&self, producer: &Writer, token: &TokenRecord, ticks: &[TickRows]) -> Result<(), Failed> {
         let (rows, xxh3) = self.place.send_rows(producer, self.lane, ticks)?;
         let token = TokenRecord { rows, xxh3: format!("{xxh3:016x}"), ..token.clone() };
         let (key, value) = (self.lane.to_string(), serde_json::to_vec(&token).expect("a token is plain data"));
@@ -389,14 +391,14 @@ impl KafkaLane {
 
     /// Ends a transaction whose end was not asked for yet, if that is quickly done. Otherwise the producer must go, and the
     /// transaction with it.
-    fn give_up(&self, producer: &Client, reason: Failed) -> Failed {
+    fn give_up(&self, producer: &Writer, reason: Failed) -> Failed {
         let begun = now();
         // With records under way an abort waits for answers that only this thread can take.
         while producer.in_flight_count() > 0 && begun.elapsed() < SLOW {
-            producer.poll(Duration::from_millis(1));
+            await_word(producer);
         }
         let quiet = producer.in_flight_count() == 0;
-        let aborted = quiet && producer.abort_transaction(CALL).is_ok() && !producer.context().troubled();
+        let aborted = quiet && producer.abort_transaction(CALL).is_ok() && !is_doubtful(producer);
         match reason {
             Failed::Aborted(said) | Failed::Unknown(said) if aborted => Failed::Aborted(said),
             Failed::Aborted(said) => Failed::Unknown(said),
@@ -414,6 +416,10 @@ impl Lane for KafkaLane {
             self.surely(token, part)?;
         }
         Ok(())
+    }
+
+    fn waits_outside(&self) -> bool {
+        true
     }
 }
 
@@ -437,7 +443,7 @@ fn parts(upto: Tick, ticks: &[TickRows]) -> Vec<(Tick, &[TickRows])> {
 pub(crate) struct PlainLane {
     place: Arc<Place>,
     lane: u32,
-    producer: Client,
+    producer: Writer,
 }
 
 impl PlainLane {
@@ -465,6 +471,10 @@ impl Lane for PlainLane {
                 &reason,
             );
         }
+    }
+
+    fn waits_outside(&self) -> bool {
+        true
     }
 }
 

@@ -1,13 +1,11 @@
 //! Producing: records from outside into a topic, acknowledged in groups.
 
-use std::time::Duration;
-
 use rdkafka::error::RDKafkaErrorCode;
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::producer::{BaseRecord, Producer};
 
 use super::address::Cluster;
 use super::admin::ensure;
-use super::client::{PATIENCE, Sees, Watcher, now};
+use super::client::{PATIENCE, Sees, Writer, await_word, hear, now};
 use super::error::{KafkaFault, said};
 
 /// Appends records to a topic, placed by key as other clients of Kafka place them. A record is acknowledged when
@@ -16,7 +14,7 @@ pub struct KafkaProducer {
     cluster: Cluster,
     topic: String,
     partitions: u32,
-    client: BaseProducer<Watcher>,
+    client: Writer,
 }
 
 impl KafkaProducer {
@@ -27,6 +25,10 @@ impl KafkaProducer {
         let mut config = cluster.config();
         config.set("enable.idempotence", "true");
         config.set("statistics.interval.ms", "0");
+        // Who appends waits for groups of records. In the last millisecond of a linger librdkafka keeps a core busy.
+        if config.get("linger.ms").is_none() {
+            config.set("linger.ms", "0");
+        }
         // So do the clients of the Java world.
         config.set("partitioner", "murmur2_random");
         Ok(KafkaProducer {
@@ -63,7 +65,7 @@ impl KafkaProducer {
                     if begun.elapsed() > PATIENCE {
                         return Err(self.fault(said(&error)));
                     }
-                    self.client.poll(Duration::from_millis(1));
+                    await_word(&self.client);
                     record = back;
                 }
                 Err((error, _)) => return Err(self.fault(said(&error))),
@@ -71,11 +73,17 @@ impl KafkaProducer {
         }
     }
 
+    /// Takes what the client has to say meanwhile: who appends for long without [`KafkaProducer::sync`] calls it now and then.
+    pub fn attend(&self) {
+        hear(&self.client);
+    }
+
     /// Waits until all that was appended is there.
     pub fn sync(&mut self) -> Result<(), KafkaFault> {
         let begun = now();
+        hear(&self.client);
         while self.client.in_flight_count() > 0 {
-            self.client.poll(Duration::from_millis(1));
+            await_word(&self.client);
             if begun.elapsed() > PATIENCE {
                 return Err(self.fault("no broker takes the records".to_owned()));
             }

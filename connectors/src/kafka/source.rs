@@ -7,19 +7,22 @@ use std::time::Duration;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
-use riverrun_dataflow::source::{Source, SourceError, SplitReader, SplitSpec};
+use riverrun_dataflow::source::{Outlook, Source, SourceError, SplitReader, SplitSpec, Standing};
 
 use super::address::Cluster;
+use super::admin::settings;
 use super::client::{CALL, Reader, Sees, Watched, offset_of, partition_name, raw_offset};
 use super::ends::last_records;
 use super::error::KafkaFault;
+use super::events::NotSeen;
+use super::outlook::Outlooks;
 use super::split::PartitionReader;
 use crate::start::Start;
 
 /// What librdkafka may fetch ahead of a job, by partition. The bound on memory: this much, and one answer of a broker.
 const AHEAD_KIB: &str = "8192";
 /// Settings of a reading client that a user may overrule.
-const READING: &[(&str, &str)] = &[
+pub(crate) const READING: &[(&str, &str)] = &[
     ("queued.max.messages.kbytes", AHEAD_KIB),
     ("queued.min.messages", "100000"),
     // A queue that was full is filled again at once: it is small.
@@ -40,6 +43,31 @@ pub enum OnLost {
     Skip,
 }
 
+/// What happens when a partition that is read is deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnMissing {
+    /// The job stops.
+    #[default]
+    Stop,
+    /// The partition ends.
+    End,
+}
+
+/// How a source meets what a cluster does with its topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Manners {
+    /// What happens when records are gone.
+    pub on_lost: OnLost,
+    /// What happens when a partition is gone.
+    pub on_missing: OnMissing,
+    /// A topic is read whose records brokers replace.
+    pub allow_compacted: bool,
+    /// How far the job is is told to its group, for tools.
+    pub mirror_offsets: bool,
+    /// How often the cluster is asked for new partitions.
+    pub discover_every: Duration,
+}
+
 /// What a source reads, and how.
 #[derive(Clone, Debug)]
 pub struct KafkaSourceConfig {
@@ -51,10 +79,8 @@ pub struct KafkaSourceConfig {
     pub job: String,
     /// Where a new job begins.
     pub start: Start,
-    /// What happens when records are gone.
-    pub on_lost: OnLost,
-    /// How often the cluster is asked for new partitions.
-    pub discover_every: Duration,
+    /// How it meets what the cluster does with the topic.
+    pub manners: Manners,
 }
 
 /// Reads a topic of a cluster.
@@ -66,12 +92,14 @@ pub struct KafkaSource {
     asking: Mutex<Option<Arc<Reader>>>,
     /// Held while ends are looked for, which takes the asking client for itself.
     looking: Mutex<()>,
+    outlooks: Outlooks,
 }
 
 impl KafkaSource {
     /// Returns the source of a topic, which must exist when splits are asked for.
     pub fn new(config: KafkaSourceConfig) -> KafkaSource {
-        KafkaSource { config, reading: Mutex::default(), asking: Mutex::default(), looking: Mutex::default() }
+        let (reading, asking) = Default::default();
+        KafkaSource { config, reading, asking, looking: Mutex::default(), outlooks: Outlooks::default() }
     }
 
     fn client(&self, of: &Mutex<Option<Arc<Reader>>>, watched: Watched) -> Result<Arc<Reader>, KafkaFault> {
@@ -150,6 +178,9 @@ impl Source for KafkaSource {
         let KafkaSourceConfig { cluster, topic, .. } = &self.config;
         let client = self.client(&self.asking, Watched::No)?;
         let looking = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.config.manners.allow_compacted && settings(cluster, &client, topic)?.is_compacted {
+            return Err(KafkaFault::Compacted { topic: topic.clone() }.into());
+        }
         let bounds = self.bounds(&client)?;
         let starts = self.starts(&client, &bounds)?;
         let ends = match bounded {
@@ -170,7 +201,27 @@ impl Source for KafkaSource {
     }
 
     fn discover_every(&self) -> Option<Duration> {
-        Some(self.config.discover_every)
+        Some(self.config.manners.discover_every)
+    }
+
+    fn outlook(&self) -> BTreeMap<String, Outlook> {
+        let reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.outlooks.all(reading.as_deref())
+    }
+
+    fn hear(&self, standing: &Standing) {
+        let KafkaSourceConfig { cluster, topic, manners, .. } = &self.config;
+        let told = self.client(&self.asking, Watched::No).and_then(|client| {
+            if manners.mirror_offsets {
+                self.outlooks.mirror(&client, topic, standing);
+            }
+            let _looking = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
+            self.outlooks.look(cluster, &client, topic, standing)
+        });
+        if let Err(fault) = told {
+            // It only watches: the job itself reads the topic, or says why not.
+            NotSeen { topic, reason: &fault.to_string() }.log();
+        }
     }
 
     fn grown(&self, known: &[SplitSpec]) -> Result<Vec<SplitSpec>, SourceError> {
@@ -199,7 +250,7 @@ impl Source for KafkaSource {
     }
 
     fn open(&self, split: &SplitSpec, position: u64) -> Result<Box<dyn SplitReader>, SourceError> {
-        let KafkaSourceConfig { cluster, topic, on_lost, .. } = &self.config;
+        let KafkaSourceConfig { cluster, topic, manners, .. } = &self.config;
         let client = self.client(&self.reading, Watched::Yes)?;
         let partitions = cluster.partitions(&client, topic)?;
         let partition = split.name.parse::<u32>().ok().filter(|partition| *partition < partitions);
@@ -218,7 +269,8 @@ impl Source for KafkaSource {
             let reason = format!("it was to be read up to {}, but now it ends at {}", split.end.unwrap_or(0), bounds.1);
             return Err(KafkaFault::Changed { what, reason }.into());
         }
-        let begin = on_lost.begin(&what, position, bounds)?;
+        let begin = manners.on_lost.begin(&what, position, bounds)?;
+        client.context().skipped(partition, begin - position);
         let fault = |error: &KafkaError| cluster.fault(&what, client.context(), error);
         // Before it is assigned: no record of it comes by the client's own queue.
         let Some(queue) = client.split_partition_queue(topic, partition) else {
@@ -236,7 +288,10 @@ impl Source for KafkaSource {
             queue,
             position,
             end: split.end,
-            on_lost: *on_lost,
+            on_lost: manners.on_lost,
+            on_missing: manners.on_missing,
+            gone: false,
+            time_ms: None,
             held: None,
             at_end: false,
         }))

@@ -12,8 +12,8 @@ use riverrun_dataflow::source::{Chunk, Numbering, Payload, ReadLimits, Records, 
 use super::address::Cluster;
 use super::client::{CALL, Reader, Watcher, offset_of, partition_name, raw_offset};
 use super::error::{KafkaFault, Verdict, is_missing, verdict};
-use super::events::Skipped;
-use super::source::OnLost;
+use super::events::{Gone, Skipped};
+use super::source::{OnLost, OnMissing};
 use super::wire;
 
 /// Reads a partition. What librdkafka fetched ahead waits in its queue, which is bounded.
@@ -28,6 +28,11 @@ pub(crate) struct PartitionReader {
     /// The offset after the last record of a bounded split.
     pub end: Option<u64>,
     pub on_lost: OnLost,
+    pub on_missing: OnMissing,
+    /// The partition is no more, and the source says that it ends then.
+    pub gone: bool,
+    /// The time of the last record that was given, in milliseconds.
+    pub time_ms: Option<i64>,
     /// A record that was taken from the queue and did not fit the read.
     pub held: Option<Held>,
     /// The broker said that there is no further record.
@@ -37,6 +42,7 @@ pub(crate) struct PartitionReader {
 /// A record in the form of [`wire`].
 pub(crate) struct Held {
     offset: u64,
+    time_ms: Option<i64>,
     bytes: Vec<u8>,
     value: (usize, usize),
 }
@@ -51,10 +57,15 @@ struct Run {
 impl Run {
     fn push(&mut self, held: Held) {
         let at = self.bytes.len();
-        let place = |within: usize| u32::try_from(at + within).expect("a read is below 4 GiB");
-        self.ranges.push((place(held.value.0), place(held.value.1)));
-        self.positions.push(held.offset);
         self.bytes.extend_from_slice(&held.bytes);
+        self.end(held.offset, (at + held.value.0, at + held.value.1));
+    }
+
+    /// Ends a record whose bytes were just appended, with its value at this place.
+    fn end(&mut self, offset: u64, value: (usize, usize)) {
+        let place = |at: usize| u32::try_from(at).expect("a read is below 4 GiB");
+        self.ranges.push((place(value.0), place(value.1)));
+        self.positions.push(offset);
     }
 
     /// Returns the chunk that begins at `from`, if there is a record.
@@ -75,35 +86,41 @@ impl PartitionReader {
     /// Takes records from the queue for as long as there are some and the limits allow.
     fn fill(&mut self, run: &mut Run, limits: &ReadLimits) -> Result<(), SourceError> {
         let until = limits.until.unwrap_or(u64::MAX).min(self.end.unwrap_or(u64::MAX));
-        while run.positions.len() < limits.rows {
-            let Some(next) = self.held.take().map(Ok).or_else(|| self.poll()) else { return Ok(()) };
-            let next = match next {
-                Ok(held) if held.offset < self.position => continue,
-                Ok(held) => held,
-                Err(error) => {
-                    self.failed(&error)?;
-                    continue;
-                }
-            };
-            let is_full = run.bytes.len() + next.bytes.len() > limits.bytes && !run.positions.is_empty();
-            if next.offset >= until || is_full {
-                self.held = Some(next);
-                return Ok(());
+        if let Some(held) = self.held.take_if(|held| held.offset < until) {
+            self.time_ms = held.time_ms;
+            run.push(held);
+        }
+        while self.held.is_none() && run.positions.len() < limits.rows {
+            match self.take(run, until, limits.bytes) {
+                None => return Ok(()),
+                Some(Ok(())) => {}
+                Some(Err(error)) => self.failed(&error)?,
             }
-            run.push(next);
         }
         Ok(())
     }
 
-    /// Returns what comes next in the queue, if something is there.
-    fn poll(&mut self) -> Option<Result<Held, KafkaError>> {
-        let polled = self.queue.poll(Duration::ZERO)?;
-        Some(polled.map(|message| {
-            self.at_end = false;
-            let mut bytes = Vec::new();
-            let value = wire::push(&message, &mut bytes);
-            Held { offset: offset_of(message.offset()), bytes, value }
-        }))
+    /// Takes what comes next in the queue, if something is there. A record that does not fit is held.
+    fn take(&mut self, run: &mut Run, until: u64, bytes: usize) -> Option<Result<(), KafkaError>> {
+        let message = match self.queue.poll(Duration::ZERO)? {
+            Ok(message) => message,
+            Err(error) => return Some(Err(error)),
+        };
+        self.at_end = false;
+        let (offset, time_ms) = (offset_of(message.offset()), message.timestamp().to_millis());
+        if offset < self.position {
+            return Some(Ok(()));
+        }
+        let at = run.bytes.len();
+        let value = wire::push(&message, &mut run.bytes);
+        if offset >= until || (run.bytes.len() > bytes && !run.positions.is_empty()) {
+            let bytes = run.bytes.split_off(at);
+            self.held = Some(Held { offset, time_ms, bytes, value: (value.0 - at, value.1 - at) });
+        } else {
+            self.time_ms = time_ms;
+            run.end(offset, value);
+        }
+        Some(Ok(()))
     }
 
     /// Looks at what the partition's queue says besides records.
@@ -116,10 +133,18 @@ impl PartitionReader {
                 Ok(())
             }
             (_, Some(Code::AutoOffsetReset | Code::OffsetOutOfRange)) => self.lost(),
-            _ if is_missing(error) => {
-                let reason = "it was deleted while the job was reading it".to_owned();
-                Err(KafkaFault::Changed { what: self.name(), reason }.into())
-            }
+            _ if is_missing(error) => match self.on_missing {
+                OnMissing::End => {
+                    Gone(&self.name()).log();
+                    self.gone = true;
+                    Ok(())
+                }
+                OnMissing::Stop => {
+                    let reason =
+                        "it was deleted while the job was reading it (`on_missing: end` takes that for its end)";
+                    Err(KafkaFault::Changed { what: self.name(), reason: reason.to_owned() }.into())
+                }
+            },
             // Connections come and go; librdkafka makes new ones for as long as it takes.
             _ if verdict(error) == Verdict::Retry => Ok(()),
             _ => Err(self.cluster.fault(&self.name(), self.client.context(), error).into()),
@@ -130,6 +155,7 @@ impl PartitionReader {
     fn lost(&mut self) -> Result<(), SourceError> {
         let (first, next) = self.cluster.bounds(&self.client, &self.topic, self.partition)?;
         let begin = self.on_lost.begin(&self.name(), self.position, (first, next))?;
+        self.client.context().skipped(self.partition, begin - self.position);
         let offset = Offset::Offset(raw_offset(begin));
         self.client
             .seek(&self.topic, self.partition, offset, CALL)
@@ -178,17 +204,18 @@ impl SplitReader for PartitionReader {
         // What the client itself has to say waits in its own queue, where no record comes.
         drop(self.client.poll(Duration::ZERO));
         let at_end = self.held.is_none() && self.at_end;
-        self.client.context().stands(self.partition, self.position, at_end);
+        let time_ms = self.held.as_ref().map_or(self.time_ms, |held| held.time_ms);
+        self.client.context().stands(self.partition, self.position, at_end, time_ms);
         Ok(chunk)
     }
 
     fn ended(&self) -> bool {
-        self.end.is_some_and(|end| self.position >= end)
+        self.gone && self.held.is_none() || self.end.is_some_and(|end| self.position >= end)
     }
 
     fn waits(&self) -> bool {
         // A partition whose leader is out of reach may have grown, whatever it said last.
-        self.held.is_none() && (!self.at_end || !self.client.context().leads(self.partition))
+        !self.gone && self.held.is_none() && (!self.at_end || !self.client.context().leads(self.partition))
     }
 }
 
@@ -199,7 +226,7 @@ mod tests {
     fn run(offsets: &[u64]) -> Run {
         let mut run = Run { bytes: Vec::new(), ranges: Vec::new(), positions: Vec::new() };
         for offset in offsets {
-            run.push(Held { offset: *offset, bytes: vec![b'h', b'v'], value: (1, 2) });
+            run.push(Held { offset: *offset, time_ms: None, bytes: vec![b'h', b'v'], value: (1, 2) });
         }
         run
     }

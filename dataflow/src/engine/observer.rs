@@ -121,6 +121,21 @@ pub struct SplitReading {
     pub idle: bool,
     /// It may still grow.
     pub live: bool,
+    /// The age of the oldest record that is not read yet, in seconds, if the source can say.
+    pub behind_seconds: Option<f64>,
+    /// For how long the records will still be there that a restart may need, in seconds, if the source can say.
+    pub headroom_seconds: Option<f64>,
+    /// Positions that were skipped because their records were gone.
+    pub skipped: u64,
+}
+
+/// How far all splits of a job were read at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Positions {
+    /// The newest complete tick.
+    pub tick: Tick,
+    /// The position of each split, by source and name.
+    pub splits: BTreeMap<String, BTreeMap<String, u64>>,
 }
 
 /// A step's place in time.
@@ -249,6 +264,19 @@ impl Observer {
         }
     }
 
+    /// Returns how far every split is read, without asking anybody.
+    pub fn positions(&self) -> Positions {
+        let state = self.state();
+        let of = |source: &SourceNode| {
+            let read = |split: &crate::graph::SplitNode| {
+                let mark = state.timeline.splits.get(&split.id);
+                (split.spec.name.clone(), mark.map_or(split.spec.start, |mark| mark.to))
+            };
+            (source.name.clone(), source.splits.iter().map(read).collect())
+        };
+        Positions { tick: state.timeline.tick, splits: state.shape.sources.iter().map(of).collect() }
+    }
+
     /// Returns how far every split is read. Asks live sources where they end now, which opens their files.
     pub fn splits(&self) -> Result<Vec<SplitReading>, SourceError> {
         let (timeline, sources) = {
@@ -257,10 +285,14 @@ impl Observer {
         };
         let mut readings = Vec::new();
         for (source, watermark) in sources.iter().zip(&timeline.watermarks) {
-            let now = if source.bounded { BTreeMap::new() } else { source.source.ends()? };
+            let (now, outlook) = match source.bounded {
+                true => Default::default(),
+                false => (source.source.ends()?, source.source.outlook()),
+            };
             for split in &source.splits {
                 let mark = timeline.splits.get(&split.id);
                 let end = now.get(&split.spec.name).copied();
+                let outlook = outlook.get(&split.spec.name).copied().unwrap_or_default();
                 readings.push(SplitReading {
                     source: source.name.clone(),
                     split: split.spec.name.clone(),
@@ -270,6 +302,9 @@ impl Observer {
                     watermark: finite(*watermark),
                     idle: mark.is_some_and(|mark| mark.idle),
                     live: !source.bounded,
+                    behind_seconds: outlook.behind.map(|behind| behind.as_secs_f64()),
+                    headroom_seconds: outlook.headroom.map(|headroom| headroom.as_secs_f64()),
+                    skipped: outlook.skipped,
                 });
             }
         }

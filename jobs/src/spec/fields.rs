@@ -313,6 +313,12 @@ pub static SOURCE: Section = Section {
             choice("stop", "the job stops and says which offsets are gone"),
             choice("skip", "it goes on with the first record that there is, and says how many offsets it skipped"),
         ]), "topic: what happens when Kafka deleted records before the job read them.").default("stop"),
+        field("on_missing", Kind::Choice(&[
+            choice("stop", "the job stops and says so"),
+            choice("end", "the partition ends there; a job whose partitions have all ended is finished"),
+        ]), "topic: what happens when Kafka deletes a partition, or the topic, while the job reads it.").default("stop"),
+        field("allow_compacted", Kind::Flag, "topic: a topic is read that Kafka compacts. What a restart must read again may have been deleted by then; the job stops if it was.").default("false"),
+        field("mirror_offsets", Kind::Flag, "topic: the offsets up to which checkpoints go are told to the group `riverrun.<job>`, for tools that show how far consumers are. The job never reads them.").default("true"),
         field("discover_every", Kind::Duration("1s", LONG), "topic: how often Kafka is asked for new partitions. They are read from their first record on.").default("30s"),
         field("header", Kind::Flag, "csv: the first record of a file names its columns; otherwise they follow the order of `schema`.").default("true"),
         field("delimiter", Kind::Char, "csv: what stands between two fields.").default(","),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use riverrun_connectors::format::Column;
-use riverrun_connectors::kafka::{Delivery, OnLost};
+use riverrun_connectors::kafka::{Delivery, Manners, OnLost, OnMissing};
 use riverrun_connectors::start::Start;
 use riverrun_dataflow::graph::{OnBadRow, TickSettings};
 
@@ -172,9 +172,12 @@ fn clocks_of(source: &Form, columns: &[Spanned<Column>]) -> Option<Spanned<Clock
     Some(Spanned { value: clocks, span })
 }
 
+/// Keys of a source that say how a topic is read.
+const TOPIC_ONLY: &[&str] = &["start", "on_lost", "on_missing", "allow_compacted", "mirror_offsets", "discover_every"];
+
 fn source_place(form: &Form, chosen: Option<&str>, who: &str, faults: &mut Vec<Fault>) -> Option<SourcePlace> {
     if let Some(other) = chosen.filter(|chosen| *chosen != "topic") {
-        refuse(form, &["start", "on_lost", "discover_every"], who, &format!("`{other}`"), faults);
+        refuse(form, TOPIC_ONLY, who, &format!("`{other}`"), faults);
     }
     match chosen {
         Some("topic") => topic_source(form, who, faults),
@@ -191,9 +194,15 @@ fn topic_source(form: &Form, who: &str, faults: &mut Vec<Fault>) -> Option<Sourc
         faults.push(Fault::error(codes::BAD_QUANTITY, written.span, message).hint(error.to_string()));
         Start::default()
     });
-    let on_lost = if word(form, "on_lost") == "skip" { OnLost::Skip } else { OnLost::Stop };
-    let discover_every = span_of(form, "discover_every");
-    Some(SourcePlace::Topic { name: form.text("topic")?, start, on_lost, discover_every })
+    let is_yes = |key: &str| form.flag(key).is_some_and(|flag| flag.value);
+    let manners = Manners {
+        on_lost: if word(form, "on_lost") == "skip" { OnLost::Skip } else { OnLost::Stop },
+        on_missing: if word(form, "on_missing") == "end" { OnMissing::End } else { OnMissing::Stop },
+        allow_compacted: is_yes("allow_compacted"),
+        mirror_offsets: is_yes("mirror_offsets"),
+        discover_every: span_of(form, "discover_every"),
+    };
+    Some(SourcePlace::Topic { name: form.text("topic")?, start, manners })
 }
 
 fn operator_of(step: &Form, faults: &mut Vec<Fault>) -> Option<OperatorSpec> {

@@ -1,6 +1,6 @@
 //! What a lane promises, asked of it directly: tokens, fencing, rows that are too large.
 
-use riverrun_connectors::kafka::{Delivery, KafkaSink, KafkaSinkConfig};
+use riverrun_connectors::kafka::{Cluster, Delivery, KafkaSink, KafkaSinkConfig};
 use riverrun_dataflow::sink::{Claim, EncodedRows, Lane, Sink, SinkError, TickRows};
 use riverrun_dataflow::tick::Tick;
 
@@ -9,8 +9,13 @@ use crate::support::brokers::{Brokers, deal, shared};
 use crate::support::{Place, Shop};
 
 fn sink(brokers: &Brokers, topic: &str, dead_letters: Option<&str>) -> KafkaSink {
+    sink_at(&brokers.cluster(), topic, dead_letters)
+}
+
+/// A sink of two lanes.
+pub fn sink_at(cluster: &Cluster, topic: &str, dead_letters: Option<&str>) -> KafkaSink {
     KafkaSink::new(KafkaSinkConfig {
-        cluster: brokers.cluster(),
+        cluster: cluster.clone(),
         topic: topic.to_owned(),
         partitions: Some(2),
         delivery: Delivery::ExactlyOnce,
@@ -18,12 +23,12 @@ fn sink(brokers: &Brokers, topic: &str, dead_letters: Option<&str>) -> KafkaSink
     })
 }
 
-fn claim(topic: &str, incarnation: &str, generation: u64) -> Claim {
+pub fn claim(topic: &str, incarnation: &str, generation: u64) -> Claim {
     let (job, sink) = (topic.to_owned(), "out".to_owned());
     Claim { job, sink, incarnation: incarnation.to_owned(), generation, fresh: false, append: false }
 }
 
-fn rows(tick: Tick, texts: &[&str]) -> TickRows {
+pub fn rows(tick: Tick, texts: &[&str]) -> TickRows {
     let mut rows = EncodedRows::default();
     for text in texts {
         rows.bytes.extend_from_slice(text.as_bytes());
@@ -33,13 +38,13 @@ fn rows(tick: Tick, texts: &[&str]) -> TickRows {
 }
 
 /// Opens both lanes and returns the first with the tick of its token.
-fn open(sink: &KafkaSink, claim: &Claim) -> Result<(Box<dyn Lane>, Option<Tick>), SinkError> {
+pub fn open(sink: &KafkaSink, claim: &Claim) -> Result<(Box<dyn Lane>, Option<Tick>), SinkError> {
     let (lane, token) = sink.open(0, claim)?;
     sink.open(1, claim)?;
     Ok((lane, token.map(|token| token.tick)))
 }
 
-fn values(brokers: &Brokers, topic: &str, count: usize) -> Vec<String> {
+pub fn values(brokers: &Brokers, topic: &str, count: usize) -> Vec<String> {
     let text = |value: Option<Vec<u8>>| String::from_utf8(value.expect("no tombstone")).expect("text");
     brokers.settled(topic, count).into_iter().map(|record| text(record.value)).collect()
 }

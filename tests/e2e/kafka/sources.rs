@@ -19,11 +19,11 @@ sinks:
   bad: { from: clicks.bad, topic: PREFIX.bad }
 "#;
 
-fn copy(prefix: &str, start: &str) -> String {
+pub fn copy(prefix: &str, start: &str) -> String {
     COPY.replace("PREFIX", prefix).replace("START", start)
 }
 
-fn numbers(brokers: &Brokers, topic: &str, count: usize) -> Vec<i64> {
+pub fn numbers(brokers: &Brokers, topic: &str, count: usize) -> Vec<i64> {
     let number = |record: KafkaRecord| {
         let row: serde_json::Value = serde_json::from_slice(&record.value.expect("no tombstone")).expect("JSON");
         row["n"].as_i64().expect("a number")
@@ -34,7 +34,7 @@ fn numbers(brokers: &Brokers, topic: &str, count: usize) -> Vec<i64> {
 }
 
 /// Writes rows with these numbers, in turn to the partitions.
-fn write(brokers: &Brokers, topic: &str, partitions: u32, numbers: std::ops::Range<i64>) {
+pub fn write(brokers: &Brokers, topic: &str, partitions: u32, numbers: std::ops::Range<i64>) {
     let rows: Vec<Vec<u8>> =
         numbers.map(|n| format!(r#"{{"n":{n},"ts":{}}}"#, 1_767_225_600_000_i64 + n).into_bytes()).collect();
     deal(&mut brokers.producer(topic, partitions), rows.iter().map(Vec::as_slice), &mut 0);

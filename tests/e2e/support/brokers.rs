@@ -1,5 +1,6 @@
 //! Real Kafka brokers on free ports, with data in a folder that goes with them.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::OnceLock;
@@ -82,6 +83,13 @@ impl Brokers {
         (format!("kafka://{}", servers.trim()), self.folder.join("ca.pem"))
     }
 
+    /// Returns where the first node says it is reached by clients that come through something else, and where it listens for them.
+    pub fn through(&self) -> (SocketAddr, SocketAddr) {
+        let text = std::fs::read_to_string(self.folder.join("through")).expect("the script wrote it");
+        let mut both = text.split_whitespace().map(|address| address.parse().expect("an address"));
+        (both.next().expect("where it is reached"), both.next().expect("where it listens"))
+    }
+
     /// Returns the command with its topics in this cluster.
     pub fn with(&self, command: Invocation) -> Invocation {
         command.arg("--topics").arg(self.address())
@@ -89,7 +97,12 @@ impl Brokers {
 
     /// Returns the cluster.
     pub fn cluster(&self) -> Cluster {
-        Cluster::parse(&self.servers, |text| Ok(text.to_owned())).expect("it is an address")
+        Brokers::cluster_at(&self.servers)
+    }
+
+    /// Returns the cluster that is reached at `servers`.
+    pub fn cluster_at(servers: &str) -> Cluster {
+        Cluster::parse(servers, |text| Ok(text.to_owned())).expect("it is an address")
     }
 
     /// Returns whether there is such a topic.
@@ -134,20 +147,24 @@ impl Brokers {
     }
 
     /// Returns the rows of a topic as a reader sees them that is not ours: Kafka's own consumer, which leaves out what is not
-    /// committed.
+    /// committed. It gives up when nothing comes for a while, which on a busy machine may be before the first record: then it is asked
+    /// again, with more patience.
     pub fn rows(&self, topic: &str) -> Vec<serde_json::Value> {
-        let said = self.tool(
-            "org.apache.kafka.tools.consumer.ConsoleConsumer",
-            &[
-                "--topic",
-                topic,
-                "--from-beginning",
-                "--timeout-ms",
-                "4000",
-                "--consumer-property",
-                "isolation.level=read_committed",
-            ],
-        );
+        let there = self.records(topic).len();
+        let mut rows = Vec::new();
+        for patience in ["4000", "15000", "40000"] {
+            rows = self.rows_within(topic, patience);
+            if rows.len() >= there {
+                break;
+            }
+        }
+        rows
+    }
+
+    fn rows_within(&self, topic: &str, patience: &str) -> Vec<serde_json::Value> {
+        let consumer = "org.apache.kafka.tools.consumer.ConsoleConsumer";
+        let read = ["--topic", topic, "--from-beginning", "--timeout-ms", patience];
+        let said = self.tool(consumer, &[&read[..], &["--isolation-level", "read_committed"]].concat());
         // Between the rows stands what the consumer logs.
         let rows: Vec<&str> = said.lines().filter(|line| line.starts_with('{')).collect();
         super::place::json_lines(rows.join("\n").as_bytes())

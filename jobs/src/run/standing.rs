@@ -1,0 +1,174 @@
+//! Tells sources how far the job is, beside it: what is in its newest checkpoint, and what the oldest one that is kept still needs.
+//!
+//! It is for people and their tools; the job itself asks nothing back.
+
+use std::collections::VecDeque;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use riverrun_dataflow::engine::{Observer, Positions};
+use riverrun_dataflow::source::{Source, Standing};
+use riverrun_dataflow::tick::Tick;
+
+use crate::connect::Connected;
+
+/// How often the job is looked at.
+const EVERY: Duration = Duration::from_secs(1);
+/// Positions that wait for a checkpoint that covers them. A checkpoint that takes longer is told of a little late.
+const WAITING_MAX: usize = 600;
+/// Checkpoints that are kept.
+const KEPT: usize = 3;
+
+/// Tells sources until it is dropped.
+pub(super) struct Standings {
+    end: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+    told: Arc<Mutex<Told>>,
+    observer: Arc<Observer>,
+}
+
+struct Told {
+    /// Live sources, by name.
+    sources: Vec<(String, Arc<dyn Source>)>,
+    covered: Covered,
+}
+
+/// Which positions checkpoints cover.
+#[derive(Default)]
+struct Covered {
+    /// Not in a checkpoint yet, in order.
+    waiting: VecDeque<Positions>,
+    /// Those of the last checkpoints, in order.
+    kept: VecDeque<Positions>,
+}
+
+impl Covered {
+    /// Takes in how far the job is now, and the tick of its newest checkpoint. Returns whether a checkpoint is new.
+    fn look(&mut self, now: Positions, checkpoint: Tick) -> bool {
+        if self.kept.is_empty() {
+            // What a restart needs when the process begins is what it began with, or less.
+            self.kept.push_back(now.clone());
+        }
+        if self.waiting.back().is_none_or(|last| last.tick < now.tick) {
+            self.waiting.push_back(now);
+        }
+        if self.waiting.len() > WAITING_MAX {
+            self.waiting.pop_front();
+        }
+        let mut newest = None;
+        while self.waiting.front().is_some_and(|next| next.tick <= checkpoint) {
+            newest = self.waiting.pop_front();
+        }
+        let is_new = newest.is_some();
+        self.kept.extend(newest);
+        while self.kept.len() > KEPT {
+            self.kept.pop_front();
+        }
+        is_new
+    }
+
+    fn standing(&self, source: &str) -> Standing {
+        let of = |positions: Option<&Positions>| {
+            positions.and_then(|positions| positions.splits.get(source).cloned()).unwrap_or_default()
+        };
+        Standing { done: of(self.kept.back()), needed: of(self.kept.front()) }
+    }
+}
+
+impl Standings {
+    /// Starts to tell, if any source is live.
+    pub fn start(connected: &Connected, observer: &Arc<Observer>) -> std::io::Result<Standings> {
+        let live = connected.sources.iter().filter(|open| !open.bounded);
+        let sources: Vec<_> = live.map(|open| (open.name.clone(), open.source.clone())).collect();
+        let is_idle = sources.is_empty();
+        let told = Arc::new(Mutex::new(Told { sources, covered: Covered::default() }));
+        let mut all = Standings { end: None, thread: None, told: told.clone(), observer: observer.clone() };
+        if is_idle {
+            return Ok(all);
+        }
+        let (end, ended) = mpsc::channel();
+        let observer = observer.clone();
+        let tell = move || {
+            while ended.recv_timeout(EVERY) == Err(RecvTimeoutError::Timeout) {
+                tell(&told, &observer);
+            }
+        };
+        all.thread = Some(std::thread::Builder::new().name("standing".to_owned()).spawn(tell)?);
+        all.end = Some(end);
+        Ok(all)
+    }
+
+    /// Tells once more, of the checkpoint with which the job stopped, and ends.
+    pub fn finish(mut self) {
+        let was_live = self.thread.is_some();
+        self.join();
+        if was_live {
+            tell(&self.told, &self.observer);
+        }
+    }
+
+    fn join(&mut self) {
+        self.end = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic there has been reported by the panic hook.
+            thread.join().ok();
+        }
+    }
+}
+
+impl Drop for Standings {
+    fn drop(&mut self) {
+        self.join();
+    }
+}
+
+fn tell(told: &Mutex<Told>, observer: &Observer) {
+    let Some(readings) = observer.readings() else { return };
+    let Told { sources, covered } = &mut *told.lock().unwrap_or_else(PoisonError::into_inner);
+    if covered.look(observer.positions(), readings.checkpoints.tick) {
+        for (name, source) in sources {
+            source.hear(&covered.standing(name));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn at(tick: Tick) -> Positions {
+        let split = BTreeMap::from([("0".to_owned(), tick * 10)]);
+        Positions { tick, splits: BTreeMap::from([("clicks".to_owned(), split)]) }
+    }
+
+    fn standing(covered: &Covered) -> (u64, u64) {
+        let Standing { done, needed } = covered.standing("clicks");
+        (done["0"], needed["0"])
+    }
+
+    #[test]
+    fn what_a_checkpoint_covers_is_done_and_what_the_oldest_kept_one_lacks_is_needed() {
+        let mut covered = Covered::default();
+        assert!(!covered.look(at(1), 0));
+        assert!(!covered.look(at(5), 0), "there is no checkpoint yet");
+        assert!(covered.look(at(9), 6));
+        assert_eq!(standing(&covered), (50, 10), "the newest look that it covers");
+        assert!(!covered.look(at(9), 6));
+        assert!(covered.look(at(12), 12));
+        assert_eq!(standing(&covered), (120, 10));
+        assert!(covered.look(at(20), 30));
+        assert_eq!(standing(&covered), (200, 50), "the oldest of three");
+    }
+
+    #[test]
+    fn a_checkpoint_that_never_comes_costs_no_memory() {
+        let mut covered = Covered::default();
+        (1..=5000).for_each(|tick| drop(covered.look(at(tick), 0)));
+        assert_eq!(covered.waiting.len(), WAITING_MAX);
+        assert!(covered.look(at(5001), 5001));
+    }
+}
