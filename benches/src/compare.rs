@@ -81,7 +81,7 @@ pub fn binary(arguments: &Arguments) -> anyhow::Result<PathBuf> {
 }
 
 /// Returns the input, generated if none is given.
-fn data(arguments: &Arguments, scratch: &Path) -> anyhow::Result<PathBuf> {
+pub fn data(arguments: &Arguments, scratch: &Path) -> anyhow::Result<PathBuf> {
     if let Some(data) = &arguments.data {
         return Ok(data.clone());
     }

@@ -9,11 +9,15 @@
 //!
 //! `checkpoints`: What does a checkpoint every second cost as state grows?
 //!
+//! `kafka`: What does a job between topics of a real broker take, beside a program that only reads them, and how soon is a result seen?
+//!
 //! `sessions`: What do a million sessions take that are open at once?
 
+mod broker;
 mod checkpoints;
 mod compare;
 mod feed;
+mod kafka;
 mod live;
 mod measure;
 mod recovery;
@@ -35,6 +39,8 @@ enum Bench {
     Checkpoints,
     /// The memory of sessions that are open at once.
     Sessions,
+    /// A job between topics of a real broker.
+    Kafka,
 }
 
 /// Measures whole jobs as processes.
@@ -65,18 +71,25 @@ struct Arguments {
     /// [default: 2000000; checkpoints: 1000000,3000000,10000000; sessions: 1000000].
     #[arg(long, value_delimiter = ',')]
     keys: Vec<u64>,
-    /// recovery, checkpoints: rows a second once the keys are there.
+    /// recovery, checkpoints: rows a second once the keys are there; kafka: while latency is measured.
     #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(100..))]
     rate: u64,
     /// recovery: kills.
     #[arg(long, default_value_t = 40)]
     kills: u64,
-    /// checkpoints: seconds for which each number of keys is looked at.
+    /// checkpoints: seconds for which each number of keys is looked at; kafka: for which latency is measured.
     #[arg(long, default_value_t = 60)]
     seconds: u64,
     /// recovery, checkpoints: worker threads.
     #[arg(short, long, default_value_t = 2)]
     workers: usize,
+    /// kafka: another program that does the same job between the same topics, called as
+    /// `PROGRAM SERVERS CLICKS ORDERS OUT RECORDS`; it ends once it has read so many records.
+    #[arg(long)]
+    streams: Option<PathBuf>,
+    /// kafka: partitions of each topic.
+    #[arg(long, default_value_t = 1)]
+    partitions: u32,
     /// Where outputs and state go; by default a folder that is removed at the end.
     #[arg(long)]
     scratch: Option<PathBuf>,
@@ -117,6 +130,7 @@ fn main() -> anyhow::Result<()> {
             Bench::Recovery => recovery::recovery(&arguments, &scratch)?,
             Bench::Checkpoints => checkpoints::checkpoints(&arguments, &scratch)?,
             Bench::Sessions => sessions::sessions(&arguments, &scratch)?,
+            Bench::Kafka => kafka::kafka(&arguments, &scratch)?,
         }
     }
     Ok(())
