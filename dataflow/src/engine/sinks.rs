@@ -547,11 +547,14 @@ mod tests {
     }
 
     fn commit(lanes: Vec<Meeting>) -> Vec<(u32, bool)> {
-        let mut held: BTreeMap<u32, Box<dyn Lane>> = BTreeMap::new();
-        (0..).zip(lanes).for_each(|(lane, meeting)| drop(held.insert(lane, Box::new(meeting))));
+        let held = (0..).zip(lanes).map(|(lane, meeting)| {
+            let lane_of: Box<dyn Lane> = Box::new(meeting);
+            (lane, HeldLane { lane: lane_of, owed: Vec::new() })
+        });
+        let mut held: BTreeMap<u32, HeldLane> = held.collect();
         let lanes = held.keys().map(|lane| (*lane, Vec::new())).collect();
-        let done = commit_lanes(&mut held, CommitRequest { upto: 7, lanes, bytes: 0 });
-        done.into_iter().map(|(lane, _, committed)| (lane, committed.is_ok())).collect()
+        let done = take_all(&mut held, CommitRequest { upto: 7, lanes, bytes: 0, urgency: Urgency::Later });
+        done.into_iter().map(|(lane, reached)| (lane, reached.is_ok())).collect()
     }
 
     #[test]
