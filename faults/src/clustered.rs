@@ -66,7 +66,7 @@ pub fn under_fault(setup: &Setup, rounds: u64) -> Tried<Report> {
         let part = ROUNDS.min(rounds - report.runs);
         let name = format!("k1-{count}");
         bounded += Place::with(&setup.binary, |place| {
-            let mut shop = Shop::begin(setup, &brokers, place, &name, dice.roll())?;
+            let mut shop = Shop::begin(setup, &brokers, place, (&name, brokers.address()), dice.roll())?;
             shop.start(&mut report, &mut dice)?;
             shop.recovered(None, "the first order")?;
             for _ in 0..part {
@@ -90,20 +90,28 @@ pub fn under_fault(setup: &Setup, rounds: u64) -> Tried<Report> {
 }
 
 /// A live job between topics of a cluster.
-struct Shop<'a> {
+pub struct Shop<'a> {
     brokers: &'a Brokers,
     place: &'a Place,
     between: Between,
     producer: Option<Producer>,
     job: Option<Process>,
+    /// What `--topics` of the job says.
+    reach: String,
     watching: Process,
     /// The clicks and the orders that were written, by partition.
     input: [Vec<Vec<u8>>; 2],
 }
 
 impl<'a> Shop<'a> {
-    /// Makes the topics and starts to write and to watch.
-    fn begin(setup: &Setup, brokers: &'a Brokers, place: &'a Place, name: &str, seed: u64) -> Tried<Shop<'a>> {
+    /// Makes the topics and starts to write and to watch. The job has a name and reaches the cluster in a way of its own.
+    pub fn begin(
+        setup: &Setup,
+        brokers: &'a Brokers,
+        place: &'a Place,
+        (name, reach): (&str, String),
+        seed: u64,
+    ) -> Tried<Shop<'a>> {
         let [job, from, to] = ["", ".in", ".out"].map(|part| format!("{name}{part}"));
         let between = Between { job, from, to };
         place.write("job.yaml", job::on_topics(&between, STEADY))?;
@@ -112,12 +120,13 @@ impl<'a> Shop<'a> {
         let target = Target { topics: brokers.address(), names };
         let watching = brokers.watch(place, &format!("{}.out", between.to), 0, SEEN)?;
         let producer = Some(Producer::start(place, &target, Traffic::new(seed, USUAL), setup.rate)?);
-        Ok(Shop { brokers, place, between, producer, job: None, watching, input: Default::default() })
+        Ok(Shop { brokers, place, between, producer, job: None, reach, watching, input: Default::default() })
     }
 
-    fn start(&mut self, report: &mut Report, dice: &mut Dice) -> Tried<()> {
-        let (topics, workers) = (self.brokers.address(), (1 + dice.below(3)).to_string());
-        let run = ["-q", "-o", "json", "run", "job.yaml", "--state", "state", "--topics", &topics, "-w", &workers];
+    /// Starts the job.
+    pub fn start(&mut self, report: &mut Report, dice: &mut Dice) -> Tried<()> {
+        let workers = (1 + dice.below(3)).to_string();
+        let run = ["-q", "-o", "json", "run", "job.yaml", "--state", "state", "--topics", &self.reach, "-w", &workers];
         self.job = Some(Process::start(self.place, self.place.command(&run), GAVE)?);
         report.restarts += 1;
         Ok(())
@@ -146,7 +155,7 @@ impl<'a> Shop<'a> {
     }
 
     /// Waits until the consumer sees an order that was written after now; for so long only, if that is said. Returns when it did.
-    fn recovered(&mut self, patience: Option<Duration>, what: &str) -> Tried<Option<Instant>> {
+    pub fn recovered(&mut self, patience: Option<Duration>, what: &str) -> Tried<Option<Instant>> {
         self.recovered_since(wall_ms(), patience, what)
     }
 
@@ -209,7 +218,7 @@ impl<'a> Shop<'a> {
     }
 
     /// Stops writing, waits until all of it has come out, stops the job, and checks what Kafka's consumer reads.
-    fn finish(&mut self, report: &mut Report) -> Tried<()> {
+    pub fn finish(&mut self, report: &mut Report) -> Tried<()> {
         let place = self.place;
         let (_, written) = self.producer.take().ok_or("nobody writes")?.finish(place)?;
         let end = wall_ms() + 60_000;

@@ -2,7 +2,7 @@
 //! what is not committed.
 
 use std::collections::BTreeMap;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::Duration;
@@ -64,6 +64,17 @@ impl Brokers {
     /// Returns what `--topics` says.
     pub fn address(&self) -> String {
         format!("kafka://{}", self.servers)
+    }
+
+    /// Returns where the first node says it is reached by clients that come through something else, and where it listens for them.
+    pub fn through(&self) -> Tried<(SocketAddr, SocketAddr)> {
+        let text =
+            std::fs::read_to_string(self.folder.join("through")).map_err(|error| format!("no way in: {error}"))?;
+        let mut both = text.split_whitespace().map(str::parse);
+        match (both.next(), both.next()) {
+            (Some(Ok(reached)), Some(Ok(listens))) => Ok((reached, listens)),
+            _ => Err(format!("no way in: {text}")),
+        }
     }
 
     /// Returns one of the brokers.

@@ -8,7 +8,8 @@ use crate::arguments::Arguments;
 use crate::process::now;
 use crate::report::{self, Report};
 use crate::{
-    Setup, Tried, buckets, clocks, clustered, kills, memory, older, points, replayed, volumes, wrong_rows, zombies,
+    Setup, Tried, buckets, clocks, clustered, ends, kills, memory, older, points, replayed, volumes, wrong_rows,
+    zombies,
 };
 
 /// A row of the matrix.
@@ -75,6 +76,13 @@ pub const ROWS: &[Row] = &[
         gate: 2,
         nightly: 100,
         run: clustered::under_fault,
+    },
+    Row {
+        name: "K2",
+        says: "ends of transactions late, lost, cut off, answered twice",
+        gate: 5,
+        nightly: 300,
+        run: ends::unanswered,
     },
     Row { name: "D1", says: "disk full under state, topics and files", gate: 1, nightly: 20, run: volumes::full },
     Row { name: "D5", says: "restored from every kept checkpoint", gate: 3, nightly: 60, run: older::restored },

@@ -20,6 +20,8 @@ use super::events::{NotMirrored, SoonGone};
 const ASKED_EVERY: Duration = Duration::from_secs(60);
 /// How long a record is waited for.
 const LOOKED_FOR: Duration = Duration::from_secs(5);
+/// How long an answer is waited for that only tells whether there will be others.
+const BRIEFLY: Duration = Duration::from_secs(2);
 
 /// What is known of the partitions of a topic.
 #[derive(Default)]
@@ -88,6 +90,10 @@ impl Outlooks {
             return Ok(());
         }
         self.known().asked = Some(now());
+        // A cluster that is away is not waited for: the job may be about to end.
+        if client.fetch_metadata(Some(topic), BRIEFLY).is_err() {
+            return Ok(());
+        }
         let Some(kept_ms) = settings(cluster, client, topic)?.retention_ms else {
             self.known().headroom.clear();
             return Ok(());
@@ -114,9 +120,8 @@ impl Outlooks {
 /// Waits a little for the answer to a commit of offsets; returns whether one came. Nobody waits for a coordinator that is away: the job
 /// may be about to end.
 fn answer(client: &Reader) -> Result<bool, KafkaError> {
-    const PATIENCE: Duration = Duration::from_secs(2);
     let begun = now();
-    while begun.elapsed() < PATIENCE {
+    while begun.elapsed() < BRIEFLY {
         listen(client);
         if let Some(answer) = client.context().committed() {
             return answer.map(|()| true);
