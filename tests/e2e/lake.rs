@@ -10,7 +10,7 @@ use crate::oracle::Model;
 use crate::support::cloud::Cloud;
 use crate::support::jobs::{self, Over};
 use crate::support::process::Invocation;
-use crate::support::proxy::FAULTS;
+use crate::support::proxy::Weather;
 use crate::support::server::BUCKET;
 use crate::support::{Dice, Place, Shop, Shopping};
 
@@ -171,7 +171,7 @@ fn a_lake_in_a_bucket_is_that_in_a_folder_whatever_the_network_does() {
     let promised = contents(&files_of(&calm));
     let path = format!("s3://{BUCKET}/a/lake");
     let place = filled(&shopping, &path);
-    cloud.becomes(FAULTS);
+    cloud.becomes(Weather { fault_one_in: 4, delay_ms_max: 10, ..Weather::default() });
     let run = cloud.reach(place.run("job.yaml").set(SMALL).workers(2));
     let mut running = run.start();
     if !running.ends_within(Duration::from_millis(2500)) {
