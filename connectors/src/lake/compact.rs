@@ -69,7 +69,17 @@ pub fn compact(objects: Arc<dyn Objects>, options: &CompactOptions) -> Result<Op
             continue;
         }
         let name = format!("{}.{}-m{}-{number:03}", batch.writer.job, batch.writer.sink, options.id);
-        let merged = merge(objects.as_ref(), &batch, log.table(), &name)?;
+        let merged = match merge(objects.as_ref(), &batch, log.table(), &name) {
+            Ok(merged) => merged,
+            Err(error) => {
+                // Another compaction may have replaced a file, which then is gone.
+                log.follow()?;
+                match counts(&batch, log.table()) {
+                    true => return Err(error),
+                    false => continue,
+                }
+            }
+        };
         let (after, bytes_after) = (merged.len() as u64, merged.iter().map(|(file, _)| file.bytes).sum());
         if replace(&mut log, &batch, merged)? {
             done.add(&batch, batch.files.len() as u64, bytes, after, bytes_after);
@@ -155,6 +165,11 @@ fn read(bytes: Bytes) -> Result<(SchemaRef, ParquetRecordBatchReader), parquet::
     Ok((builder.schema().clone(), builder.build()?))
 }
 
+/// Returns whether all files of a batch count.
+fn counts(batch: &Batch, table: &Table) -> bool {
+    batch.files.iter().all(|file| table.files.contains_key(&file.path))
+}
+
 /// Puts `merged` in the place of the files of `batch`; returns false if someone else replaced one of them meanwhile.
 fn replace(log: &mut Log, batch: &Batch, merged: Vec<(LakeFile, Bytes)>) -> Result<bool, LakeError> {
     let (objects, layout) = (log.objects().clone(), log.table().layout);
@@ -165,7 +180,7 @@ fn replace(log: &mut Log, batch: &Batch, merged: Vec<(LakeFile, Bytes)>) -> Resu
     }
     let remove: Vec<String> = batch.files.iter().map(|file| file.path.clone()).collect();
     loop {
-        if !remove.iter().all(|path| log.table().files.contains_key(path)) {
+        if !counts(batch, log.table()) {
             objects.delete(&first_places)?;
             return Ok(false);
         }

@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn columns_name_a_division() {
         assert_eq!(PartitionBy::of(&["date", "hour"]), Some(PartitionBy::Hour));
-        assert_eq!(PartitionBy::of::<&str>(&[]), Some(PartitionBy::Nothing));
+        assert_eq!(PartitionBy::of(&[] as &[&str]), Some(PartitionBy::Nothing));
         assert_eq!(PartitionBy::of(&["hour"]), None);
     }
 }

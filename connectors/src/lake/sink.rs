@@ -115,7 +115,16 @@ impl LakeSink {
             |field: &FieldRef| LakeColumn { name: field.name().clone(), type_name: field.data_type().to_string() };
         let columns: Vec<LakeColumn> = lake_schema(&self.config.schema).fields().iter().map(column).collect();
         loop {
-            let entry = enter(log.table(), lane, claim, writer, &log.objects().name(""))?;
+            let name = log.objects().name("");
+            let entry = enter(log.table(), lane, claim, writer, &name)?;
+            if let Some((column, other)) = log.table().clash(writer, &columns, entry == Entry::Replace) {
+                let LakeColumn { name: column, type_name } = column;
+                return Err(LakeError::Refused(format!(
+                    "lake {name} has files with a column `{column}` of type {other}, and the rows of sink `{}` have it as {type_name}: no reader could read both\n  \
+                     hint: give the column another name in a `select`, write to another path, or replace what the job wrote with --fresh",
+                    claim.sink
+                )));
+            }
             let body = Body::Open {
                 writer: writer.clone(),
                 lane,

@@ -18,7 +18,7 @@ pub(super) struct Table {
     pub files: BTreeMap<String, LiveFile>,
     /// Who writes: of each job and sink its last incarnation.
     pub writers: BTreeMap<Writer, Lanes>,
-    /// The columns that each writer's last start had.
+    /// The columns that each writer's rows have, those of files before its last start too.
     pub columns: BTreeMap<Writer, Vec<LakeColumn>>,
     /// Files that count no more, with the record that said so.
     pub gone: BTreeMap<String, u64>,
@@ -77,8 +77,15 @@ impl Table {
                     self.drop_files(record.number, |live| is_old(&live.writer));
                 }
                 self.writers.retain(|other, _| !is_same_sink(other, &writer) || *other == writer);
+                let mut all: Vec<LakeColumn> = match replace {
+                    true => Vec::new(),
+                    false => self.columns_of_sink(&writer).flatten().cloned().collect(),
+                };
+                let new = |column: &LakeColumn| !all.iter().any(|known| known.name == column.name);
+                let new: Vec<LakeColumn> = columns.into_iter().filter(new).collect();
+                all.extend(new);
                 self.columns.retain(|other, _| !is_same_sink(other, &writer));
-                self.columns.insert(writer.clone(), columns);
+                self.columns.insert(writer.clone(), all);
                 self.writers.entry(writer).or_default().entry(lane).or_default().generation = generation;
             }
             Body::Commit { writer, lane, generation, tick, add } => {
@@ -101,6 +108,26 @@ impl Table {
         }
         (self.number, self.checksum) = (record.number, checksum);
         Ok(())
+    }
+
+    fn columns_of_sink(&self, writer: &Writer) -> impl Iterator<Item = &Vec<LakeColumn>> {
+        self.columns.iter().filter(|(other, _)| is_same_sink(other, writer)).map(|(_, columns)| columns)
+    }
+
+    /// Returns the first of `columns` that other files of the lake have with another type, and that type. `replace`: but for files
+    /// of the same sink.
+    pub(super) fn clash<'c>(
+        &self,
+        writer: &Writer,
+        columns: &'c [LakeColumn],
+        replace: bool,
+    ) -> Option<(&'c LakeColumn, String)> {
+        let known = self.columns.iter().filter(|(other, _)| !(replace && is_same_sink(other, writer)));
+        let known: Vec<&LakeColumn> = known.flat_map(|(_, columns)| columns).collect();
+        columns.iter().find_map(|column| {
+            let other = known.iter().find(|known| known.name == column.name && known.type_name != column.type_name)?;
+            Some((column, other.type_name.clone()))
+        })
     }
 
     fn add_files(&mut self, add: Vec<LakeFile>, writer: &Writer) -> Result<(), String> {

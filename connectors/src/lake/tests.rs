@@ -14,7 +14,7 @@ use arrow::datatypes::{DataType, Field, Int64Type, SchemaRef};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use riverrun_dataflow::objects::Objects;
 use riverrun_dataflow::schema::{Hidden, with_hidden};
-use riverrun_dataflow::sink::{Claim, EncodedRows, Encoder, Lane, Sink, SinkError, TickRows, Urgency};
+use riverrun_dataflow::sink::{Claim, EncodedRows, Encoder, Sink, SinkError, TickRows, Urgency};
 use riverrun_dataflow::testing::objects::MemoryObjects;
 use riverrun_dataflow::tick::Tick;
 
@@ -50,15 +50,19 @@ fn ids(numbers: std::ops::RangeInclusive<Tick>) -> Vec<i64> {
     (*numbers.start() as i64 * 10..*numbers.end() as i64 * 10 + 10).collect()
 }
 
-fn sink_on(objects: Arc<dyn Objects>, layout: Layout) -> LakeSink {
-    let config = LakeSinkConfig {
+fn config() -> LakeSinkConfig {
+    LakeSinkConfig {
         schema: schema(),
-        layout,
+        layout: Layout::default(),
         partition_by: PartitionBy::Hour,
         file_size: 2000,
         every: Duration::from_secs(60),
         lanes: 1,
-    };
+    }
+}
+
+fn sink_on(objects: Arc<dyn Objects>, layout: Layout) -> LakeSink {
+    let config = LakeSinkConfig { layout, ..config() };
     LakeSink::new(config, Arc::new(move || Ok(objects.clone())))
 }
 

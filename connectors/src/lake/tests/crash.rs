@@ -22,7 +22,7 @@ fn a_writer_that_dies_anywhere_loses_and_doubles_nothing() {
                 let fed = feed(dying.clone(), layout, 1, 20);
                 if !dying.is_dead() {
                     fed.unwrap();
-                    assert!(deaths > 20, "only {deaths} acts");
+                    assert!(deaths > 12, "only {deaths} acts");
                     break;
                 }
                 deaths += 1;
@@ -73,7 +73,7 @@ fn a_lane_says_what_it_only_gathered() {
     assert_eq!((reached.token, reached.covers), (None, 5), "nothing is owed");
     let reached = lane.take(9, &[tick(7, 0..3)], Urgency::Later).unwrap();
     assert_eq!((reached.token, reached.covers), (None, 6));
-    assert_eq!(counted(&objects), []);
+    assert!(counted(&objects).is_empty());
     let reached = lane.take(12, &[], Urgency::Now).unwrap();
     assert_eq!((reached.token, reached.covers), (Some(12), 12));
     assert_eq!(counted(&objects), [0, 1, 2]);

@@ -72,15 +72,34 @@ fn a_lake_keeps_the_layout_that_it_began_with() {
 #[test]
 fn a_lake_that_lost_a_record_is_damaged_not_shorter() {
     let objects = written();
-    objects.delete(&["_commits/00000000000000000003.json".into()]).unwrap();
+    objects.delete(&["_commits/00000000000000000002.json".into()]).unwrap();
     let error = Lake::read(objects.clone()).unwrap_err().to_string();
-    assert!(error.contains("00000000000000000003.json is damaged: it is missing"), "{error}");
-    objects.put("_commits/00000000000000000003.json", Bytes::from_static(b"{\"version\":1}")).unwrap();
+    assert!(error.contains("00000000000000000002.json is damaged: it is missing"), "{error}");
+    objects.put("_commits/00000000000000000002.json", Bytes::from_static(b"{\"version\":1}")).unwrap();
     assert!(matches!(Lake::read(objects.clone()).unwrap_err(), LakeError::Damaged { .. }));
-    objects.put("_commits/00000000000000000003.json", Bytes::from_static(b"{\"version\":9}")).unwrap();
+    objects.put("_commits/00000000000000000002.json", Bytes::from_static(b"{\"version\":9}")).unwrap();
     let error = Lake::read(objects.clone()).unwrap_err().to_string();
     assert!(error.contains("version is 9"), "{error}");
     objects.delete(&["_commits/00000000000000000001.json".into()]).unwrap();
     let error = Lake::read(objects).unwrap_err().to_string();
     assert!(error.contains("00000000000000000001.json is damaged: it is missing"), "{error}");
+}
+
+#[test]
+fn a_column_keeps_its_type_and_others_may_come() {
+    let objects = written();
+    let open = |field: Field, claim: Claim| {
+        let schema = with_hidden(&[Field::new("id", DataType::Int64, false), field], &[Hidden::Time]);
+        let place: Arc<dyn Objects> = objects.clone();
+        let config = LakeSinkConfig { schema, ..config() };
+        let opened = LakeSink::new(config, Arc::new(move || Ok(place.clone()))).open(0, &claim);
+        opened.map(|_| ()).map_err(|error| error.to_string())
+    };
+    let number = Field::new("name", DataType::Int64, true);
+    let refused = open(number.clone(), claim(2)).unwrap_err();
+    assert!(refused.contains("a column `name` of type Utf8") && refused.contains("hint"), "{refused}");
+    assert_eq!(open(Field::new("more", DataType::Boolean, true), claim(2)), Ok(()));
+    // The files before still have the column that the last start had not.
+    assert_eq!(open(number.clone(), claim(3)).unwrap_err(), refused);
+    assert_eq!(open(number, Claim { fresh: true, incarnation: "another life".into(), ..claim(1) }), Ok(()));
 }
