@@ -164,16 +164,25 @@ pub fn run_on(
         control: control.clone(),
         observer: observer.clone(),
     };
-    let discovery = Discovery::start(&connected, &inputs, &control)
-        .map_err(|error| EngineError::Internal(format!("cannot start a thread: {error}")))?;
-    let standing = Standings::start(&connected, &observer)
-        .map_err(|error| EngineError::Internal(format!("cannot start a thread: {error}")))?;
+    let (discovery, standing) = beside(&connected, &inputs, &control, &observer)?;
     engine::run(job).map_err(|error| why(error, &succession))?;
     standing.finish();
     let snapshot = observer.snapshot();
     let ended = ended(finished, &snapshot);
     let grown = discovery.end() && ended == Ended::Stopped;
     Ok(Outcome { ended, snapshot, generation, warnings: warnings.0, grown })
+}
+
+/// Starts what goes on beside the job, for as long as it runs.
+fn beside(
+    connected: &Connected,
+    inputs: &Inputs,
+    control: &Arc<Control>,
+    observer: &Arc<Observer>,
+) -> Result<(Discovery, Standings), EngineError> {
+    let failed = |error| EngineError::Internal(format!("cannot start a thread: {error}"));
+    let discovery = Discovery::start(connected, inputs, control).map_err(failed)?;
+    Ok((discovery, Standings::start(connected, observer).map_err(failed)?))
 }
 
 /// Returns why a run ended: `finished` says that the job was before it began.

@@ -35,6 +35,14 @@ const OWNED: &[(&str, &str)] = &[
     ("allow.auto.create.topics", "a topic that is misspelt must not come into being"),
 ];
 
+/// What makes a broker that was away be met again soon, unless a user says otherwise. The library's own are 10 s and up to a minute: so
+/// long would a job stand still after each of them that came back, or that a client asks first though it is frozen.
+const SOON: &[(&str, &str)] = &[
+    ("reconnect.backoff.max.ms", "2000"),
+    ("socket.connection.setup.timeout.ms", "10000"),
+    ("socket.timeout.ms", "10000"),
+];
+
 /// A Kafka cluster, and the options of librdkafka by which it is reached.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Cluster {
@@ -99,6 +107,9 @@ impl Cluster {
     pub(crate) fn config(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("client.id", "riverrun");
+        for (name, value) in SOON {
+            config.set(*name, *value);
+        }
         for (name, value) in &self.options {
             config.set(name, value);
         }

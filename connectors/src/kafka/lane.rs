@@ -75,8 +75,6 @@ impl Place {
         let mut config = self.cluster.config();
         config
             .set("enable.idempotence", "true")
-            // Its default is for connections that answer slowly; here a commit waits.
-            .set("socket.timeout.ms", "10000")
             .set("message.max.bytes", self.settings.message_bytes.clamp(1000, 1_000_000_000).to_string())
             .set("statistics.interval.ms", "0");
         // All rows of a commit are there at once: nothing is gained by lingering, in whose last millisecond librdkafka keeps a core busy.

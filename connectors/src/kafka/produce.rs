@@ -26,8 +26,10 @@ impl KafkaProducer {
         config.set("enable.idempotence", "true");
         config.set("statistics.interval.ms", "0");
         // Who appends waits for groups of records. In the last millisecond of a linger librdkafka keeps a core busy.
-        if config.get("linger.ms").is_none() {
-            config.set("linger.ms", "0");
+        for (name, value) in [("linger.ms", "0"), ("request.timeout.ms", "10000")] {
+            if config.get(name).is_none() {
+                config.set(name, value);
+            }
         }
         // So do the clients of the Java world.
         config.set("partitioner", "murmur2_random");

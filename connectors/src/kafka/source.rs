@@ -28,9 +28,6 @@ pub(crate) const READING: &[(&str, &str)] = &[
     // A queue that was full is filled again at once: it is small.
     ("fetch.queue.backoff.ms", "5"),
     ("fetch.error.backoff.ms", "100"),
-    // Its default is a minute; a broker answers a reader twice a second, records or not.
-    ("socket.timeout.ms", "10000"),
-    ("reconnect.backoff.max.ms", "2000"),
 ];
 
 /// What happens when records that are still to be read are gone.
