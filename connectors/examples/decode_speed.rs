@@ -55,7 +55,7 @@ fn schema() -> RowSchema {
         clocks: None,
         id: Some("event_id".to_owned()),
         hidden: vec![Hidden::Time, Hidden::Id, Hidden::Split, Hidden::Position],
-        projected: None,
+        ..RowSchema::default()
     }
 }
 
@@ -82,7 +82,7 @@ fn measure(name: &str, rows: usize, mut work: impl FnMut()) {
 
 fn main() {
     let rows: usize = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(65_536);
-    let context = DecodeContext { split: 0, accept: EventTime(0)..=EventTime(i64::MAX) };
+    let context = DecodeContext { split: 0, name: String::new(), accept: EventTime(0)..=EventTime(i64::MAX) };
     let schema = Arc::new(schema());
     let make = decoder(&FormatSpec::Json, schema.clone()).expect("the schema is sound");
     let mut decoded = Decoded::default();

@@ -10,6 +10,7 @@ pub mod clocks;
 mod column;
 pub(crate) mod csv;
 mod decimal;
+mod envelope;
 mod fields;
 mod framing;
 mod json;
@@ -20,6 +21,7 @@ pub(crate) mod rows;
 #[cfg(test)]
 pub(crate) mod samples;
 pub mod schema;
+mod surround;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -31,9 +33,12 @@ use riverrun_dataflow::source::Decoder;
 
 use avro::AvroRows;
 pub(crate) use calendar::push_date;
+pub use envelope::{Envelope, Meta};
 use records::RecordDecoder;
 use rows::Rows;
 pub use schema::{Column, ColumnType, RowSchema};
+use surround::SurroundEncoder;
+pub use surround::{OP, OpAs, SurroundSpec};
 
 use crate::lake::LakeEncoder;
 use crate::registry::Registry;
@@ -98,6 +103,8 @@ impl SchemaFile {
 pub struct Surroundings {
     /// Knows the schemas of records that name theirs by a number.
     pub registry: Option<Registry>,
+    /// What surrounds the value of a record.
+    pub envelope: Envelope,
 }
 
 /// How comma-separated values are written.
@@ -129,6 +136,33 @@ pub enum EncodeSpec {
     Csv(CsvOptions),
     /// Columns of Parquet files, which only a lake can write.
     Parquet,
+    /// One Avro datum per row.
+    Avro(AvroSink),
+}
+
+/// How rows are written as Avro.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AvroSink {
+    /// The name of the record that rows are.
+    pub name: String,
+    /// The number that its schema has in the registry; known once the sink is opened.
+    pub id: Option<u32>,
+}
+
+impl AvroSink {
+    /// Returns how rows are written to a topic.
+    pub fn of(topic: &str) -> AvroSink {
+        AvroSink { name: avro::encode::record_name(topic), id: None }
+    }
+
+    /// Returns the schema of rows of `schema` as they are written, without the column `op` unless that is a field.
+    pub fn schema(&self, schema: &SchemaRef, surround: &SurroundSpec) -> Result<String, FormatError> {
+        let written = match surround.kept(schema)? {
+            Some(kept) => Arc::new(schema.project(&kept).map_err(|error| FormatError(error.to_string()))?),
+            None => schema.clone(),
+        };
+        avro::encode::schema_of(&written, &self.name)
+    }
 }
 
 /// How JSON output writes timestamps.
@@ -159,6 +193,7 @@ pub fn decoder_in(
     schema: Arc<RowSchema>,
     around: &Surroundings,
 ) -> Result<Make<dyn Decoder>, FormatError> {
+    let schema = Arc::new(RowSchema { envelope: around.envelope, ..(*schema).clone() });
     let header = csv::Header::default();
     match format {
         FormatSpec::Avro(written) => {
@@ -252,6 +287,39 @@ pub fn framed_id(record: &[u8]) -> Option<u32> {
     framing::unframed(record).map(|(id, _)| id)
 }
 
+/// Returns what makes encoders of rows of `schema` with headers, or with another form of `op`, around them. `key`: see [`encoder`].
+pub fn encoder_with(
+    spec: &EncodeSpec,
+    schema: SchemaRef,
+    key: Option<Vec<usize>>,
+    surround: &SurroundSpec,
+) -> Result<Make<dyn Encoder>, FormatError> {
+    if *surround == SurroundSpec::default() {
+        return encoder(spec, schema, key);
+    }
+    let kept = surround.kept(&schema)?;
+    SurroundEncoder::check(surround, &schema)?;
+    let at = |column: usize| match &kept {
+        None => Some(column),
+        Some(kept) => kept.iter().position(|index| *index == column),
+    };
+    let of_key = |column| {
+        at(column).ok_or_else(|| FormatError(format!("its key is made of `{OP}`, which is no field any more")))
+    };
+    let key = key.map(|key| key.into_iter().map(of_key).collect::<Result<Vec<_>, _>>()).transpose()?;
+    let inner_schema = match &kept {
+        Some(kept) => Arc::new(schema.project(kept).map_err(|error| FormatError(error.to_string()))?),
+        None => schema,
+    };
+    let inner = encoder(spec, inner_schema, key)?;
+    let timestamps = match spec {
+        EncodeSpec::Json { timestamps } => *timestamps,
+        _ => Timestamps::Rfc3339,
+    };
+    let surround = surround.clone();
+    Ok(Arc::new(move || Box::new(SurroundEncoder::new(inner(), surround.clone(), kept.clone(), timestamps))))
+}
+
 /// Returns what makes encoders of rows of `schema`. `key`: the columns whose values are the record's key. One text column gives
 /// its text, one other column its JSON value, several a JSON array; a null alone gives an empty key.
 pub fn encoder(
@@ -262,6 +330,10 @@ pub fn encoder(
     match spec.clone() {
         EncodeSpec::Json { timestamps } => {
             let encoder = json::JsonEncoder::new(&schema, timestamps, key)?;
+            Ok(Arc::new(move || Box::new(encoder.clone())))
+        }
+        EncodeSpec::Avro(AvroSink { name, id }) => {
+            let encoder = avro::encode::AvroEncoder::new(&schema, &name, id, key)?;
             Ok(Arc::new(move || Box::new(encoder.clone())))
         }
         EncodeSpec::Csv(options) => {

@@ -29,7 +29,7 @@ mod sink;
 mod source;
 mod split;
 mod tail;
-mod wire;
+pub(crate) mod wire;
 
 pub use address::{AddressError, Cluster};
 pub use admin::{TopicInfo, create, list};

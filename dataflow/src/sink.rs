@@ -30,6 +30,54 @@ pub struct EncodedRows {
     pub ends: Vec<u32>,
     /// Length of each row's key at its beginning; empty if no row has a key.
     pub key_lengths: Vec<u32>,
+    /// Length of what stands between each row's key and its value, see [`Surround`]; empty if no row has any.
+    #[serde(default)]
+    pub surround_lengths: Vec<u32>,
+}
+
+/// What a row has besides its key and its value, as it stands between the two: part of what is ordered and of the digest.
+///
+/// ```text
+/// [1 if there is no value, else 0: u8]([name length u32][value length u32][name][value])*
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Surround<'a>(&'a [u8]);
+
+impl<'a> Surround<'a> {
+    /// Appends what a row has besides key and value: whether it says that its key is gone, and headers.
+    pub fn push<'h>(
+        out: &mut Vec<u8>,
+        is_tombstone: bool,
+        headers: impl IntoIterator<Item = (&'h str, Option<&'h [u8]>)>,
+    ) {
+        let length = |bytes: &[u8]| u32::try_from(bytes.len()).expect("a header is below 4 GiB");
+        out.push(u8::from(is_tombstone));
+        for (name, value) in headers {
+            out.extend_from_slice(&length(name.as_bytes()).to_le_bytes());
+            out.extend_from_slice(&value.map_or(u32::MAX, length).to_le_bytes());
+            out.extend_from_slice(name.as_bytes());
+            out.extend_from_slice(value.unwrap_or_default());
+        }
+    }
+
+    /// Returns whether the row says that its key is gone: it has no value.
+    pub fn is_tombstone(&self) -> bool {
+        self.0.first() == Some(&1)
+    }
+
+    /// Returns the headers, in order.
+    pub fn headers(&self) -> impl Iterator<Item = (&'a str, Option<&'a [u8]>)> + use<'a> {
+        let mut rest = self.0.get(1..).unwrap_or_default();
+        std::iter::from_fn(move || {
+            let (lengths, after) = rest.split_at_checked(8)?;
+            let length = |at: usize| u32::from_le_bytes(lengths[at..at + 4].try_into().expect("four bytes"));
+            let (name, after) = after.split_at_checked(length(0) as usize)?;
+            let size = if length(4) == u32::MAX { 0 } else { length(4) as usize };
+            let (value, after) = after.split_at_checked(size)?;
+            rest = after;
+            Some((std::str::from_utf8(name).ok()?, (length(4) != u32::MAX).then_some(value)))
+        })
+    }
 }
 
 impl EncodedRows {
@@ -51,11 +99,23 @@ impl EncodedRows {
 
     /// Returns the key, if rows have keys, and the value of row `index`.
     pub fn key_value(&self, index: usize) -> (Option<&[u8]>, &[u8]) {
+        let (key, rest) = self.key_rest(index);
+        let surround = self.surround_lengths.get(index).map_or(0, |length| *length as usize);
+        (key, &rest[surround..])
+    }
+
+    /// Returns what row `index` has besides key and value.
+    pub fn surround(&self, index: usize) -> Surround<'_> {
+        let surround = self.surround_lengths.get(index).map_or(0, |length| *length as usize);
+        Surround(&self.key_rest(index).1[..surround])
+    }
+
+    fn key_rest(&self, index: usize) -> (Option<&[u8]>, &[u8]) {
         let row = self.row(index);
         match self.key_lengths.get(index) {
             Some(length) => {
-                let (key, value) = row.split_at(*length as usize);
-                (Some(key), value)
+                let (key, rest) = row.split_at(*length as usize);
+                (Some(key), rest)
             }
             None => (None, row),
         }
@@ -65,6 +125,13 @@ impl EncodedRows {
     pub fn end_row(&mut self, key_length: Option<u32>) {
         self.ends.push(u32::try_from(self.bytes.len()).expect("a batch of encoded rows stays below 4 GiB"));
         self.key_lengths.extend(key_length);
+    }
+
+    /// Appends row `index` of `other`, whole.
+    pub fn push_row(&mut self, other: &EncodedRows, index: usize) {
+        self.bytes.extend_from_slice(other.row(index));
+        self.end_row(other.key_lengths.get(index).copied());
+        self.surround_lengths.extend(other.surround_lengths.get(index));
     }
 }
 

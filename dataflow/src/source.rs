@@ -201,6 +201,8 @@ pub trait Decoder: Send {
 pub struct DecodeContext {
     /// The split's number, for the hidden column.
     pub split: SplitId,
+    /// The split's name.
+    pub name: String,
     /// Event times that are accepted; a row outside is bad (`event_time_range`, `max_future`).
     pub accept: RangeInclusive<EventTime>,
 }
@@ -212,6 +214,8 @@ pub struct Decoded {
     pub batches: Vec<RecordBatch>,
     /// The bad rows, in order of position.
     pub bad: Vec<BadRow>,
+    /// Records that are no rows, and were to be left out.
+    pub filtered: u64,
     /// The greatest event time among the good rows.
     pub greatest: Option<EventTime>,
 }
@@ -223,7 +227,7 @@ pub struct BadRow {
     pub split: SplitId,
     /// Its position there.
     pub position: u64,
-    /// A short, stable word for the kind of fault: `malformed`, `type`, `missing`, `event_time`, `utf8`, `too_long`, `expression`.
+    /// A short, stable word for the kind of fault: `malformed`, `type`, `missing`, `event_time`, `utf8`, `too_long`, `unknown_schema`, `expression`.
     pub code: String,
     /// What is wrong, for a person.
     pub reason: String,

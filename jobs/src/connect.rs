@@ -11,10 +11,12 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use riverrun_connectors::console::{ConsoleForm, ConsoleSink};
 use riverrun_connectors::file::{Compression, FileSink, FileSinkConfig, FileSource, FileSourceConfig};
-use riverrun_connectors::format::{EncodeSpec, Surroundings, Timestamps, decoder_in, encoder, preamble};
+use riverrun_connectors::format::{
+    AvroSink, EncodeSpec, Envelope, Surroundings, Timestamps, decoder_in, encoder_with, preamble,
+};
 use riverrun_connectors::kafka::{Cluster, KafkaSink, KafkaSinkConfig, KafkaSource, KafkaSourceConfig};
 use riverrun_connectors::lake::{LakeSink, LakeSinkConfig};
-use riverrun_connectors::registry::{RegisteredSource, Registry, RegistryAddress};
+use riverrun_connectors::registry::{RegisteredSource, Registry, RegistryAddress, SchemaKind};
 use riverrun_connectors::topic::{TopicSink, TopicSource};
 use riverrun_dataflow::Graph;
 use riverrun_dataflow::graph::{Edge, GivenCut, InputNode, Make, SinkNode, SourceNode, SplitNode, StepNode};
@@ -183,9 +185,15 @@ impl Connected {
 }
 
 impl Plan {
-    /// Opens the places of all sources and sinks. Nothing is written yet.
+    /// Opens the places of all sources and sinks. Nothing is written yet, but that a sink of Avro registers its schema.
     pub fn connect(&self, environment: &Environment) -> Result<Connected, Report> {
-        self.connect_to(environment, |sink| open_sink(sink, environment))
+        self.connect_to(environment, |sink| open_sink(sink, environment, sink.encoder_on(environment)?))
+    }
+
+    /// Opens the places of all sources and sinks for somebody who only looks: rows are encoded for people, and no schema is
+    /// registered.
+    pub(crate) fn connect_to_look(&self, environment: &Environment) -> Result<Connected, Report> {
+        self.connect_to(environment, |sink| open_sink(sink, environment, sink.readable_encoder()?))
     }
 
     /// Opens the places of all sources, and for every sink what `open` gives in its place.
@@ -312,7 +320,11 @@ fn open_source(job: &str, planned: &PlannedSource, environment: &Environment) ->
                 true => Some(environment.registry.needed(&who, topic.span)?),
                 false => None,
             };
-            let around = Surroundings { registry: registry.clone() };
+            let envelope = match &environment.topics {
+                Topics::Kafka(_) => Envelope::Kafka,
+                _ => Envelope::Topic,
+            };
+            let around = Surroundings { registry: registry.clone(), envelope };
             let decoder = decoder_in(&planned.format, planned.schema.clone(), &around)
                 .map_err(|error| cannot(codes::CANNOT_OPEN, &who, topic, error))?;
             let mut source: Arc<dyn Source> = match &environment.topics {
@@ -347,9 +359,28 @@ fn open_source(job: &str, planned: &PlannedSource, environment: &Environment) ->
 }
 
 impl PlannedSink {
-    /// Returns what makes its encoder.
+    /// Returns what makes its encoder where the job runs: the schema of its rows is registered, if they are to name it.
+    pub(crate) fn encoder_on(&self, environment: &Environment) -> Result<Make<dyn Encoder>, Fault> {
+        let (EncodeSpec::Avro(avro), SinkPlace::Topic { name, .. }) = (&self.format, &self.place) else {
+            return self.encoder();
+        };
+        let who = format!("sink `{}`", self.name);
+        let registry = environment.registry.needed(&who, name.span)?;
+        let text =
+            avro.schema(&self.schema, &self.surround).map_err(|error| cannot(codes::CANNOT_OPEN, &who, name, error))?;
+        let subject = format!("{}-value", name.value);
+        let id = registry.register(&subject, SchemaKind::Avro, &text).map_err(|error| {
+            let hint = "a subject takes only what its readers can read: compare the columns with its latest version, or name another topic";
+            let reason = format!("the registry does not take its schema as `{subject}`: {error}\nhint: {hint}");
+            cannot(codes::CANNOT_OPEN, &who, name, reason)
+        })?;
+        let format = EncodeSpec::Avro(AvroSink { id: Some(id), ..avro.clone() });
+        PlannedSink { format, ..self.clone() }.encoder()
+    }
+
+    /// Returns what makes its encoder, by itself.
     pub(crate) fn encoder(&self) -> Result<Make<dyn Encoder>, Fault> {
-        encoder(&self.format, self.schema.clone(), self.key.clone()).map_err(|error| {
+        encoder_with(&self.format, self.schema.clone(), self.key.clone(), &self.surround).map_err(|error| {
             let message = format!("sink `{}` cannot write its rows: {error}", self.name);
             Fault::elsewhere(codes::NOT_ENCODABLE, message)
         })
@@ -358,7 +389,7 @@ impl PlannedSink {
     /// Returns what makes an encoder of its rows as people read them: its own, or JSON where that is none for people.
     pub(crate) fn readable_encoder(&self) -> Result<Make<dyn Encoder>, Fault> {
         match self.format {
-            EncodeSpec::Parquet => {
+            EncodeSpec::Parquet | EncodeSpec::Avro(_) => {
                 let format = EncodeSpec::Json { timestamps: Timestamps::default() };
                 PlannedSink { format, ..self.clone() }.encoder()
             }
@@ -372,12 +403,17 @@ impl PlannedSink {
     }
 }
 
-fn open_sink(planned: &PlannedSink, environment: &Environment) -> Result<OpenSink, Fault> {
+fn open_sink(planned: &PlannedSink, environment: &Environment, encoder: Make<dyn Encoder>) -> Result<OpenSink, Fault> {
     let who = format!("sink `{}`", planned.name);
-    let encoder = planned.encoder()?;
     let nowhere = Spanned { value: String::new(), span: Default::default() };
     let (sink, place): (Arc<dyn Sink>, &Spanned<String>) = match &planned.place {
         SinkPlace::Topic { name, partitions, delivery, dead_letters } => match &environment.topics {
+            Topics::Embedded(_) if planned.surround.has_headers() => {
+                let message = format!("{who} writes headers, which embedded topics do not have");
+                let fault = Fault::error(codes::DOES_NOT_FIT, name.span, message);
+                return Err(fault
+                    .hint("run it on Kafka, `--topics kafka://host:port`, or leave `headers` and `op: header` out"));
+            }
             Topics::Embedded(folder) => (Arc::new(TopicSink::new(folder, &name.value, *partitions)), name),
             Topics::Kafka(cluster) => {
                 let config = KafkaSinkConfig {

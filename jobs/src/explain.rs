@@ -164,6 +164,7 @@ fn sink_facts(plan: &Plan, sink: &PlannedSink) -> Facts {
         EncodeSpec::Json { .. } => "json",
         EncodeSpec::Csv(_) => "csv",
         EncodeSpec::Parquet => "parquet",
+        EncodeSpec::Avro(_) => "avro",
     };
     let placed = match &sink.key {
         Some(key) => list(key.iter().map(|column| sink.schema.field(*column).name())),

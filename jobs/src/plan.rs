@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
-use riverrun_connectors::format::{EncodeSpec, FormatSpec, RowSchema};
+use riverrun_connectors::format::{EncodeSpec, FormatSpec, RowSchema, SurroundSpec};
 use riverrun_dataflow::EventTime;
 use riverrun_dataflow::graph::{Edge, OnBadRow, StepWork, WatermarkPath};
 use riverrun_state::shape::Shape;
@@ -123,6 +123,8 @@ pub(crate) struct PlannedSink {
     pub schema: SchemaRef,
     /// The columns that are the record's key.
     pub key: Option<Vec<usize>>,
+    /// What is written around it.
+    pub surround: SurroundSpec,
 }
 
 /// Reads the job file at `path`, or reports why it cannot be read.

@@ -106,6 +106,7 @@ fn value(kind: Kind) -> String {
         Kind::Sql => "SQL".to_owned(),
         Kind::SqlList => "list of columns and SQL".to_owned(),
         Kind::SqlMap => "names and aggregates".to_owned(),
+        Kind::Headers => "names and columns".to_owned(),
         Kind::Conditions => "names and SQL conditions".to_owned(),
         Kind::Schema => "names and types, or `\"@...\"`".to_owned(),
         Kind::Duration(least, most) => format!("duration, {least} to {most}"),

@@ -159,7 +159,7 @@ fn connect(plan: &Plan, environment: &Environment, files: &Files, inputs: &Input
     let mut connected = plan.connect_to(environment, |planned| {
         let (sink, lanes) = files.sink(&planned.name);
         let promise = Promise::AtLeastOnce;
-        Ok(OpenSink { name: planned.name.clone(), sink, encoder: planned.encoder()?, lanes, promise })
+        Ok(OpenSink { name: planned.name.clone(), sink, encoder: planned.encoder_on(environment)?, lanes, promise })
     })?;
     for source in connected.sources.iter_mut().filter(|source| !source.fixed) {
         let mut own = inputs.splits.iter().filter(|split| split.source == source.name);

@@ -1,5 +1,6 @@
 //! The JSON Schema of the job file, and of test files, for editors: draft 2020-12, made of the table in [`crate::spec::fields`].
 
+use riverrun_connectors::format::Meta;
 use serde_json::{Map, Value, json};
 
 use crate::job_test::count_names;
@@ -104,12 +105,17 @@ fn kind(kind: Kind) -> Value {
             json!({ "type": "array", "items": { "type": "string" }, "minItems": 1 })
         }
         Kind::Columns => json!({ "type": "array", "items": { "type": "string", "pattern": COLUMN } }),
+        Kind::Headers => json!({ "type": "object", "additionalProperties": { "type": "string" } }),
         Kind::SqlMap | Kind::Conditions => names(COLUMN, json!({ "type": "string" })),
         Kind::Schema => {
             let nested = json!({
                 "type": "object",
-                "properties": { "path": { "type": "string" }, "type": { "type": "string" } },
-                "required": ["path", "type"],
+                "properties": {
+                    "path": { "type": "string" }, "meta": { "enum": Meta::WORDS }, "header": { "type": "string" },
+                    "type": { "type": "string" },
+                },
+                "required": ["type"],
+                "oneOf": [{ "required": ["path"] }, { "required": ["meta"] }, { "required": ["header"] }],
                 "additionalProperties": false,
             });
             let columns = names(COLUMN, json!({ "oneOf": [{ "type": "string" }, nested] }));

@@ -18,7 +18,7 @@ pub mod values;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use riverrun_connectors::format::{Column, EncodeSpec, FormatSpec};
+use riverrun_connectors::format::{Column, EncodeSpec, FormatSpec, OpAs};
 use riverrun_connectors::kafka::{Delivery, Manners};
 use riverrun_connectors::start::Start;
 use riverrun_dataflow::EventTime;
@@ -81,6 +81,8 @@ pub(crate) struct SourceSpec {
     pub idle_after: Duration,
     pub event_times: RangeInclusive<EventTime>,
     pub on_bad_row: OnBadRow,
+    /// Records that say that their key is gone are left out.
+    pub drop_tombstones: bool,
 }
 
 /// The clocks by which event time is found, as columns.
@@ -243,6 +245,10 @@ pub(crate) struct SinkSpec {
     pub place: Option<SinkPlace>,
     pub format: EncodeSpec,
     pub key: Option<Vec<Spanned<String>>>,
+    /// Headers by name, with their columns.
+    pub headers: Vec<(Spanned<String>, Spanned<String>)>,
+    /// How `op` is written; where that was said, if it was.
+    pub op: Spanned<OpAs>,
 }
 
 #[derive(Clone, Debug)]

@@ -100,7 +100,7 @@ struct Record {
 /// Looks for `id` in what the job wrote, and reads again what those rows rest on. `inputs` is what the job's log says that it reads;
 /// without it, splits are taken as a first run would number them now.
 pub fn why(plan: &Plan, environment: &Environment, inputs: Option<&Inputs>, id: &str) -> Result<Why, RunError> {
-    let connected = plan.connect(environment)?;
+    let connected = plan.connect_to_look(environment)?;
     let splits = match inputs {
         Some(inputs) => splits_of(plan, inputs),
         None => connected.splits()?,
@@ -354,7 +354,6 @@ impl Input<'_> {
     /// Looks for the records with an id in all of a source; without any, a piece says so.
     fn find(&self, source: usize, named_by: &str, id: &str) -> Result<Vec<Piece>, RunError> {
         let (planned, open) = (&self.plan.sources[source], &self.connected.sources[source]);
-        let is_json = matches!(planned.format, FormatSpec::Json | FormatSpec::Parquet);
         let nowhere = Piece {
             named_by: named_by.to_owned(),
             id: id.to_owned(),
@@ -368,9 +367,15 @@ impl Input<'_> {
         for node in &self.splits[source] {
             each_record(&*open.source, &node.spec, node.spec.start, &mut |record| {
                 let is_it = contains(&record.bytes, id)
-                    && match is_json {
-                        true => serde_json::from_slice(&record.bytes).is_ok_and(|value: Value| has(&value, id)),
-                        false => String::from_utf8_lossy(&record.bytes).split([',', ';', '\t', '"']).any(|it| it == id),
+                    && match planned.format {
+                        FormatSpec::Json | FormatSpec::Parquet => {
+                            serde_json::from_slice(&record.bytes).is_ok_and(|value: Value| has(&value, id))
+                        }
+                        FormatSpec::Csv(_) => {
+                            String::from_utf8_lossy(&record.bytes).split([',', ';', '\t', '"']).any(|it| it == id)
+                        }
+                        // Text stands in them as it is; where it ends is not to be seen.
+                        FormatSpec::Avro(_) | FormatSpec::Protobuf(..) => true,
                     };
                 if is_it {
                     let (split, position) = (Some(node.spec.name.clone()), Some(record.position));

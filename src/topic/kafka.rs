@@ -71,7 +71,8 @@ fn show_record(record: KafkaRecord, format: Format, stdout: &mut Stdout) -> Done
     let headers: BTreeMap<String, String> = record.headers.into_iter().map(text).collect();
     let KafkaRecord { partition, offset, timestamp_ms, key, value, .. } = record;
     let timestamp = timestamp_ms.map(|millis| millis.saturating_mul(1000));
-    // A tombstone is shown as an empty line, or as a record without a value.
-    let shown = TailRecord { partition, offset, timestamp, key, value: value.unwrap_or_default() };
+    // A tombstone is shown as an empty line, or as a record whose value is null.
+    let none = if format == Format::Json { b"null".to_vec() } else { Vec::new() };
+    let shown = TailRecord { partition, offset, timestamp, key, value: value.unwrap_or(none) };
     show(&shown, headers, format, stdout)
 }

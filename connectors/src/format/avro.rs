@@ -9,6 +9,7 @@
 //! that one bad record spoils halfway.
 
 mod cells;
+pub(crate) mod encode;
 mod input;
 mod schema;
 #[cfg(test)]

@@ -35,7 +35,7 @@ fn name_of(column: &Column) -> String {
 /// path are one field, which stands where the first of them does.
 pub(crate) fn declared_names(schema: &RowSchema) -> Vec<String> {
     let mut names: Vec<String> = Vec::with_capacity(schema.columns.len());
-    for name in schema.columns.iter().map(name_of) {
+    for name in schema.columns.iter().filter(|column| column.meta.is_none()).map(name_of) {
         if !names.contains(&name) {
             names.push(name);
         }
@@ -83,7 +83,10 @@ impl CsvDecoder {
         let names = self.header.get().expect("a file's header is read before its records");
         let takers = |name: &String| {
             let slots = self.rows.slots.iter().enumerate();
-            slots.filter(|(_, slot)| name_of(&slot.column) == *name).map(|(i, _)| i).collect()
+            slots
+                .filter(|(_, slot)| slot.column.meta.is_none() && name_of(&slot.column) == *name)
+                .map(|(i, _)| i)
+                .collect()
         };
         self.targets = names.iter().map(takers).collect();
     }
@@ -124,12 +127,17 @@ impl CsvDecoder {
             self.learn_header();
         }
         for (index, (start, end)) in records.ranges.iter().enumerate() {
+            if self.rows.leaves_out(records, index) {
+                out.filtered += 1;
+                continue;
+            }
             let raw = &records.bytes[*start as usize..*end as usize];
             let filled = match std::str::from_utf8(raw) {
                 _ if raw.len() > RECORD_BYTES_MAX => Err(Fault::new("too_long", "the record is longer than 64 MiB")),
                 Ok(text) => self.fill(text),
                 Err(fault) => Err(Fault::new("utf8", fault.to_string())),
             };
+            let filled = filled.and_then(|()| self.rows.surround(chunk, records, index, context));
             let ended = filled.and_then(|()| self.rows.end_row(chunk.position(index), context));
             if let Err(fault) = ended {
                 self.rows.roll_back();

@@ -26,8 +26,10 @@ impl Fields {
     /// Returns the tree of the slots of `rows`.
     pub(crate) fn of(rows: &Rows) -> Fields {
         let mut fields = Fields { nodes: vec![Vec::new()] };
-        for (slot, path) in rows.slots.iter().map(|slot| &slot.column.path).enumerate() {
-            fields.add(slot, path);
+        for (slot, column) in rows.slots.iter().map(|slot| &slot.column).enumerate() {
+            if column.meta.is_none() {
+                fields.add(slot, &column.path);
+            }
         }
         fields
     }

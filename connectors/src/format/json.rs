@@ -75,6 +75,10 @@ impl JsonDecoder {
     fn decode_records(&mut self, chunk: &Chunk, records: &Records, context: &DecodeContext, out: &mut Decoded) {
         let all = std::str::from_utf8(&records.bytes).ok();
         for (index, (start, end)) in records.ranges.iter().enumerate() {
+            if self.rows.leaves_out(records, index) {
+                out.filtered += 1;
+                continue;
+            }
             let (start, end) = (*start as usize, *end as usize);
             let raw = &records.bytes[start..end];
             let filled = match all.and_then(|all| all.get(start..end)).map_or_else(|| std::str::from_utf8(raw), Ok) {
@@ -82,6 +86,7 @@ impl JsonDecoder {
                 Ok(text) => self.fill(text),
                 Err(fault) => Err(Fault::new("utf8", fault.to_string())),
             };
+            let filled = filled.and_then(|()| self.rows.surround(chunk, records, index, context));
             let ended = filled.and_then(|()| self.rows.end_row(chunk.position(index), context));
             if let Err(fault) = ended {
                 self.rows.roll_back();

@@ -12,6 +12,9 @@ mod text;
 
 use std::collections::HashMap;
 
+use base64::Engine as _;
+use prost_reflect::prost::Message as _;
+use prost_reflect::prost_types::FileDescriptorProto;
 use prost_reflect::{DescriptorPool, DynamicMessage, FileDescriptor, MessageDescriptor};
 use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver};
 
@@ -162,10 +165,22 @@ struct Texts(HashMap<String, String>);
 impl FileResolver for Texts {
     fn open_file(&self, name: &str) -> Result<File, protox::Error> {
         match self.0.get(name) {
-            Some(text) => File::from_source(name, text),
+            Some(text) => match described(name, text) {
+                Some(file) => Ok(file),
+                None => File::from_source(name, text),
+            },
             None => Err(protox::Error::file_not_found(name)),
         }
     }
+}
+
+/// Returns the file that a descriptor in base64 describes: so some clients register their schemas, and some registries give them.
+fn described(name: &str, text: &str) -> Option<File> {
+    let bytes = base64::engine::general_purpose::STANDARD.decode(text.trim()).ok()?;
+    let mut descriptor = FileDescriptorProto::decode(&*bytes).ok()?;
+    // It is known by the name by which it is referred to.
+    descriptor.name = Some(name.to_owned());
+    Some(File::from_file_descriptor_proto(descriptor))
 }
 
 fn compiled(texts: Texts, main: &str) -> Result<DescriptorPool, String> {

@@ -24,11 +24,16 @@ impl<F: FillRow> RecordDecoder<F> {
 
     fn decode_records(&mut self, chunk: &Chunk, records: &Records, context: &DecodeContext, out: &mut Decoded) {
         for (index, (start, end)) in records.ranges.iter().enumerate() {
+            if self.rows.leaves_out(records, index) {
+                out.filtered += 1;
+                continue;
+            }
             let raw = &records.bytes[*start as usize..*end as usize];
             let filled = match raw.len() > RECORD_BYTES_MAX {
                 true => Err(Fault::new("too_long", "the record is longer than 64 MiB")),
                 false => self.fill.fill(raw, &mut self.rows),
             };
+            let filled = filled.and_then(|()| self.rows.surround(chunk, records, index, context));
             let ended = filled.and_then(|()| self.rows.end_row(chunk.position(index), context));
             if let Err(fault) = ended {
                 self.rows.roll_back();

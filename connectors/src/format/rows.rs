@@ -16,6 +16,7 @@ use riverrun_dataflow::source::{BadRow, Chunk, DecodeContext, Decoded, Numbering
 
 use super::clocks::{Clocks, Told};
 use super::column::{GrowingColumn, Misfit};
+use super::envelope::{Envelope, Meta};
 use super::schema::{Column, ColumnType, RowSchema};
 
 /// Rows in a batch.
@@ -109,6 +110,11 @@ pub(crate) struct Rows {
     id: Option<usize>,
     times: Vec<i64>,
     positions: Vec<u64>,
+    envelope: Envelope,
+    drop_tombstones: bool,
+    /// The slots of what is around a record.
+    around: Vec<(usize, Meta)>,
+    scratch: String,
 }
 
 /// A column of times.
@@ -175,8 +181,56 @@ impl Rows {
             slots.push(Slot { column: Column { required, ..column.clone() }, cells, used });
         }
         let clocks = schema.clocks.as_ref().map(|clocks| ClockSlots::of(clocks, &slots));
-        let (hidden, schema) = (schema.hidden.clone(), schema.arrow());
-        Rows { schema, hidden, slots, row: 0, event_time, clocks, id, times: Vec::new(), positions: Vec::new() }
+        let metas = slots.iter().enumerate().filter_map(|(slot, of)| Some((slot, of.column.meta.clone()?)));
+        Rows {
+            around: metas.collect(),
+            envelope: schema.envelope,
+            drop_tombstones: schema.drop_tombstones,
+            hidden: schema.hidden.clone(),
+            schema: schema.arrow(),
+            slots,
+            row: 0,
+            event_time,
+            clocks,
+            id,
+            times: Vec::new(),
+            positions: Vec::new(),
+            scratch: String::new(),
+        }
+    }
+
+    /// Returns whether a record says that its key is gone, and such records are to be left out.
+    pub(crate) fn leaves_out(&self, records: &Records, index: usize) -> bool {
+        self.drop_tombstones && !self.envelope.around(records, index).has_value
+    }
+
+    /// Fills what comes from around record `index`.
+    pub(crate) fn surround(
+        &mut self,
+        chunk: &Chunk,
+        records: &Records,
+        index: usize,
+        context: &DecodeContext,
+    ) -> Result<(), Fault> {
+        if self.around.is_empty() {
+            return Ok(());
+        }
+        let surrounding = self.envelope.around(records, index);
+        for (slot, meta) in &self.around {
+            let slot = &mut self.slots[*slot];
+            let cells = match &mut slot.cells {
+                Cells::Kept(cells) => cells,
+                Cells::Presence(present) => {
+                    let mut cell = GrowingColumn::new(&slot.column.column_type, 1);
+                    let pushed = surrounding.push(meta, &mut cell, (chunk, index, context), &mut self.scratch);
+                    *present = pushed.is_err() || cell.is_valid(0);
+                    continue;
+                }
+            };
+            let pushed = surrounding.push(meta, cells, (chunk, index, context), &mut self.scratch);
+            pushed.map_err(|misfit| Fault::misfit(&slot.column, &misfit))?;
+        }
+        Ok(())
     }
 
     /// Returns whether a batch should be closed before the next row.

@@ -42,7 +42,7 @@ pub(crate) fn chunk<T: AsRef<[u8]>>(from: u64, records: &[T]) -> Chunk {
 
 /// Returns a context in which all times are accepted.
 pub(crate) fn anything() -> DecodeContext {
-    DecodeContext { split: 7, accept: EventTime::MIN..=EventTime::MAX }
+    DecodeContext { split: 7, name: "7".into(), accept: EventTime::MIN..=EventTime::MAX }
 }
 
 /// Decodes records.

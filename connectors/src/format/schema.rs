@@ -8,6 +8,7 @@ use riverrun_dataflow::schema::{Hidden, is_hidden, with_hidden};
 
 use super::FormatError;
 use super::clocks::Clocks;
+use super::envelope::{Envelope, Meta};
 
 /// The type of a column, as a job file writes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -193,17 +194,24 @@ pub struct Column {
     pub column_type: ColumnType,
     /// A row without a value for it is bad.
     pub required: bool,
+    /// It is not in the value of a record, but around it.
+    pub meta: Option<Meta>,
 }
 
 impl Column {
     /// Returns a column that is found under its own name.
     pub fn new(name: &str, column_type: ColumnType) -> Column {
-        Column { name: name.to_owned(), path: vec![name.to_owned()], column_type, required: false }
+        Column { name: name.to_owned(), path: vec![name.to_owned()], column_type, required: false, meta: None }
     }
 
     /// Returns the column, found at `path`, in which dots separate the levels.
     pub fn at(self, path: &str) -> Column {
         Column { path: path.split('.').map(str::to_owned).collect(), ..self }
+    }
+
+    /// Returns the column, found around the value of a record.
+    pub fn around(self, meta: Meta) -> Column {
+        Column { meta: Some(meta), ..self }
     }
 
     /// Returns the column, made required.
@@ -228,6 +236,10 @@ pub struct RowSchema {
     /// The columns in use; `None`: all. Only these appear in batches. Event time and id are decoded for their hidden
     /// columns in any case, and required columns are checked for presence.
     pub projected: Option<Vec<String>>,
+    /// What surrounds records where they come from.
+    pub envelope: Envelope,
+    /// Records that say that their key is gone are left out.
+    pub drop_tombstones: bool,
 }
 
 impl RowSchema {
@@ -287,6 +299,9 @@ impl RowSchema {
             }
             if column.path.is_empty() || column.path.iter().any(String::is_empty) {
                 return Err(FormatError(format!("the path of column `{name}` has an empty part")));
+            }
+            if let Some(meta) = &column.meta {
+                meta.check(name, &column.column_type)?;
             }
         }
         self.check_event_time()?;
@@ -494,6 +509,7 @@ mod tests {
             id: Some("a".to_owned()),
             hidden: vec![Hidden::Position, Hidden::Time],
             projected: Some(vec!["j".to_owned(), "a".to_owned()]),
+            ..RowSchema::default()
         };
         schema.check().unwrap();
         let arrow = schema.arrow();

@@ -15,7 +15,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer};
-use riverrun_dataflow::sink::{Claim, Lane, SinkError, TickRows, Token};
+use riverrun_dataflow::sink::{Claim, Lane, SinkError, Surround, TickRows, Token};
 use riverrun_dataflow::tick::Tick;
 use xxhash_rust::xxh3::Xxh3Default;
 
@@ -103,13 +103,16 @@ impl Place {
             hash.update(&tick.rows.bytes);
             for index in 0..tick.rows.len() {
                 count += 1;
-                let (key, value) = tick.rows.key_value(index);
-                if key.map_or(0, <[u8]>::len) + value.len() + AROUND > self.settings.message_bytes {
+                let ((key, value), surround) = (tick.rows.key_value(index), tick.rows.surround(index));
+                let headers = headers_of(surround);
+                let bytes = tick.rows.row(index).len();
+                if bytes + AROUND > self.settings.message_bytes {
                     self.bury(producer, lane, tick.tick, (key, value))?;
                     continue;
                 }
-                let mut record = BaseRecord::to(&self.topic).payload(value).partition(partition);
-                record.key = key;
+                let mut record = BaseRecord::to(&self.topic).partition(partition);
+                (record.key, record.headers) = (key, headers);
+                record.payload = (!surround.is_tombstone()).then_some(value);
                 record.timestamp = Some(tick.times[index].div_euclid(1000)).filter(|time| (1..latest).contains(time));
                 if record.timestamp.is_some_and(|time| self.is_old(time, latest)) {
                     self.tell_old();
@@ -168,6 +171,13 @@ impl Place {
         record.key = key.filter(|key| key.len() < limit / 4);
         send(producer, record)
     }
+}
+
+/// Returns the headers of a row, if it has some.
+fn headers_of(surround: Surround<'_>) -> Option<OwnedHeaders> {
+    surround.headers().fold(None, |headers: Option<OwnedHeaders>, (key, value)| {
+        Some(headers.unwrap_or_default().insert(Header { key, value }))
+    })
 }
 
 /// Hands a record to a producer; waits while its queue is full.

@@ -37,6 +37,46 @@ pub(crate) fn push(message: &impl Message, out: &mut Vec<u8>) -> (usize, usize) 
     (begin, out.len())
 }
 
+/// A record as it lies in a chunk.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Parts<'a> {
+    pub timestamp_ms: Option<i64>,
+    pub key: Option<&'a [u8]>,
+    /// All headers, for [`headers`].
+    pub headers: &'a [u8],
+    /// It is no tombstone.
+    pub has_value: bool,
+}
+
+/// Returns the record that `bytes` are.
+pub(crate) fn parse(bytes: &[u8]) -> Option<Parts<'_>> {
+    const FIXED: usize = 28;
+    let (fixed, rest) = bytes.split_at_checked(FIXED)?;
+    let number = |at: usize| u32::from_le_bytes(fixed[at..at + 4].try_into().expect("four bytes"));
+    let timestamp = i64::from_le_bytes(fixed[8..16].try_into().expect("eight bytes"));
+    let (headers, rest) = rest.split_at_checked(number(24) as usize)?;
+    let key = match number(16) {
+        NONE => None,
+        length => Some(rest.get(..length as usize)?),
+    };
+    let timestamp_ms = Some(timestamp).filter(|timestamp| *timestamp != i64::MIN);
+    Some(Parts { timestamp_ms, key, headers, has_value: number(20) != NONE })
+}
+
+/// Returns names and values of headers, in their order.
+pub(crate) fn headers(bytes: &[u8]) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let (lengths, after) = rest.split_at_checked(8)?;
+        let length = |at: usize| u32::from_le_bytes(lengths[at..at + 4].try_into().expect("four bytes"));
+        let (name, after) = after.split_at_checked(length(0) as usize)?;
+        let size = if length(4) == NONE { 0 } else { length(4) as usize };
+        let (value, after) = after.split_at_checked(size)?;
+        rest = after;
+        Some((name, (length(4) != NONE).then_some(value)))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use rdkafka::message::{Header, OwnedHeaders, OwnedMessage, Timestamp};
@@ -46,6 +86,22 @@ mod tests {
     fn message(value: Option<&[u8]>, key: Option<&[u8]>, headers: Option<OwnedHeaders>, offset: i64) -> OwnedMessage {
         let (value, key) = (value.map(<[u8]>::to_vec), key.map(<[u8]>::to_vec));
         OwnedMessage::new(value, key, "t".into(), Timestamp::CreateTime(5), 0, offset, headers)
+    }
+
+    #[test]
+    fn a_record_is_read_as_it_was_written() {
+        let headers = OwnedHeaders::new()
+            .insert(Header { key: "a", value: Some("1") })
+            .insert(Header { key: "b", value: None::<&str> });
+        let mut bytes = Vec::new();
+        push(&message(None, Some(b"k"), Some(headers), 3), &mut bytes);
+        let parts = parse(&bytes).unwrap();
+        assert_eq!((parts.timestamp_ms, parts.key, parts.has_value), (Some(5), Some(&b"k"[..]), false));
+        let found: Vec<_> = super::headers(parts.headers).collect();
+        assert_eq!(found, [(&b"a"[..], Some(&b"1"[..])), (&b"b"[..], None)]);
+        for short in 0..28 {
+            assert!(parse(&bytes[..short]).is_none());
+        }
     }
 
     #[test]

@@ -68,10 +68,11 @@ pub fn decode<'s>(build: &Build<'s>, chunks: RawStream<'s>) -> DecodedStreams<'s
                 };
                 let node = &graph.sources[raw.source];
                 let _decoding = meter.enter();
-                let context = DecodeContext { split: raw.split, accept: raw.accept };
+                let name = split_name(&graph, raw.split).unwrap_or_default();
+                let context = DecodeContext { split: raw.split, name, accept: raw.accept };
                 decoder.decode(&raw.chunk, &context, &mut decoded);
                 meter.got_on();
-                let counts = count(&raw.chunk, &decoded, &observer);
+                let counts = count(&raw.chunk, &mut decoded, &observer);
                 if let Some(greatest) = decoded.greatest.take() {
                     marks.activate().session(&time).give(Mark::Decoded { split: raw.split, greatest });
                 }
@@ -100,10 +101,11 @@ pub fn decode<'s>(build: &Build<'s>, chunks: RawStream<'s>) -> DecodedStreams<'s
     DecodedStreams { sources, marks: marks_stream, reports: reports_stream }
 }
 
-fn count(chunk: &crate::source::Chunk, decoded: &Decoded, observer: &Observer) -> Counts {
+fn count(chunk: &crate::source::Chunk, decoded: &mut Decoded, observer: &Observer) -> Counts {
     let taken: u64 = decoded.batches.iter().map(|batch| batch.num_rows() as u64).sum();
-    let counts =
-        Counts { input: chunk.rows() as u64, taken, bad: decoded.bad.len() as u64, out: taken, ..Counts::default() };
+    let (input, bad) = (chunk.rows() as u64, decoded.bad.len() as u64);
+    let filtered = std::mem::take(&mut decoded.filtered);
+    let counts = Counts { input, taken, filtered, bad, out: taken, ..Counts::default() };
     debug_assert!(counts.balances(), "a decoder accounts for every record: {counts:?}");
     observer.decoded(counts.input);
     counts

@@ -184,7 +184,8 @@ pub fn merge<'s>(build: &Build<'s>, index: usize, encoded: EncodedStream<'s>) ->
     (merged_stream, reports_stream)
 }
 
-/// Sorts rows by (event time, xxh3 of the bytes, bytes).
+/// Sorts rows by (event time, xxh3 of the bytes, bytes), those that say that their key is gone before all others: what has a
+/// value in this tick has one after it.
 fn in_order(tick: Tick, parts: Vec<Encoded>) -> TickRows {
     let mut order: Vec<(i64, u64, u32, u32)> = Vec::with_capacity(parts.iter().map(|part| part.rows.len()).sum());
     for (number, part) in parts.iter().enumerate() {
@@ -193,12 +194,14 @@ fn in_order(tick: Tick, parts: Vec<Encoded>) -> TickRows {
     }
     let bytes = |entry: &(i64, u64, u32, u32)| parts[entry.2 as usize].rows.row(entry.3 as usize);
     order.sort_unstable_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)).then_with(|| bytes(a).cmp(bytes(b))));
+    if parts.iter().any(|part| !part.rows.surround_lengths.is_empty()) {
+        order.sort_by_key(|entry| !parts[entry.2 as usize].rows.surround(entry.3 as usize).is_tombstone());
+    }
     let mut rows = EncodedRows::default();
     rows.bytes.reserve_exact(parts.iter().map(|part| part.rows.bytes.len()).sum());
     rows.ends.reserve_exact(order.len());
     for entry in &order {
-        rows.bytes.extend_from_slice(bytes(entry));
-        rows.end_row(parts[entry.2 as usize].rows.key_lengths.get(entry.3 as usize).copied());
+        rows.push_row(&parts[entry.2 as usize].rows, entry.3 as usize);
     }
     TickRows { tick, rows, times: order.iter().map(|entry| entry.0).collect() }
 }

@@ -8,6 +8,7 @@ mod files;
 mod job_files;
 mod records;
 mod rows;
+mod schemas;
 mod sidecars;
 mod states;
 mod topics;

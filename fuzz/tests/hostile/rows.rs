@@ -40,13 +40,13 @@ pub(crate) fn schema() -> Arc<RowSchema> {
         clocks: None,
         id: Some("id".into()),
         hidden: vec![Hidden::Time, Hidden::Id],
-        projected: None,
+        ..RowSchema::default()
     })
 }
 
 /// Decodes a chunk and goes through what came out: every record is a row or a bad row.
 pub(crate) fn decode(decoder: &mut dyn Decoder, chunk: &Chunk) {
-    let context = DecodeContext { split: 7, accept: EventTime(0)..=EventTime(4_102_444_800_000_000) };
+    let context = DecodeContext { split: 7, name: "0".into(), accept: EventTime(0)..=EventTime(4_102_444_800_000_000) };
     let mut out = Decoded::default();
     decoder.decode(chunk, &context, &mut out);
     let rows: usize = out.batches.iter().map(|batch| batch.num_rows()).sum();

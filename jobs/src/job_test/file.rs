@@ -1,6 +1,6 @@
 //! Test files: from the text to cases on a planned job, every fault at once.
 
-use riverrun_connectors::format::{EncodeSpec, Timestamps};
+use riverrun_connectors::format::{EncodeSpec, OpAs, Timestamps};
 
 use super::expect::{self, CountWanted, Expectation, Wanted};
 use super::fails::FailureWanted;
@@ -205,6 +205,8 @@ fn tap(spec: &mut JobSpec, drafts: &[Draft]) -> Vec<String> {
             place: Some(SinkPlace::Console),
             format: EncodeSpec::Json { timestamps },
             key: None,
+            headers: Vec::new(),
+            op: Spanned { value: OpAs::Field, span: Span::default() },
         });
     }
     taps

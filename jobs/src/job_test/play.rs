@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use riverrun_connectors::format::{CsvOptions, FormatSpec, RowSchema, decoder};
+use riverrun_connectors::format::{Column, CsvOptions, FormatSpec, RowSchema, decoder};
 use riverrun_dataflow::balance::Counts;
 use riverrun_dataflow::engine::{Control, Observer};
 use riverrun_dataflow::graph::Make;
@@ -314,6 +314,9 @@ fn decoder_of(source: &PlannedSource, schema: RowSchema) -> Make<dyn Decoder> {
         // What no person can write is given as what it would be in JSON.
         _ => FormatSpec::Json,
     };
+    // What is around a record stands in the rows of a test beside all else.
+    let columns = schema.columns.into_iter().map(|column| Column { meta: None, ..column }).collect();
+    let schema = RowSchema { columns, drop_tombstones: false, ..schema };
     decoder(&format, Arc::new(schema)).expect("the schema was checked with the job")
 }
 
@@ -334,7 +337,7 @@ fn facts(source: &PlannedSource, records: &[String]) -> Vec<Facts> {
     let payload = Payload::Records(Records { bytes: Arc::new(bytes), ranges, numbering: Numbering::Ordinal });
     let chunk = Chunk { from: 0, to: records.len() as u64, payload };
     let mut decoded = Decoded::default();
-    let context = DecodeContext { split: 0, accept: source.event_times.clone() };
+    let context = DecodeContext { split: 0, name: String::new(), accept: source.event_times.clone() };
     decoder_of(source, schema)().decode(&chunk, &context, &mut decoded);
     let mut facts = vec![Facts::default(); records.len()];
     for batch in &decoded.batches {

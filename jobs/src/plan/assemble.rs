@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
+use riverrun_connectors::format::SurroundSpec;
 use riverrun_dataflow::engine::routed_schema;
 use riverrun_dataflow::graph::{Edge, StepWork, WatermarkPath, bad_columns};
 use riverrun_dataflow::schema::{Hidden, with_hidden};
@@ -17,6 +18,7 @@ use super::stream::indices;
 use super::{Plan, PlannedInput, PlannedSide, PlannedSink, PlannedSource, PlannedStep, behaviour, operators, sessions};
 use crate::spec::values::write_duration;
 use crate::spec::{AttributeSpec, JobSpec, OperatorSpec};
+use crate::yaml::Spanned;
 
 /// Returns the plan of a job without faults.
 pub(super) fn assemble(
@@ -230,6 +232,11 @@ impl Assembly<'_> {
             let names: Vec<String> = key.iter().map(|name| name.value.clone()).collect();
             indices(&schema, &names)
         });
+        let header = |(name, column): &(Spanned<String>, Spanned<String>)| {
+            let at = indices(&schema, std::slice::from_ref(&column.value));
+            (name.value.clone(), at[0])
+        };
+        let surround = SurroundSpec { headers: sink.headers.iter().map(header).collect(), op: sink.op.value };
         PlannedSink {
             name: sink.name.value.clone(),
             from: self.renumbered(edge),
@@ -237,6 +244,7 @@ impl Assembly<'_> {
             format: sink.format.clone(),
             schema,
             key,
+            surround,
         }
     }
 }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use arrow::datatypes::{DataType, Field, TimeUnit};
-use riverrun_connectors::format::{Column, EncodeSpec, FormatSpec, RowSchema};
+use riverrun_connectors::format::{
+    Column, EncodeSpec, Envelope, FormatSpec, OP, OpAs, RowSchema, SurroundSpec, encoder_with,
+};
 use riverrun_dataflow::graph::Edge;
 use riverrun_dataflow::key::is_key_type;
 use riverrun_dataflow::schema::Hidden;
@@ -16,7 +18,9 @@ use super::clocks;
 use super::names::Names;
 use super::stream::{Stream, type_name, with_article};
 use crate::fault::{Code, Fault, Severity, codes};
-use crate::spec::{AttributeSpec, JobSpec, OperatorSpec, SinkPlace, SinkSpec, SourceSpec, WindowSpec, values};
+use crate::spec::{
+    AttributeSpec, JobSpec, OperatorSpec, SinkPlace, SinkSpec, SourcePlace, SourceSpec, WindowSpec, values,
+};
 use crate::yaml::{Span, Spanned, place_in};
 
 /// A window may be one of at most so many that hold the same row.
@@ -132,6 +136,15 @@ impl<'a> Forward<'a> {
             Some(Hidden::Split),
             Some(Hidden::Position),
         ];
+        if matches!(source.place, Some(SourcePlace::File(_))) {
+            for column in &source.columns {
+                let Some(meta) = &column.value.meta else { continue };
+                let message =
+                    format!("column `{}` of {who} is the {meta} of a record, and files have none", column.value.name);
+                let hint = "only records of a `topic` have something around their value";
+                self.faults.push(Fault::error(codes::DOES_NOT_FIT, column.span, message).hint(hint));
+            }
+        }
         if self.faults.len() == before {
             let schema = row_schema(source, Vec::new(), None);
             let checked = match (&source.format, source.place.is_some()) {
@@ -405,6 +418,29 @@ impl<'a> Forward<'a> {
         Some(columns)
     }
 
+    /// Returns what a sink writes around its rows; what is at fault is left out.
+    fn surround(&mut self, sink: &SinkSpec, input: &Stream) -> SurroundSpec {
+        let who = format!("sink `{}`", sink.name.value);
+        let mut headers = Vec::new();
+        for (name, column) in &sink.headers {
+            match input.find(column, &format!("{who} writes a header of")) {
+                Err(fault) => self.faults.push(fault),
+                Ok(field) => {
+                    let at = input.columns.iter().position(|column| column.name() == field.name());
+                    headers.extend(at.map(|at| (name.value.clone(), at)));
+                }
+            }
+        }
+        let has_op = input.column(OP).is_some();
+        if sink.op.value != OpAs::Field && !has_op {
+            let message =
+                format!("{who} is to write `{OP}` otherwise than as a field, but `{}` has no such column", input.name);
+            let hint = "leave it out: the rows of this stream are never taken back";
+            self.faults.push(Fault::error(codes::UNKNOWN_COLUMN, sink.op.span, message).hint(hint));
+        }
+        SurroundSpec { headers, op: if has_op { sink.op.value } else { OpAs::Field } }
+    }
+
     fn sink(&mut self, sink: &SinkSpec, input: &Stream) {
         let name = &sink.name.value;
         let mut indices = None;
@@ -413,11 +449,13 @@ impl<'a> Forward<'a> {
             let at = |field: &Field| input.columns.iter().position(|column| column.name() == field.name());
             indices = fields.map(|fields| fields.iter().filter_map(at).collect::<Vec<usize>>());
         }
-        if let Err(error) = riverrun_connectors::format::encoder(&sink.format, input.schema(), indices) {
+        let surround = self.surround(sink, input);
+        if let Err(error) = encoder_with(&sink.format, input.schema(), indices, &surround) {
             let format = match &sink.format {
                 EncodeSpec::Json { .. } => "json",
                 EncodeSpec::Csv(_) => "csv",
                 EncodeSpec::Parquet => "parquet",
+                EncodeSpec::Avro(_) => "avro",
             };
             let message = format!("sink `{name}` cannot write `{}` as {format}: {error}", input.name);
             let fault = Fault::error(codes::NOT_ENCODABLE, sink.from.span, message);
@@ -450,6 +488,8 @@ pub(super) fn row_schema(source: &SourceSpec, hidden: Vec<Hidden>, projected: Op
         id: source.id.as_ref().map(|name| name.value.clone()),
         hidden,
         projected,
+        envelope: Envelope::None,
+        drop_tombstones: source.drop_tombstones,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Write};
 
-use riverrun_connectors::format::{CsvOptions, EncodeSpec, FormatSpec, Timestamps, WrittenBy};
+use riverrun_connectors::format::{CsvOptions, EncodeSpec, FormatSpec, OpAs, Timestamps, WrittenBy};
 use riverrun_connectors::start::Start;
 use riverrun_dataflow::graph::OnBadRow;
 use riverrun_dataflow::schema::visible_of;
@@ -72,6 +72,12 @@ fn spell_source(source: &PlannedSource, words: &mut Words) {
         words.add("path", column.path.join("."));
         words.add("type", &column.column_type);
         words.add("required", column.required);
+        if let Some(meta) = &column.meta {
+            words.add("meta", meta);
+        }
+    }
+    if source.schema.drop_tombstones {
+        words.add("tombstones", "drop");
     }
     words.add("event_time", source.schema.event_time.as_deref().unwrap_or_default());
     if let Some(clocks) = &source.schema.clocks {
@@ -139,7 +145,17 @@ fn spell_sink(plan: &Plan, sink: &PlannedSink, words: &mut Words) {
         EncodeSpec::Json { timestamps: Timestamps::EpochMillis } => words.add("format", "json epoch_ms"),
         EncodeSpec::Csv(options) => spell_csv(options, words),
         EncodeSpec::Parquet => words.add("format", "parquet"),
+        EncodeSpec::Avro(_) => words.add("format", "avro"),
     }
     let schema = &sink.schema;
     sink.key.iter().flatten().for_each(|column| words.add("key", schema.field(*column).name()));
+    // Plans that were made before these could be chosen are spelled as they were.
+    for (name, column) in &sink.surround.headers {
+        words.add("header", format!("{name} {}", schema.field(*column).name()));
+    }
+    match sink.surround.op {
+        OpAs::Field => {}
+        OpAs::Header => words.add("op", "header"),
+        OpAs::Tombstone => words.add("op", "tombstone"),
+    }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use riverrun_connectors::format::{CsvOptions, EncodeSpec, FormatSpec, Timestamps};
+use riverrun_connectors::format::{CsvOptions, EncodeSpec, FormatSpec, OpAs, Timestamps};
 use riverrun_dataflow::graph::{Edge, ShardRange, StepWork};
 use riverrun_dataflow::operator::{STATE_COLUMNS, TableSpec};
 use riverrun_dataflow::schema::{Hidden, visible_of};
@@ -98,6 +98,7 @@ fn sink_shape(sink: &PlannedSink) -> SinkShape {
     let format = match &sink.format {
         EncodeSpec::Json { timestamps: Timestamps::Rfc3339 } => "json".to_owned(),
         EncodeSpec::Json { timestamps: Timestamps::EpochMillis } => "json, timestamps: epoch_ms".to_owned(),
+        EncodeSpec::Avro(_) => "avro".to_owned(),
         EncodeSpec::Csv(CsvOptions { header, delimiter, null }) => {
             // A reader of CSV knows columns by their place.
             let columns: Vec<String> = visible_of(&sink.schema).iter().map(|field| field.name().clone()).collect();
@@ -107,6 +108,11 @@ fn sink_shape(sink: &PlannedSink) -> SinkShape {
         }
         EncodeSpec::Parquet => "parquet".to_owned(),
     };
+    let format = match sink.surround.op {
+        OpAs::Field => format,
+        OpAs::Header => format!("{format}, op: header"),
+        OpAs::Tombstone => format!("{format}, op: tombstone"),
+    };
     SinkShape { name: sink.name.clone(), place, format }
 }
 
@@ -115,7 +121,8 @@ fn source_origin(source: &SourceSpec) -> Origin {
     let of = |column: &str| format!("{name}.{column}");
     let mut columns: BTreeMap<String, String> = BTreeMap::new();
     for column in &source.columns {
-        columns.insert(column.value.name.clone(), of(&column.value.path.join(".")));
+        let place = column.value.meta.as_ref().map_or_else(|| column.value.path.join("."), |meta| format!("({meta})"));
+        columns.insert(column.value.name.clone(), of(&place));
     }
     let hidden = [(Hidden::Time, &source.event_time), (Hidden::Id, &source.id)];
     for (hidden, named) in hidden {

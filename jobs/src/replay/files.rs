@@ -102,6 +102,7 @@ impl Files {
             let extension = match planned.format {
                 EncodeSpec::Json { .. } | EncodeSpec::Parquet => "jsonl",
                 EncodeSpec::Csv(_) => "csv",
+                EncodeSpec::Avro(_) => "avro",
             };
             let path = |lane: u32| match count {
                 1 => format!("{name}.{extension}"),

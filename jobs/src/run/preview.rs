@@ -12,7 +12,6 @@ use riverrun_dataflow::tick::{Tick, Timeline};
 
 use super::{RunError, by_source, resolve};
 use crate::connect::Environment;
-use crate::fault::Report;
 use crate::plan::Plan;
 
 /// Rows that may wait to be shown before the job waits.
@@ -37,7 +36,7 @@ pub fn preview(
     control: Arc<Control>,
     mut show: impl FnMut(PreviewRow) -> bool,
 ) -> Result<usize, RunError> {
-    let connected = plan.connect(environment)?;
+    let connected = plan.connect_to_look(environment)?;
     let inputs = resolve(&connected, &control)?;
     let mut graph = plan.graph(&connected, by_source(&inputs));
     let (sender, rows) = sync_channel(WAITING_ROWS);
@@ -48,11 +47,6 @@ pub fn preview(
             lanes.insert((index as u32, lane), (Box::new(shown.lane()), None));
         }
         sink.sink = shown;
-        sink.encoder = plan.sinks[index].readable_encoder().map_err(|fault| {
-            let mut report = Report::new(plan.texts.clone());
-            report.push(fault);
-            report
-        })?;
     }
     drop(sender);
     let sources = graph.sources.len();

@@ -72,6 +72,8 @@ pub enum Kind {
     Sql,
     /// Several texts.
     Texts,
+    /// Names of headers and the columns that they are made of.
+    Headers,
     /// Anything: whoever uses the key reads it.
     Anything,
     /// Columns and `"expression as name"`.
@@ -295,7 +297,7 @@ pub static SOURCE: Section = Section {
         ]), "How records are written.").default("json"),
         field("schema_file", Kind::Text, "avro, protobuf: the file of the schema with which all records were written, relative to the working directory: `.avsc`; `.proto`, or a set of descriptors as `protoc -o` writes it. Without it each record names its schema by the number that it has in the registry, `--schema-registry`."),
         field("message", Kind::Text, "protobuf: the message that records are, such as `shop.Order`. Without it, what the record says, or the only one in the file."),
-        field("schema", Kind::Schema, "The columns: `name: type`, or `name: { path: a.b, type: string }` for a nested or renamed one. A trailing `!` makes a column required. Or the name of a schema: `\"@behaviour-event\"`, which says what `event_time` and `id` are, too.").required(),
+        field("schema", Kind::Schema, "The columns: `name: type`, or `name: { path: a.b, type: string }` for a nested or renamed one; of a topic also `name: { meta: key, type: string }` (`key`, `timestamp`, `partition`, `offset`) and `name: { header: trace, type: string }`, which are around the value. A trailing `!` makes a column required. Or the name of a schema: `\"@behaviour-event\"`, which says what `event_time` and `id` are, too.").required(),
         field("event_time", Kind::Column, "The timestamp column that says when the thing happened. A row without it is bad."),
         field("clocks", Kind::Section(&CLOCKS), "How event time is found in a record that has none."),
         field("id", Kind::Column, "The string or int64 column that names a row: it breaks ties and is the key of deduplication."),
@@ -319,6 +321,10 @@ pub static SOURCE: Section = Section {
         ]), "topic: what happens when Kafka deletes a partition, or the topic, while the job reads it.").default("stop"),
         field("allow_compacted", Kind::Flag, "topic: a topic is read that Kafka compacts. What a restart must read again may have been deleted by then; the job stops if it was.").default("false"),
         field("mirror_offsets", Kind::Flag, "topic: the offsets up to which checkpoints go are told to the group `riverrun.<job>`, for tools that show how far consumers are. The job never reads them.").default("true"),
+        field("tombstones", Kind::Choice(&[
+            choice("bad", "they are bad rows: there is nothing in them that could be decoded"),
+            choice("drop", "they are left out, and counted as filtered"),
+        ]), "topic: what becomes of records without a value, which say that their key is gone; in embedded topics: of empty ones.").default("bad"),
         field("discover_every", Kind::Duration("1s", LONG), "topic: how often Kafka is asked for new partitions. They are read from their first record on.").default("30s"),
         field("header", Kind::Flag, "csv: the first record of a file names its columns; otherwise they follow the order of `schema`.").default("true"),
         field("delimiter", Kind::Char, "csv: what stands between two fields.").default(","),
@@ -544,7 +550,7 @@ pub static SINK: Section = Section {
                 choice("json", "one JSON object per row"),
                 choice("csv", "comma-separated values"),
                 later_choice("parquet"),
-                later_choice("avro"),
+                choice("avro", "topic: one Avro datum per row, with the number before it under which the schema of the columns is registered as `TOPIC-value`"),
                 later_choice("protobuf"),
             ]),
             "How rows are written.",
@@ -564,6 +570,12 @@ pub static SINK: Section = Section {
             Kind::Columns,
             "topic: the columns that are the record's key and place it in a partition. Without it, rows are placed by the key of the step they come from.",
         ),
+        field("headers", Kind::Headers, "topic of Kafka: headers and the columns that they are made of, `{ trace: trace_id }`; a null gives none. The columns stay in the value."),
+        field("op", Kind::Choice(&[
+            choice("field", "a field of the value, as it is"),
+            choice("header", "the header `op`, `+` or `-`, and not in the value; of Kafka only"),
+            choice("tombstone", "not at all: a row that is taken back is its key without a value, and comes before all rows of its tick that are given. Needs `key`"),
+        ]), "topic: how the column `op` is written of a stream that is corrected: `+` a row that joins the table, `-` one that leaves it.").default("field"),
         field(
             "partitions",
             Kind::Number(1, 1024),

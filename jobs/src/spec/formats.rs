@@ -1,7 +1,7 @@
 //! The format of a source or sink, and the keys that go with it.
 
 use riverrun_connectors::format::{
-    CsvOptions, EncodeSpec, FormatSpec, SchemaFile, Timestamps, WrittenBy, check_schema,
+    AvroSink, CsvOptions, EncodeSpec, FormatSpec, SchemaFile, Timestamps, WrittenBy, check_schema,
 };
 
 use super::parts::{refuse, word};
@@ -107,6 +107,15 @@ pub(super) fn sink_format(form: &Form, chosen: Option<&str>, who: &str, faults: 
             }
             let options = csv_of(form);
             EncodeSpec::Csv(CsvOptions { header: options.header && chosen != Some("topic"), ..options })
+        }
+        "avro" => {
+            refuse(form, &[&CSV[..], &["timestamps"]].concat(), who, "the format `avro`", faults);
+            if let Some(other) = chosen.filter(|chosen| *chosen != "topic") {
+                let span = form.get("format").map_or(form.span, |format| format.span);
+                let message = format!("{who} writes the format `avro` to a `{other}`");
+                faults.push(Fault::error(codes::DOES_NOT_FIT, span, message).hint("write it to a `topic`"));
+            }
+            EncodeSpec::Avro(AvroSink::of(&word(form, "topic")))
         }
         other => {
             refuse(form, &CSV, who, &format!("the format `{other}`"), faults);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use riverrun_connectors::format::Column;
+use riverrun_connectors::format::{Column, OpAs};
 use riverrun_connectors::kafka::{Delivery, Manners, OnLost, OnMissing};
 use riverrun_connectors::start::Start;
 use riverrun_dataflow::graph::{OnBadRow, TickSettings};
@@ -148,6 +148,7 @@ fn source_of(name: &Spanned<String>, form: &Form, faults: &mut Vec<Fault>) -> Op
         idle_after: span_of(form, "idle_after"),
         event_times: from.map_or(riverrun_dataflow::EventTime::MIN, |time| time.value)
             ..=to.map_or(riverrun_dataflow::EventTime::MAX, |time| time.value),
+        drop_tombstones: word(form, "tombstones") == "drop",
         on_bad_row: match word(form, "on_bad_row").as_str() {
             "drop" => OnBadRow::Drop,
             "stop" => OnBadRow::Stop,
@@ -173,7 +174,8 @@ fn clocks_of(source: &Form, columns: &[Spanned<Column>]) -> Option<Spanned<Clock
 }
 
 /// Keys of a source that say how a topic is read.
-const TOPIC_ONLY: &[&str] = &["start", "on_lost", "on_missing", "allow_compacted", "mirror_offsets", "discover_every"];
+const TOPIC_ONLY: &[&str] =
+    &["start", "on_lost", "on_missing", "allow_compacted", "mirror_offsets", "tombstones", "discover_every"];
 
 fn source_place(form: &Form, chosen: Option<&str>, who: &str, faults: &mut Vec<Fault>) -> Option<SourcePlace> {
     if let Some(other) = chosen.filter(|chosen| *chosen != "topic") {
@@ -338,9 +340,30 @@ fn sink_of(name: &Spanned<String>, form: &Form, faults: &mut Vec<Fault>) -> Opti
         _ => None,
     };
     if let Some(other) = chosen.filter(|chosen| *chosen != "topic") {
-        refuse(form, &["key", "partitions", "delivery", "dead_letters"], &who, &format!("`{other}`"), faults);
+        refuse(
+            form,
+            &["key", "headers", "op", "partitions", "delivery", "dead_letters"],
+            &who,
+            &format!("`{other}`"),
+            faults,
+        );
     }
     let format = sink_format(form, chosen, &who, faults);
     let key = form.list("key").map(|list| list.value);
-    Some(SinkSpec { name: name.clone(), from: form.text("from")?, place, format, key })
+    let headers = form.named("headers").map(|named| named.value).unwrap_or_default();
+    let op = form.text("op")?;
+    let op = Spanned {
+        value: match op.value.as_str() {
+            "header" => OpAs::Header,
+            "tombstone" => OpAs::Tombstone,
+            _ => OpAs::Field,
+        },
+        span: op.span,
+    };
+    if op.value == OpAs::Tombstone && key.as_ref().is_none_or(Vec::is_empty) {
+        let message = format!("{who} writes tombstones, and names no `key`");
+        let fault = Fault::error(codes::DOES_NOT_FIT, op.span, message);
+        faults.push(fault.hint("name the columns by which a row of the table is known: `key: [session_id]`"));
+    }
+    Some(SinkSpec { name: name.clone(), from: form.text("from")?, place, format, key, headers, op })
 }

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use riverrun_connectors::format::{Column, ColumnType};
+use riverrun_connectors::format::{Column, ColumnType, Meta};
 use riverrun_dataflow::EventTime;
 
-use super::fields::{Choice, Field, Kind, Section};
+use super::fields::{Choice, Field, Group, Kind, Section, choice, field};
 use super::reusable::{self, Reusable};
 use super::scalars::{scalar, wanted};
 use super::values;
@@ -168,7 +168,8 @@ impl Reader {
             Kind::Section(section) => Some(Value::Form(self.form(section, node, &inner, entry.key.span))),
             Kind::Each(section) => self.each(section, node, &inner),
             Kind::Schema => self.schema(node, &inner),
-            Kind::SqlMap | Kind::Conditions => self.named(node, &inner),
+            Kind::SqlMap | Kind::Conditions => self.named(node, &inner, Reader::column_name),
+            Kind::Headers => self.named(node, &inner, Reader::header_name),
             Kind::Anything => Some(Value::Node(node.clone())),
             Kind::Streams | Kind::Columns | Kind::SqlList | Kind::Words(_) | Kind::Texts => {
                 self.list(field.kind, node, &inner)
@@ -333,11 +334,11 @@ impl Reader {
         (self.faults.len() == before).then_some(Value::List(words))
     }
 
-    fn named(&mut self, node: &Node, name: &str) -> Option<Value> {
+    fn named(&mut self, node: &Node, name: &str, check: impl Fn(&mut Reader, &Spanned<String>)) -> Option<Value> {
         let entries = self.map(node, name)?;
         let mut named = Some(Vec::new());
         for entry in self.once(entries, name) {
-            self.column_name(&entry.key);
+            check(self, &entry.key);
             let what = format!("`{}` of {name}", shorten(&entry.key.value));
             match (self.text(&entry.value, Kind::Sql, &what), &mut named) {
                 (Some(value), Some(named)) => {
@@ -354,6 +355,13 @@ impl Reader {
             let message = format!("`{}` cannot be the name of a column", shorten(&key.value));
             let fault = Fault::error(codes::BAD_NAME, key.span, message).note(rule);
             self.faults.push(fault);
+        }
+    }
+
+    fn header_name(&mut self, key: &Spanned<String>) {
+        if key.value.is_empty() || key.value.chars().any(char::is_control) {
+            let message = format!("`{}` cannot be the name of a header", shorten(&key.value));
+            self.faults.push(Fault::error(codes::BAD_NAME, key.span, message));
         }
     }
 
@@ -413,7 +421,18 @@ impl Reader {
         match ColumnType::parse(&written.value) {
             Ok((column_type, required)) => {
                 let column = Column { required, ..Column::new(&key.value, column_type) };
-                match form.and_then(|form| form.text("path")) {
+                let text = |key: &str| form.as_ref().and_then(|form| form.text(key));
+                let meta = text("meta").and_then(|word| Meta::of(&word.value));
+                if let Some(meta) = meta.or_else(|| text("header").map(|name| Meta::Header(name.value))) {
+                    return match meta.check(&key.value, &column.column_type) {
+                        Ok(()) => Some(column.around(meta)),
+                        Err(error) => {
+                            self.faults.push(Fault::error(codes::BAD_COLUMN_TYPE, written.span, error.to_string()));
+                            None
+                        }
+                    };
+                }
+                match text("path") {
                     Some(path) if path.value.split('.').any(str::is_empty) => {
                         let message = format!("the path of {what} has an empty part");
                         self.faults.push(Fault::error(codes::BAD_NAME, path.span, message));
@@ -436,32 +455,29 @@ impl Reader {
     }
 }
 
-/// A column that is nested or renamed.
+/// What says where a column is.
+const FOUND: &str = "found";
+
+/// A column that is nested or renamed, or around the value of a record.
 static COLUMN: Section = Section {
     what: "a column",
-    doc: "A nested or renamed column.",
-    one_of: &[],
+    doc: "A nested or renamed column, or one that is around the value of a record.",
+    one_of: &[Group { name: FOUND, says: "where the column is found" }],
     fields: &[
-        Field {
-            name: "path",
-            kind: Kind::Text,
-            doc: "Where it is found in a record: `user.id`.",
-            required: true,
-            default: None,
-            group: "",
-            later: false,
-        },
-        Field {
-            name: "type",
-            kind: Kind::Text,
-            doc: "Its type.",
-            required: true,
-            default: None,
-            group: "",
-            later: false,
-        },
+        field("path", Kind::Text, "Where it is found in a record: `user.id`.").of(FOUND),
+        field("meta", Kind::Choice(&META), "What of a record it is besides its value.").of(FOUND),
+        field("header", Kind::Text, "The name of the header that it is.").of(FOUND),
+        field("type", Kind::Text, "Its type.").required(),
     ],
 };
+
+/// The words of [`Meta::of`].
+static META: [Choice; 4] = [
+    choice("key", "its key: text of a `string`, a JSON value of any other type"),
+    choice("timestamp", "its time"),
+    choice("partition", "the number of its partition"),
+    choice("offset", "its offset"),
+];
 
 fn given(entries: &[Entry], name: &str) -> bool {
     entries.iter().any(|entry| entry.key.value == name)

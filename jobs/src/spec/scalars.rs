@@ -11,7 +11,9 @@ use crate::yaml::Span;
 /// Returns what a value of this kind is, for a message.
 pub(super) fn wanted(kind: Kind) -> String {
     match kind {
-        Kind::Text | Kind::Texts | Kind::Anything | Kind::Outside | Kind::JobName | Kind::Topic => "a text".to_owned(),
+        Kind::Text | Kind::Texts | Kind::Headers | Kind::Anything | Kind::Outside | Kind::JobName | Kind::Topic => {
+            "a text".to_owned()
+        }
         Kind::Stream | Kind::Streams => "the name of a source or step".to_owned(),
         Kind::Column | Kind::Columns => "the name of a column".to_owned(),
         Kind::Sql | Kind::SqlList | Kind::SqlMap | Kind::Conditions => "an SQL expression".to_owned(),

@@ -1,6 +1,8 @@
 //! Avro and Protobuf with a real schema registry, written and read by Confluent's own client.
 
-use std::time::Duration;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 
@@ -95,7 +97,8 @@ fn avro_of_another_library_is_read_through_versions_of_its_schema() {
 
     let place = Place::new();
     place.write("job.yaml", job("avro", "avro"));
-    place.run("job.yaml").arg("--topics").arg(registry.brokers.address()).fail(78, &["J042", "--schema-registry"]);
+    let without = place.riverrun(&["run", "job.yaml", "--topics"]).arg(registry.brokers.address());
+    without.fail(78, &["J042", "--schema-registry"]);
     let mut written = Vec::new();
     for (workers, state) in [(1, "one"), (3, "two")] {
         let run = registry.with(place.run("job.yaml")).args(&["--until-end", "--fresh", "--state", state]);
@@ -177,10 +180,17 @@ fn a_registry_that_does_not_answer_is_waited_for_and_no_row_is_bad() {
         let command = place.run("job.yaml").arg("--topics").arg(registry.brokers.address());
         command.args(BUSY).arg("--schema-registry").arg(address.to_owned())
     };
-    // Nobody listens there.
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let mut running = run(&format!("http://{closed}")).start();
-    assert!(!running.ends_within(Duration::from_secs(3)), "it does not give up: {}", running.finish());
+    // Whoever listens there hangs up.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, asked) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
+    let counts = asked.clone();
+    std::thread::spawn(move || {
+        for _ in listener.incoming() {
+            counts.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    let mut running = run(&format!("http://{address}")).start();
+    running.until("it has asked again and again", || asked.load(Ordering::SeqCst) >= 6);
     running.signal(Stop::Terminate);
     let finished = running.finish();
     assert_eq!(finished.code, Some(0), "{finished}");
@@ -191,4 +201,115 @@ fn a_registry_that_does_not_answer_is_waited_for_and_no_row_is_bad() {
     running.signal(Stop::Terminate);
     let finished = running.finish();
     assert_eq!(finished.counts("orders").bad, 0, "{finished}");
+}
+
+/// Live sessions as a table: tombstones for what leaves it, headers, keys.
+const SESSIONS: &str = r#"
+job: table-copy
+sources:
+  clicks:
+    topic: table.clicks
+    schema:
+      user: { meta: key, type: string! }
+      trace: { header: trace, type: string }
+      n: int64
+      offset: { meta: offset, type: int64 }
+      part: { meta: partition, type: int64 }
+      at: { meta: timestamp, type: timestamp_ms }
+      ts: timestamp_ms
+    event_time: ts
+    id: n
+    max_disorder: 1h
+    tombstones: drop
+steps:
+  visits: { sessionize: { from: clicks, by: [user], gap: 30m, mode: live } }
+sinks:
+  seen: { from: clicks, file: { path: seen.jsonl } }
+  table: { from: visits, topic: table.visits, key: [session_id], op: tombstone, headers: { x-user: user } }
+  log: { from: visits, topic: table.log, key: [session_id], op: header }
+"#;
+
+#[test]
+fn what_leaves_a_table_is_a_tombstone_and_what_is_around_a_record_are_columns() {
+    let Some(registry) = shared() else { return };
+    let topic = "table.clicks";
+    registry.brokers.producer(topic, 1);
+    let click = |n: u32, key: &str, minute: u32| {
+        let ts = 1_767_225_600_000_u64 + u64::from(minute) * 60_000;
+        let value: String = format!(r#"{{"n":{n},"ts":{ts}}}"#).bytes().map(|byte| format!("{byte:02x}")).collect();
+        json!({"value": value, "key": key, "headers": {"trace": format!("t{n}")}})
+    };
+    // The third lies between the first two: two sessions become one.
+    let clicks = [click(1, "ann", 0), click(2, "ann", 50), click(3, "ann", 25), json!({"value": null, "key": "ann"})];
+    registry.write_records(topic, &clicks);
+    let place = Place::new();
+    place.write("job.yaml", SESSIONS);
+    // One record a tick: what changes, changes after it was given.
+    let run = registry.with(place.run("job.yaml")).args(&["--until-end", "--set", "tick.max_rows=1"]);
+    let finished = run.succeed();
+    let counts = finished.counts("clicks");
+    assert_eq!((counts.input, counts.taken, counts.filtered), (4, 3, 1), "{finished}");
+
+    let seen = place.rows("seen.jsonl");
+    let told = |row: &Value| (row["user"].clone(), row["trace"].clone(), row["offset"].clone(), row["part"].clone());
+    let expected: Vec<_> = [(1, 0), (3, 2), (2, 1)]
+        .map(|(n, offset)| (json!("ann"), json!(format!("t{n}")), json!(offset), json!(0)))
+        .into_iter()
+        .collect();
+    let mut told: Vec<_> = seen.iter().map(told).collect();
+    told.sort_by_key(|row| ["t1", "t3", "t2"].iter().position(|trace| row.1 == *trace));
+    assert_eq!(told, expected);
+    assert!(seen.iter().all(|row| row["at"].is_string()));
+
+    let table = registry.read_plain("table.visits");
+    let log = registry.read_plain("table.log");
+    assert_eq!(table.len(), log.len());
+    let gone = log.iter().filter(|record| record["headers"]["op"] == "-").count();
+    assert!(gone > 0, "sessions left the table: {log:?}");
+    assert_eq!(table.iter().filter(|record| record["value"].is_null()).count(), gone);
+    assert!(log.iter().all(|record| record["value"].get("op").is_none()), "{log:?}");
+    assert!(table.iter().all(|record| record["headers"]["x-user"] == "ann"), "{table:?}");
+    // What a compacted topic would keep is one session with three clicks.
+    let mut kept: std::collections::BTreeMap<&str, &Value> = std::collections::BTreeMap::new();
+    for record in &table {
+        kept.insert(record["key"].as_str().unwrap(), &record["value"]);
+    }
+    kept.retain(|_, value| !value.is_null());
+    assert_eq!(kept.len(), 1, "{table:?}");
+    assert_eq!(kept.values().next().unwrap()["events"], 3);
+
+    // Embedded topics have no headers: that is said before anything is read.
+    place.riverrun(&["run", "job.yaml"]).fail(78, &["J028", "headers", "kafka://"]);
+}
+
+#[test]
+fn avro_that_is_written_is_read_by_another_library_and_is_the_same_in_every_run() {
+    let Some(registry) = shared() else { return };
+    let topic = "rewrite.orders";
+    registry.brokers.producer(topic, 1);
+    registry.write(topic, "avro", &orders(&[], "int"), &(0..4).map(order).collect::<Vec<_>>());
+    let place = Place::new();
+    let rewritten =
+        job("rewrite", "avro").replace("file: { path: out.jsonl }", "topic: rewrite.out, format: avro, key: [id]");
+    place.write("job.yaml", &rewritten);
+    for state in ["one", "two"] {
+        let run = registry.with(place.run("job.yaml")).args(&["--until-end", "--state", state, "--append"]);
+        run.set(format!("sinks.bad.file.path={state}.jsonl")).succeed();
+    }
+    let records = registry.brokers.settled("rewrite.out", 8);
+    let values: Vec<_> = records.iter().map(|record| record.value.clone()).collect();
+    assert_eq!(values[..4], values[4..], "the runs differ");
+    let rows = registry.read("rewrite.out");
+    let first = &rows[1];
+    assert_eq!(first["key"], "o1");
+    assert_eq!(first["value"]["price"], "1.50", "a decimal is one to the reader");
+    assert_eq!(first["value"]["at"], "2026-01-01 00:00:01+00:00");
+    assert_eq!(first["value"]["items"], json!([{"sku": "s", "qty": 1}]));
+    assert_eq!((&first["value"]["city"], &first["value"]["coupon"]), (&json!(null), &json!(null)));
+
+    // A column of another type: readers of the version before could not read it.
+    registry.compatible("rewrite.out-value", "BACKWARD");
+    place.write("changed.yaml", rewritten.replace("      n: int64\n", "      n: bool\n"));
+    let refused = registry.with(place.riverrun(&["run", "changed.yaml"])).args(&["--until-end", "--fresh", "--append"]);
+    refused.fail(78, &["rewrite.out-value", "does not take its schema"]);
 }

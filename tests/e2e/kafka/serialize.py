@@ -2,7 +2,7 @@
 
 Read from stdin: one JSON object per topic: {"topic", "format": "avro" | "protobuf", "schema", "rows"}. A row of Avro is the object that
 the schema describes, a row of Protobuf the message in the JSON form of Protobuf; `"bytes": true` in place of a schema writes the rows,
-in hexadecimal, as they are. With "read" in place of rows, the topic is read by the deserializer, and its rows are printed.
+in hexadecimal, as they are, each by itself or with key and headers. With "read" in place of rows, the topic is read by the deserializer, and its rows are printed.
 """
 import datetime
 import decimal
@@ -45,7 +45,9 @@ def write(task):
         serializer = ProtobufSerializer(kind, client, {"use.deprecated.format": False})
         encode = lambda row: serializer(json_format.ParseDict(row, kind()), context)
     for index, row in enumerate(task["rows"]):
-        row, key, headers = (row["value"], row.get("key"), row.get("headers")) if "value" in row else (row, None, None)
+        key = headers = None
+        if isinstance(row, dict) and "value" in row:
+            row, key, headers = row["value"], row.get("key"), row.get("headers")
         value = None if row is None else encode(row)
         producer.produce(task["topic"], value, key, partition=index % task.get("partitions", 1), headers=headers)
     producer.flush()
@@ -75,7 +77,7 @@ def read(task):
                          "enable.partition.eof": True, "enable.auto.commit": False})
     partitions = consumer.list_topics(task["topic"], 10).topics[task["topic"]].partitions
     consumer.assign([TopicPartition(task["topic"], number, 0) for number in partitions])
-    deserializer = AvroDeserializer(client)
+    deserializer = AvroDeserializer(client) if task["format"] == "avro" else lambda value, context: json.loads(value)
     context, ended = SerializationContext(task["topic"], MessageField.VALUE), set()
     while len(ended) < len(partitions):
         message = consumer.poll(10)
@@ -93,4 +95,9 @@ def read(task):
 
 for line in sys.stdin:
     task = json.loads(line)
-    (read if task.get("read") else write)(task)
+    if "compatibility" in task:
+        client.set_compatibility(task["subject"], task["compatibility"])
+    elif task.get("read"):
+        read(task)
+    else:
+        write(task)

@@ -19,7 +19,6 @@ const PYTHON: &str = "RIVERRUN_TEST_PYTHON";
 pub struct Registry {
     pub brokers: &'static Brokers,
     url: String,
-    folder: PathBuf,
     python: PathBuf,
     /// While it is open, the registry lives; when this process ends, however it ends, it does too.
     _guard: (Child, ChildStdin),
@@ -62,19 +61,13 @@ fn start() -> Option<Registry> {
     let output = Command::new(script()).arg("up").arg(&folder).output().expect("it can be run");
     assert!(output.status.success(), "registry.sh up: {}", String::from_utf8_lossy(&output.stderr));
     let url = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    Some(Registry { brokers, url, folder, python, _guard: (guard, open) })
+    Some(Registry { brokers, url, python, _guard: (guard, open) })
 }
 
 impl Registry {
     /// Returns the command with this registry, and its topics in the cluster.
     pub fn with(&self, command: Invocation) -> Invocation {
         self.brokers.with(command).arg("--schema-registry").arg(&self.url)
-    }
-
-    /// Has the registry not answer, or answer again: `pause`, `resume`.
-    pub fn fail(&self, act: &str) {
-        let done = Command::new(script()).arg(act).arg(&self.folder).status().expect("it can be run");
-        assert!(done.success(), "registry.sh {act}");
     }
 
     /// Has Confluent's client do what `task` says, and returns what it prints.
@@ -105,9 +98,28 @@ impl Registry {
         self.serialize(&serde_json::json!({ "topic": topic, "bytes": true, "rows": records }));
     }
 
+    /// Writes records with keys and headers, their values in hexadecimal or null.
+    pub fn write_records(&self, topic: &str, records: &[Value]) {
+        self.serialize(&serde_json::json!({ "topic": topic, "bytes": true, "rows": records }));
+    }
+
+    /// Says which versions of a subject must be readable by which.
+    pub fn compatible(&self, subject: &str, level: &str) {
+        self.serialize(&serde_json::json!({ "topic": "", "subject": subject, "compatibility": level }));
+    }
+
     /// Returns what Confluent's consumer and deserializer of Avro make of a topic.
     pub fn read(&self, topic: &str) -> Vec<Value> {
-        let printed = self.serialize(&serde_json::json!({ "topic": topic, "read": true }));
+        self.consume(topic, "avro")
+    }
+
+    /// Returns the records of a topic whose values are JSON, as Confluent's consumer sees them.
+    pub fn read_plain(&self, topic: &str) -> Vec<Value> {
+        self.consume(topic, "json")
+    }
+
+    fn consume(&self, topic: &str, format: &str) -> Vec<Value> {
+        let printed = self.serialize(&serde_json::json!({ "topic": topic, "read": true, "format": format }));
         printed.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
     }
 }

@@ -298,7 +298,6 @@ fn push_number(cells: &mut GrowingColumn, value: i64, logical: Option<Logical>) 
         (Some(Logical::Timestamp { decimals }), _) => cells.push_time(value, decimals),
         (Some(Logical::Date), _) => cells.push_days(value),
         (Some(_), _) => Err(Misfit::Kind("")),
-        #[expect(clippy::cast_precision_loss, reason = "so the specification promotes a long to a double")]
         (None, ColumnType::Float64) => cells.push_float(value as f64),
         (None, ColumnType::Decimal { .. }) => cells.push_unscaled(i128::from(value), 0),
         (None, ColumnType::Date) => Err(Misfit::Kind("")),

@@ -243,3 +243,53 @@ proptest! {
         prop_assert_eq!(decoded.bad.len() + decoded.batches.len(), 1);
     }
 }
+
+/// What is written is read back, by the schema that is registered for it.
+#[test]
+fn what_is_written_reads_back_the_same() {
+    let columns = [
+        "a: string!",
+        "b: bool",
+        "c: int64",
+        "d: float64",
+        "e: decimal(38,9)",
+        "f: timestamp",
+        "g: timestamp_ms",
+        "h: date",
+        "i: list<decimal(9,2)>",
+        "j: struct{x: int64, y: list<struct{z: string}>}",
+    ];
+    let records = [
+        r#"{"a":"käse","b":true,"c":-9223372036854775808,"d":0.1,"e":-0.000000001,"f":"2026-01-01T00:00:00.123456Z","g":1767225600123,"h":"1969-12-31","i":[1.28,-1.28,null],"j":{"x":1,"y":[{"z":"q"},{"z":null}]}}"#,
+        r#"{"a":"","b":false,"c":127,"d":-1e300,"e":99999999999999999999999999999.999999999,"i":[],"j":{}}"#,
+        r#"{"a":"nulls"}"#,
+    ];
+    let mut from_json = crate::format::json::JsonDecoder::new(&schema(&columns));
+    let decoded = decode(&mut from_json, &records);
+    assert!(decoded.bad.is_empty(), "{:?}", decoded.bad);
+    let batch = &decoded.batches[0];
+    let text = encode::schema_of(&batch.schema(), "Row").unwrap();
+    let mut encoded = riverrun_dataflow::sink::EncodedRows::default();
+    let mut encoder = encode::AvroEncoder::new(&batch.schema(), "Row", Some(258), Some(vec![0])).unwrap();
+    riverrun_dataflow::sink::Encoder::encode(&mut encoder, batch, &mut encoded).unwrap();
+    let records: Vec<&[u8]> = (0..encoded.len()).map(|row| encoded.key_value(row).1).collect();
+    assert_eq!((encoded.key_value(0).0, &records[0][..5]), (Some("käse".as_bytes()), &[0, 0, 0, 1, 2][..]));
+    let known = RegisteredSchema { kind: SchemaKind::Avro, text, references: Vec::new() };
+    let rows = Rows::new(&schema(&columns));
+    let fill = AvroRows::new(&rows, Written::Registered(Registry::fixed([(258, known)]), HashMap::new()));
+    let back = decode(&mut RecordDecoder::new(rows, fill), &records);
+    assert!(back.bad.is_empty(), "{:?}", back.bad);
+    assert_eq!(back.batches, decoded.batches);
+}
+
+#[test]
+fn what_avro_cannot_hold_is_refused() {
+    let fields = |name: &str, of: arrow::datatypes::DataType| {
+        Arc::new(arrow::datatypes::Schema::new(vec![arrow::datatypes::Field::new(name, of, true)]))
+    };
+    let binary = encode::schema_of(&fields("x", arrow::datatypes::DataType::Binary), "R").unwrap_err();
+    assert!(binary.0.contains("which Avro does not have"), "{binary}");
+    let name = encode::schema_of(&fields("a-b", arrow::datatypes::DataType::Utf8), "R").unwrap_err();
+    assert!(name.0.contains("`a-b` cannot be"), "{name}");
+    assert_eq!(encode::record_name("1.orders-v1"), "_1_orders_v1");
+}

@@ -227,7 +227,7 @@ fn hidden_columns_come_from_columns_that_are_not_in_use() {
         r#"{"id":6,"ts":13,"item":"g","who":"x"}"#,
         r#"{"id":"6","ts":11,"item":"h","who":7}"#,
     ];
-    let context = DecodeContext { split: 7, accept: EventTime(0)..=EventTime(12_000_000) };
+    let context = DecodeContext { split: 7, name: "7".into(), accept: EventTime(0)..=EventTime(12_000_000) };
     JsonDecoder::new(&clicks()).decode(&chunk(1000, &records), &context, &mut out);
     let batch = &out.batches[0];
     let names: Vec<_> = batch.schema().fields().iter().map(|field| field.name().clone()).collect();

@@ -158,7 +158,6 @@ fn push(value: &Value, own: &FieldDescriptor, cells: &mut GrowingColumn, scratch
         return cells.push_json(std::str::from_utf8(scratch).expect("JSON is text"));
     }
     let whole = |cells: &mut GrowingColumn, value: i64| match cells.column_type() {
-        #[expect(clippy::cast_precision_loss, reason = "a column of floats holds no more")]
         ColumnType::Float64 => cells.push_float(value as f64),
         ColumnType::Decimal { .. } => cells.push_unscaled(i128::from(value), 0),
         ColumnType::Date => Err(Misfit::Kind("")),

@@ -135,11 +135,17 @@ fn records_name_their_schema_and_their_message() {
     let money = "syntax = \"proto3\"; package common; message Money { int64 units = 1; }";
     let bill =
         "syntax = \"proto3\"; import \"common/money.proto\"; message Bill { string id = 1; common.Money sum = 2; }";
+    let message = parse_alone(&file(ORDERS), Some("shop.Order")).unwrap();
+    let mut bytes = Vec::new();
+    message.parent_file().encode(&mut bytes).unwrap();
+    // So do clients register that have no text.
+    let described = base64::engine::general_purpose::STANDARD.encode(bytes);
     let known = [
         (1, registered(SchemaKind::Protobuf, ORDERS, &[])),
         (2, registered(SchemaKind::Protobuf, bill, &[("common/money.proto", money)])),
         (3, registered(SchemaKind::Protobuf, bill, &[])),
         (4, registered(SchemaKind::Avro, "\"string\"", &[])),
+        (5, registered(SchemaKind::Protobuf, &described, &[])),
     ];
     let registry = Registry::fixed(known);
     let frame = |id: u8, indexes: &[u8], message: Vec<u8>| [vec![0, 0, 0, 0, id], indexes.to_vec(), message].concat();
@@ -155,9 +161,10 @@ fn records_name_their_schema_and_their_message() {
         frame(4, &[0], vec![]),
         frame(9, &[0], vec![]),
         frame(1, &[0xff; 11], vec![]),
+        frame(5, &[2, 2], sized(1, b"described")),
     ];
     let decoded = decode(&mut any, &records);
-    let rows = [("click", json!(null)), ("order", json!(null)), ("bill", json!(5))];
+    let rows = [("click", json!(null)), ("order", json!(null)), ("bill", json!(5)), ("described", json!(null))];
     assert_eq!(values(&decoded), rows.map(|(id, sum)| json!({"id": id, "sum": sum})));
     let unknown = "unknown_schema";
     assert_eq!(codes(&decoded), ["malformed", "malformed", unknown, unknown, unknown, "malformed"]);
