@@ -171,7 +171,7 @@ fn a_lake_in_a_bucket_is_that_in_a_folder_whatever_the_network_does() {
     let promised = contents(&files_of(&calm));
     let path = format!("s3://{BUCKET}/a/lake");
     let place = filled(&shopping, &path);
-    cloud.becomes(Weather { fault_one_in: 4, delay_ms_max: 10, ..Weather::default() });
+    cloud.becomes(Weather { fault_one_in: 6, delay_ms_max: 10, ..Weather::default() });
     let run = cloud.reach(place.run("job.yaml").set(SMALL).workers(2));
     let mut running = run.start();
     if !running.ends_within(Duration::from_millis(2500)) {
