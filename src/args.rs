@@ -4,6 +4,7 @@ mod checkpoints;
 mod demo;
 pub mod lake;
 mod look;
+mod replay;
 mod run;
 mod topic;
 mod values;
@@ -16,7 +17,8 @@ pub use checkpoints::{
 };
 pub use demo::DemoArgs;
 pub use look::{CheckArgs, ExplainArgs, GraphFormat, NewArgs, PreviewArgs, SchemaArgs, TestArgs, WhyArgs};
-pub use run::{ReplayArgs, RunArgs, UpgradeArgs};
+pub use replay::{DiffArgs, RangeArgs, ReplayArgs};
+pub use run::{RunArgs, UpgradeArgs, WatchArgs};
 pub use topic::{
     PlacingArgs, TopicCommand, TopicCreateArgs, TopicImportArgs, TopicLsArgs, TopicProduceArgs, TopicTailArgs,
 };
@@ -73,8 +75,10 @@ pub enum Command {
     Explain(ExplainArgs),
     /// Runs a job with its sinks off and shows its first results.
     Preview(PreviewArgs),
-    /// Derives what a job did before once more, into files: the same bytes, with any number of workers.
+    /// Runs a job over past input, beside the job; or derives recorded ticks once more, into files.
     Replay(ReplayArgs),
+    /// Runs two versions of a job over the same past and shows what would be otherwise; nothing is written.
+    Diff(DiffArgs),
     /// Shows what a row of a job's output rests on: the input records that made it, read again.
     Why(WhyArgs),
     /// Makes a changed job of a drained one, keeping its state; shows first what becomes of each part.

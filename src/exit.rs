@@ -1,6 +1,6 @@
 //! Exit codes: what a script or an orchestrator may rely on, and the one way in which a command fails.
 
-use std::io;
+use std::{fmt, io};
 
 /// Why a command ended otherwise than well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +35,16 @@ pub struct Failure {
     pub error: anyhow::Error,
 }
 
+/// All was said already.
+#[derive(Debug)]
+struct Said;
+
+impl fmt::Display for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("all is said")
+    }
+}
+
 /// What a command returns.
 pub type Done = Result<(), Failure>;
 
@@ -42,6 +52,16 @@ impl Failure {
     /// Returns a failure with a message of its own.
     pub fn new(exit: Exit, message: impl Into<String>) -> Failure {
         Failure { exit, error: anyhow::Error::msg(message.into()) }
+    }
+
+    /// Returns a failure of which all is said already.
+    pub fn said(exit: Exit) -> Failure {
+        Failure { exit, error: anyhow::Error::msg(Said) }
+    }
+
+    /// Returns whether there is nothing more to say.
+    pub fn is_said(&self) -> bool {
+        self.exit == Exit::Quiet || self.error.is::<Said>()
     }
 
     /// Returns the failure that follows from not being able to write to stdout: a reader that went away is none.

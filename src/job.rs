@@ -72,10 +72,15 @@ pub fn rendered(report: &Report) -> String {
 
 /// Returns where a job runs.
 pub fn environment(args: &JobArgs, until_end: bool) -> Environment {
+    environment_at(args.topics.as_deref(), args.schema_registry.as_deref(), until_end)
+}
+
+/// Returns where a job runs whose topics and schema registry are at these addresses, or where topics are if nobody says.
+pub fn environment_at(topics: Option<&str>, registry: Option<&str>, until_end: bool) -> Environment {
     Environment {
-        topics: Topics::parse(args.topics.as_deref().unwrap_or(TOPICS)),
+        topics: Topics::parse(topics.unwrap_or(TOPICS)),
         until_end,
-        registry: args.schema_registry.as_deref().map_or(RegistryPlace::Nowhere, RegistryPlace::parse),
+        registry: registry.map_or(RegistryPlace::Nowhere, RegistryPlace::parse),
     }
 }
 

@@ -5,6 +5,7 @@ mod args;
 mod checkpoints;
 mod completion;
 mod demo;
+mod diff;
 mod exit;
 mod inspect;
 mod job;
@@ -31,7 +32,7 @@ use mimalloc::MiMalloc;
 use riverrun_dataflow::fail_point;
 
 use crate::args::{Cli, Command};
-use crate::exit::{Done, Exit, Failure};
+use crate::exit::{Done, Failure};
 
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
@@ -66,6 +67,7 @@ fn dispatch(cli: &Cli) -> Done {
         Command::Preview(args) => preview::preview(args, global),
         Command::Why(args) => why::why(args, global),
         Command::Replay(args) => replay::replay(args, global),
+        Command::Diff(args) => diff::diff(args, global),
         Command::Upgrade(args) => upgrade::upgrade(args, global),
         Command::Schema(args) => inspect::schema(args),
         Command::New(args) => inspect::new(args, global),
@@ -79,7 +81,7 @@ fn dispatch(cli: &Cli) -> Done {
 
 /// Says what went wrong: the attempt first, then what came in its way.
 pub(crate) fn report(failure: &Failure) {
-    if failure.exit == Exit::Quiet {
+    if failure.is_said() {
         return;
     }
     let mut text = failure.error.to_string();

@@ -4,14 +4,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use riverrun_dataflow::engine::{Control, EngineError, Observer, Stall, StallCause, Watchdog, WatchdogLimits};
+use riverrun_jobs::Plan;
 use riverrun_jobs::run::{self, Ended, Outcome, RunError, RunOptions};
-use riverrun_jobs::{Environment, Plan};
 use riverrun_state::inspect::Named;
 use riverrun_state::{Location, Store};
 use serde::Serialize;
 
 use crate::admin::{Admin, Board};
-use crate::args::{Global, RunArgs, StateArgs};
+use crate::args::{Global, RunArgs, StateArgs, WatchArgs};
 use crate::exit::{Done, Exit, Failure, OrExit};
 use crate::job;
 use crate::output::{self, Format, Stdout};
@@ -41,7 +41,9 @@ pub fn run(args: &RunArgs, global: &Global) -> Done {
         if !options.fresh {
             upgrade::grow(&plan, &environment, &state, global)?;
         }
-        let outcome = once(args, &plan, &environment, &options, stopping.control(), global)?;
+        let outcome = once(&args.watch, &plan, &state, stopping.control(), global, |control, observer| {
+            run::run(&plan, &environment, &options, control, observer)
+        })?;
         if !outcome.grown || stopping.is_asked() {
             break outcome;
         }
@@ -62,13 +64,14 @@ pub fn run(args: &RunArgs, global: &Global) -> Done {
 }
 
 /// The wish to stop, which outlives the control of a job that goes on with more to read.
-struct Stopping {
+pub struct Stopping {
     asked: Arc<AtomicBool>,
     now: Arc<Mutex<Arc<Control>>>,
 }
 
 impl Stopping {
-    fn listen(quiet: bool) -> Result<Stopping, Failure> {
+    /// Begins to listen to signals.
+    pub fn listen(quiet: bool) -> Result<Stopping, Failure> {
         let stopping = Stopping { asked: Arc::default(), now: Arc::new(Mutex::new(Control::new())) };
         let (asked, now) = (stopping.asked.clone(), stopping.now.clone());
         signals::listen(move || {
@@ -81,12 +84,13 @@ impl Stopping {
         Ok(stopping)
     }
 
-    fn is_asked(&self) -> bool {
+    /// Returns whether somebody wants it to stop.
+    pub fn is_asked(&self) -> bool {
         self.asked.load(Ordering::SeqCst)
     }
 
     /// Returns what steers the job from now on.
-    fn control(&self) -> Arc<Control> {
+    pub fn control(&self) -> Arc<Control> {
         let control = Control::new();
         *self.now.lock().unwrap_or_else(PoisonError::into_inner) = control.clone();
         // A signal that came before was for the one before.
@@ -97,16 +101,16 @@ impl Stopping {
     }
 }
 
-/// Runs the job until it ends, is stopped, or there is more for it to read.
-fn once(
-    args: &RunArgs,
+/// Runs a job until it ends, is stopped, or there is more for it to read; watched, and with its progress shown.
+pub fn once(
+    args: &WatchArgs,
     plan: &Plan,
-    environment: &Environment,
-    options: &RunOptions,
+    state: &Location,
     control: Arc<Control>,
     global: &Global,
+    run: impl FnOnce(Arc<Control>, Arc<Observer>) -> Result<Outcome, RunError>,
 ) -> Result<Outcome, Failure> {
-    let (state, quiet) = (&options.state, global.quiet);
+    let quiet = global.quiet;
     let observer = Arc::new(Observer::default());
     let admin = args.admin.map(|address| {
         let folder = state.folder().map(|folder| folder.join("jobs").join(plan.name()));
@@ -120,7 +124,7 @@ fn once(
     }
     let watchdog = watch(args, plan.name(), &control, &observer)?;
     let progress = (!quiet).then(|| Progress::start(plan.name(), observer.clone())).transpose()?;
-    let result = run::run(plan, environment, options, control, observer);
+    let result = run(control, observer);
     if let Some(progress) = progress {
         progress.end();
     }
@@ -142,7 +146,7 @@ struct Report<'a> {
 /// Starts the watchdog, unless it is switched off. When it finds that the job stands still it ends the process: threads that are
 /// stuck cannot be ended, and a restart goes on from the log.
 fn watch(
-    args: &RunArgs,
+    args: &WatchArgs,
     job: &str,
     control: &Arc<Control>,
     observer: &Arc<Observer>,

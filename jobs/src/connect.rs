@@ -328,12 +328,15 @@ fn open_source(job: &str, planned: &PlannedSource, environment: &Environment) ->
             let decoder = decoder_in(&planned.format, planned.schema.clone(), &around)
                 .map_err(|error| cannot(codes::CANNOT_OPEN, &who, topic, error))?;
             let mut source: Arc<dyn Source> = match &environment.topics {
-                Topics::Embedded(folder) => Arc::new(TopicSource::new(folder, &topic.value).starting(start.clone())),
+                Topics::Embedded(folder) => {
+                    Arc::new(TopicSource::new(folder, &topic.value).starting(start.clone()).ending(planned.end.clone()))
+                }
                 Topics::Kafka(cluster) => Arc::new(KafkaSource::new(KafkaSourceConfig {
                     cluster: cluster.clone(),
                     topic: topic.value.clone(),
                     job: job.to_owned(),
                     start: start.clone(),
+                    end: planned.end.clone(),
                     manners: *manners,
                 })),
                 Topics::Elsewhere { place, reason } => return Err(topics_elsewhere(&who, topic, place, reason)),
@@ -414,7 +417,9 @@ fn open_sink(planned: &PlannedSink, environment: &Environment, encoder: Make<dyn
                 return Err(fault
                     .hint("run it on Kafka, `--topics kafka://host:port`, or leave `headers` and `op: header` out"));
             }
-            Topics::Embedded(folder) => (Arc::new(TopicSink::new(folder, &name.value, *partitions)), name),
+            Topics::Embedded(folder) => {
+                (Arc::new(TopicSink::new(folder, &name.value, *partitions).like(planned.like.clone())), name)
+            }
             Topics::Kafka(cluster) => {
                 let config = KafkaSinkConfig {
                     cluster: cluster.clone(),
@@ -423,7 +428,7 @@ fn open_sink(planned: &PlannedSink, environment: &Environment, encoder: Make<dyn
                     delivery: *delivery,
                     dead_letters: dead_letters.as_ref().map(|topic| topic.value.clone()),
                 };
-                (Arc::new(KafkaSink::new(config)), name)
+                (Arc::new(KafkaSink::new(config).like(planned.like.clone())), name)
             }
             Topics::Elsewhere { place, reason } => return Err(topics_elsewhere(&who, name, place, reason)),
         },

@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use riverrun_connectors::format::{EncodeSpec, FormatSpec, RowSchema, SurroundSpec};
+use riverrun_connectors::start::Start;
 use riverrun_dataflow::EventTime;
 use riverrun_dataflow::graph::{Edge, OnBadRow, StepWork, WatermarkPath};
 use riverrun_state::shape::Shape;
@@ -51,6 +52,8 @@ pub struct Plan {
     shape: Shape,
     /// The texts it was made of: the places of faults that show only when it is connected.
     pub(crate) texts: Vec<Text>,
+    /// What a replay of the past was asked for.
+    pub(crate) past: Option<String>,
 }
 
 /// A source that was checked.
@@ -58,6 +61,8 @@ pub struct Plan {
 pub(crate) struct PlannedSource {
     pub name: String,
     pub place: SourcePlace,
+    /// Where a topic ends if it is bounded.
+    pub end: Start,
     pub format: FormatSpec,
     pub schema: Arc<RowSchema>,
     pub max_disorder: Duration,
@@ -125,6 +130,8 @@ pub(crate) struct PlannedSink {
     pub key: Option<Vec<usize>>,
     /// What is written around it.
     pub surround: SurroundSpec,
+    /// The topic that has as many partitions as one gets that has to be made.
+    pub like: Option<String>,
 }
 
 /// Reads the job file at `path`, or reports why it cannot be read.

@@ -26,11 +26,13 @@ use serde::Serialize;
 
 use discovery::Discovery;
 pub use error::RunError;
+pub(crate) use preview::Nothing;
 pub use preview::{PreviewRow, preview};
 use standing::Standings;
 
 use crate::connect::{Connected, Environment};
 use crate::plan::{BUILD_ID, Plan};
+use crate::rewind;
 use crate::spec::Keep;
 use crate::upgrade::same_state;
 
@@ -113,20 +115,13 @@ pub fn run_on(
     let mut started = open(plan, &connected, store, retention, options)?;
     let mut warnings = Warnings::default();
     if started.inputs().is_none() {
-        let inputs = Inputs { shape: Some(plan.shape().clone()), ..resolve(&connected, &control)? };
+        let (shape, asked) = (Some(plan.shape().clone()), plan.past.clone());
+        let inputs = Inputs { shape, asked, ..resolve(&connected, &control)? };
         started.append_inputs(inputs)?;
     }
     let inputs = started.inputs().cloned().expect("resolved just now or before");
     can_be_read(plan, &inputs)?;
-    // What a job reads is resolved once: whether topics end is decided when it begins, not at every restart.
-    for source in connected.sources.iter_mut().filter(|source| !source.fixed) {
-        let mut own = inputs.splits.iter().filter(|split| split.source == source.name);
-        let bounded = own.all(|split| split.spec.end.is_some());
-        if bounded != source.bounded {
-            warnings.say(bounds_differ(plan.name(), &source.name, bounded));
-            source.bounded = bounded;
-        }
-    }
+    goes_on_as_it_began(plan, &mut connected, &inputs, &mut warnings);
     for sink in &mut connected.sinks {
         // Lanes outlive rescaling and new partitions: they are what they were when the job was created.
         if let Some(created) = started.lanes().iter().find(|created| created.sink == sink.name) {
@@ -183,6 +178,26 @@ fn beside(
     let failed = |error| EngineError::Internal(format!("cannot start a thread: {error}"));
     let discovery = Discovery::start(connected, inputs, control).map_err(failed)?;
     Ok((discovery, Standings::start(connected, observer).map_err(failed)?))
+}
+
+/// Has a job go on with what it began with, and says what was asked for otherwise. What it reads is resolved once: whether topics end
+/// is decided when it begins, not at every restart.
+fn goes_on_as_it_began(plan: &Plan, connected: &mut Connected, inputs: &Inputs, warnings: &mut Warnings) {
+    if let (Some(began), Some(asked)) = (&inputs.asked, &plan.past)
+        && began != asked
+    {
+        warnings.say(rewind::bounds_differ(plan.name(), began, asked));
+    }
+    for source in connected.sources.iter_mut().filter(|source| !source.fixed) {
+        let mut own = inputs.splits.iter().filter(|split| split.source == source.name);
+        let bounded = own.all(|split| split.spec.end.is_some());
+        if bounded != source.bounded {
+            if plan.past.is_none() {
+                warnings.say(bounds_differ(plan.name(), &source.name, bounded));
+            }
+            source.bounded = bounded;
+        }
+    }
 }
 
 /// Returns why a run ended: `finished` says that the job was before it began.
@@ -269,7 +284,7 @@ fn resolve(connected: &Connected, control: &Control) -> Result<Inputs, RunError>
         named.map(|(source, node)| InputSplit { id: node.id, source: source.clone(), spec: node.spec }).collect();
     // On bounded input even the clock is a function of the data.
     let now = if connected.bounded() { i64::MIN } else { control.pace().wall() };
-    Ok(Inputs { now, sources, splits, free_split: 0, shape: None })
+    Ok(Inputs { now, sources, splits, ..Inputs::default() })
 }
 
 /// Returns the splits of each source.

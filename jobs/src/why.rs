@@ -35,7 +35,7 @@ pub const ROWS_MAX: usize = 100;
 const RECORDS_MAX: usize = 10;
 
 /// The column in which `attribute` with `models` names the touch, whatever its source calls it.
-const TOUCH_ID: &str = "touch_id";
+pub(crate) const TOUCH_ID: &str = "touch_id";
 
 /// How much is read at once.
 const LIMITS: ReadLimits = ReadLimits { rows: 8192, bytes: 8 << 20, until: None };
@@ -92,9 +92,9 @@ pub struct Piece {
 }
 
 /// A record and where it is.
-struct Record {
-    position: u64,
-    bytes: Vec<u8>,
+pub(crate) struct Record {
+    pub position: u64,
+    pub bytes: Vec<u8>,
 }
 
 /// Looks for `id` in what the job wrote, and reads again what those rows rest on. `inputs` is what the job's log says that it reads;
@@ -197,6 +197,7 @@ fn each_row(
                     topic: name.value.clone(),
                     job: job.to_owned(),
                     start: Start::Earliest,
+                    end: Start::Latest,
                     manners: Manners {
                         on_lost: OnLost::Stop,
                         on_missing: OnMissing::Stop,
@@ -222,7 +223,7 @@ fn each_row(
 }
 
 /// Hands the records of a split from `position` on to `take`, until it says that this is enough.
-fn each_record(
+pub(crate) fn each_record(
     source: &dyn Source,
     split: &SplitSpec,
     position: u64,

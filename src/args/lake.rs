@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use super::{span_or_zero, switch};
+use super::values::{span_or_zero, switch};
 
 /// `lake`.
 #[derive(Clone, Debug, Subcommand)]

@@ -1,7 +1,5 @@
 //! Commands that run a job, or make another one of it.
 
-use std::path::PathBuf;
-
 use clap::Args;
 
 use super::values::{span_or_zero, switch};
@@ -28,15 +26,9 @@ pub struct RunArgs {
     /// Add to output that is already there and not this job's.
     #[arg(long, env = "RIVERRUN_APPEND", value_parser = switch())]
     pub append: bool,
-    /// Serves health and metrics at this address of this machine, for example `127.0.0.1:9464`; port 0: any that is free.
-    #[arg(long, value_name = "ADDR", env = "RIVERRUN_ADMIN", value_parser = crate::admin::address)]
-    pub admin: Option<std::net::SocketAddr>,
-    /// Ends the job with a report if it stands still for so long; 0: never.
-    #[arg(long, value_name = "SPAN", default_value = "30s", env = "RIVERRUN_WATCHDOG", value_parser = span_or_zero)]
-    pub watchdog: std::time::Duration,
-    /// Ends the job too if its log, its state or a sink does not answer for so long; 0: never.
-    #[arg(long, value_name = "SPAN", default_value = "0", env = "RIVERRUN_WATCHDOG_OUTSIDE", value_parser = span_or_zero)]
-    pub watchdog_outside: std::time::Duration,
+    /// Who watches it.
+    #[command(flatten)]
+    pub watch: WatchArgs,
     /// If the job file changed: upgrade the job to it first, as `riverrun upgrade` does.
     #[arg(long, env = "RIVERRUN_UPGRADE", conflicts_with = "fresh", value_parser = switch())]
     pub upgrade: bool,
@@ -49,6 +41,20 @@ pub struct RunArgs {
     /// What an upgrade may lose.
     #[command(flatten)]
     pub allow: AllowArgs,
+}
+
+/// Who watches a job that runs.
+#[derive(Clone, Debug, Args)]
+pub struct WatchArgs {
+    /// Serves health and metrics at this address of this machine, for example `127.0.0.1:9464`; port 0: any that is free.
+    #[arg(long, value_name = "ADDR", env = "RIVERRUN_ADMIN", value_parser = crate::admin::address)]
+    pub admin: Option<std::net::SocketAddr>,
+    /// Ends the job with a report if it stands still for so long; 0: never.
+    #[arg(long, value_name = "SPAN", default_value = "30s", env = "RIVERRUN_WATCHDOG", value_parser = span_or_zero)]
+    pub watchdog: std::time::Duration,
+    /// Ends the job too if its log, its state or a sink does not answer for so long; 0: never.
+    #[arg(long, value_name = "SPAN", default_value = "0", env = "RIVERRUN_WATCHDOG_OUTSIDE", value_parser = span_or_zero)]
+    pub watchdog_outside: std::time::Duration,
 }
 
 /// What an upgrade may lose.
@@ -77,30 +83,4 @@ pub struct UpgradeArgs {
     /// Read topics that are new up to where they end now.
     #[arg(long, env = "RIVERRUN_UNTIL_END", value_parser = switch())]
     pub until_end: bool,
-}
-
-/// `replay`.
-#[derive(Clone, Debug, Args)]
-pub struct ReplayArgs {
-    /// The job, as it was run.
-    #[command(flatten)]
-    pub job: JobArgs,
-    /// Its state.
-    #[command(flatten)]
-    pub state: StateArgs,
-    /// The ticks that the job recorded, from the oldest kept checkpoint on. The job is not touched and may be running.
-    #[arg(long, required = true, env = "RIVERRUN_RECORDED", value_parser = switch())]
-    pub recorded: bool,
-    /// The folder for the files, one for every lane of every sink; it must be empty or not there yet.
-    #[arg(long, value_name = "DIR", env = "RIVERRUN_OUT")]
-    pub out: PathBuf,
-    /// Worker threads [default: one per core].
-    #[arg(short, long, value_name = "N", env = "RIVERRUN_WORKERS", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub workers: Option<u16>,
-    /// The first tick whose rows are written [default: the first after the oldest kept checkpoint].
-    #[arg(long, value_name = "T", env = "RIVERRUN_FROM_TICK", value_parser = clap::value_parser!(u64).range(1..))]
-    pub from_tick: Option<u64>,
-    /// The last tick [default: the last that is recorded].
-    #[arg(long, value_name = "T", env = "RIVERRUN_TO_TICK", value_parser = clap::value_parser!(u64).range(1..))]
-    pub to_tick: Option<u64>,
 }

@@ -136,6 +136,9 @@ pub struct Inputs {
     /// The shape of the job that reads them; none in logs that were begun before shapes were written down.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shape: Option<Shape>,
+    /// What a replay of the past was asked for, as it was written: its splits follow from that once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<String>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
@@ -520,6 +523,7 @@ mod tests {
             splits: vec![InputSplit { id: 0, source: "clicks".into(), spec }],
             free_split: 0,
             shape: None,
+            asked: None,
         })
     }
 

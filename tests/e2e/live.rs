@@ -25,6 +25,18 @@ pub struct Written {
     orders: Vec<Vec<u8>>,
 }
 
+impl Written {
+    /// Returns all clicks, late ones included, in the order in which they are written.
+    pub fn all_clicks(&self) -> &[Vec<u8>] {
+        &self.clicks
+    }
+
+    /// Returns all orders, late ones included, in the order in which they are written.
+    pub fn all_orders(&self) -> &[Vec<u8>] {
+        &self.orders
+    }
+}
+
 /// Traffic with late rows from the middle on. Late rows have users of their own, so that they meet nobody: whether such a row is
 /// late is decided by ticks, and what the others give does not depend on it.
 pub fn traffic(seed: u64, rows: usize) -> Written {

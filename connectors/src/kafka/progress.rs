@@ -116,7 +116,8 @@ impl Progress {
         claim: &Claim,
         rows: &TopicSettings,
     ) -> Result<Progress, KafkaFault> {
-        let topic = format!("riverrun.progress.{}.{}", claim.job, claim.sink);
+        // The name of a replay's job has an `@`, which no topic may have; no job has a `_`.
+        let topic = format!("riverrun.progress.{}.{}", claim.job.replace('@', "_"), claim.sink);
         // A start reads all of it, and each commit adds a token. Brokers compact only what is not written to any more, so that has to
         // end soon: after some ten thousand commits, or an hour.
         let mut settings = vec![("cleanup.policy", "compact"), ("segment.bytes", "4194304"), ("segment.ms", "3600000")];

@@ -44,6 +44,8 @@ pub struct KafkaSinkConfig {
 /// Writes a topic of a cluster. The topic is created when its first lane is opened.
 pub struct KafkaSink {
     config: KafkaSinkConfig,
+    /// The topic that has as many partitions as this one gets, if nobody says.
+    like: Option<String>,
     /// Lanes that were opened together with the first one, by number.
     ready: Mutex<BTreeMap<u32, (Option<Token>, KafkaLane)>>,
 }
@@ -51,7 +53,18 @@ pub struct KafkaSink {
 impl KafkaSink {
     /// Returns the sink of a topic.
     pub fn new(config: KafkaSinkConfig) -> KafkaSink {
-        KafkaSink { config, ready: Mutex::default() }
+        KafkaSink { config, like: None, ready: Mutex::default() }
+    }
+
+    /// Returns the sink with a topic to be like: if it has to be made and nobody says otherwise, it gets as many partitions.
+    pub fn like(self, topic: Option<String>) -> KafkaSink {
+        KafkaSink { like: topic, ..self }
+    }
+
+    /// Returns how many partitions the topic gets that is not there yet.
+    fn partitions_if_new(&self, client: &Reader) -> u32 {
+        let alike = || self.config.cluster.partitions(client, self.like.as_ref()?).ok();
+        self.config.partitions.or_else(alike).unwrap_or(1)
     }
 
     fn client(&self) -> Result<Reader, KafkaFault> {
@@ -71,8 +84,8 @@ impl KafkaSink {
 
     /// Finds, or makes, what lanes write to.
     fn place(&self, client: &Reader, claim: &Claim) -> Result<(Arc<Place>, u32), SinkError> {
-        let KafkaSinkConfig { cluster, topic, partitions, dead_letters, .. } = &self.config;
-        let found = ensure(cluster, client, topic, partitions.unwrap_or(1), -1, &[])?;
+        let KafkaSinkConfig { cluster, topic, dead_letters, .. } = &self.config;
+        let found = ensure(cluster, client, topic, self.partitions_if_new(client), -1, &[])?;
         self.check(found)?;
         let settings = settings(cluster, client, topic)?;
         let dead_letters = match dead_letters {
@@ -155,10 +168,11 @@ fn all(lanes: &mut [KafkaLane], act: impl Fn(&mut KafkaLane) -> Result<(), SinkE
 
 impl Sink for KafkaSink {
     fn lanes(&self) -> Result<u32, SinkError> {
-        let KafkaSinkConfig { cluster, topic, partitions, .. } = &self.config;
-        match cluster.partitions(&self.client()?, topic) {
+        let KafkaSinkConfig { cluster, topic, .. } = &self.config;
+        let client = self.client()?;
+        match cluster.partitions(&client, topic) {
             Ok(found) => self.check(found),
-            Err(KafkaFault::Missing { .. }) => Ok(partitions.unwrap_or(1)),
+            Err(KafkaFault::Missing { .. }) => Ok(self.partitions_if_new(&client)),
             Err(fault) => Err(fault.into()),
         }
     }

@@ -76,6 +76,8 @@ pub struct KafkaSourceConfig {
     pub job: String,
     /// Where a new job begins.
     pub start: Start,
+    /// Where it ends if it is bounded: the first record that is not read any more.
+    pub end: Start,
     /// How it meets what the cluster does with the topic.
     pub manners: Manners,
 }
@@ -117,26 +119,33 @@ impl KafkaSource {
         (0..partitions).map(|partition| Ok((partition, cluster.bounds(client, topic, partition)?))).collect()
     }
 
-    /// Returns where each partition begins.
-    fn starts(&self, client: &Reader, bounds: &BTreeMap<i32, (u64, u64)>) -> Result<BTreeMap<i32, u64>, KafkaFault> {
+    /// Returns where `place`, the `word` of what is read, is in each partition; `unnamed`, where offsets say nothing of one.
+    fn places(
+        &self,
+        client: &Reader,
+        bounds: &BTreeMap<i32, (u64, u64)>,
+        (word, place): (&str, &Start),
+        unnamed: impl Fn(&(u64, u64)) -> u64,
+    ) -> Result<BTreeMap<i32, u64>, KafkaFault> {
         let topic = &self.config.topic;
-        match &self.config.start {
+        match place {
             Start::Earliest => Ok(bounds.iter().map(|(partition, (first, _))| (*partition, *first)).collect()),
             Start::Latest => Ok(bounds.iter().map(|(partition, (_, next))| (*partition, *next)).collect()),
             Start::Time(millis) => self.at_time(client, bounds, *millis),
             Start::Offsets(offsets) => {
                 if let Some(unknown) = offsets.keys().find(|partition| **partition as usize >= bounds.len()) {
-                    let reason = format!("it has partitions 0 to {}, but `start` names {unknown}", bounds.len() - 1);
+                    let reason = format!("it has partitions 0 to {}, but the {word} names {unknown}", bounds.len() - 1);
                     return Err(KafkaFault::Topic { what: format!("topic `{topic}`"), reason });
                 }
-                let of = |(partition, (first, next)): (&i32, &(u64, u64))| {
+                let of = |(partition, bound): (&i32, &(u64, u64))| {
+                    let (first, next) = bound;
                     let asked = u32::try_from(*partition).ok().and_then(|partition| offsets.get(&partition));
-                    let start = asked.copied().unwrap_or(*first);
-                    if (*first..=*next).contains(&start) {
-                        return Ok((*partition, start));
+                    let offset = asked.copied().unwrap_or_else(|| unnamed(bound));
+                    if (*first..=*next).contains(&offset) {
+                        return Ok((*partition, offset));
                     }
                     let what = partition_name(topic, *partition);
-                    let reason = format!("it holds {first} to {next}, but `start` says {start}");
+                    let reason = format!("it holds {first} to {next}, but the {word} is {offset}");
                     Err(KafkaFault::Topic { what, reason })
                 };
                 bounds.iter().map(of).collect()
@@ -171,7 +180,7 @@ impl KafkaSource {
 }
 
 impl Source for KafkaSource {
-    fn splits(&self, bounded: bool) -> Result<Vec<SplitSpec>, SourceError> {
+    fn splits(&self, is_bounded: bool) -> Result<Vec<SplitSpec>, SourceError> {
         let KafkaSourceConfig { cluster, topic, .. } = &self.config;
         let client = self.client(&self.asking, Watched::No)?;
         let looking = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
@@ -179,9 +188,15 @@ impl Source for KafkaSource {
             return Err(KafkaFault::Compacted { topic: topic.clone() }.into());
         }
         let bounds = self.bounds(&client)?;
-        let starts = self.starts(&client, &bounds)?;
-        let ends = match bounded {
-            true => last_records(cluster, &client, topic, &bounds)?,
+        let starts = self.places(&client, &bounds, ("start", &self.config.start), |(first, _)| *first)?;
+        let ends = match is_bounded {
+            true => {
+                let ends = self.places(&client, &bounds, ("end", &self.config.end), |(_, next)| *next)?;
+                let until = |(partition, (first, next)): (&i32, &(u64, u64))| {
+                    (*partition, (*first, ends.get(partition).map_or(*next, |end| *end.min(next))))
+                };
+                last_records(cluster, &client, topic, &bounds.iter().map(until).collect())?
+            }
             false => BTreeMap::new(),
         };
         drop(looking);

@@ -17,18 +17,25 @@ pub struct TopicSink {
     dir: PathBuf,
     name: String,
     partitions: Option<u32>,
+    like: Option<String>,
 }
 
 impl TopicSink {
     /// Returns the sink of the topic `name` in the folder `dir`. `partitions`: how many the topic is to have; a topic that
     /// exists must have as many. Without, a topic is created with one.
     pub fn new(dir: impl AsRef<Path>, name: impl Into<String>, partitions: Option<u32>) -> TopicSink {
-        TopicSink { dir: dir.as_ref().to_path_buf(), name: name.into(), partitions }
+        TopicSink { dir: dir.as_ref().to_path_buf(), name: name.into(), partitions, like: None }
+    }
+
+    /// Returns the sink with a topic to be like: if it has to be made and nobody says otherwise, it gets as many partitions.
+    pub fn like(self, topic: Option<String>) -> TopicSink {
+        TopicSink { like: topic, ..self }
     }
 
     fn options(&self) -> CreateOptions {
         let options = CreateOptions::default();
-        CreateOptions { partitions: self.partitions.unwrap_or(options.partitions), ..options }
+        let alike = || Some(Topic::open(&self.dir, self.like.as_ref()?).ok()?.partitions());
+        CreateOptions { partitions: self.partitions.or_else(alike).unwrap_or(options.partitions), ..options }
     }
 
     fn check(&self, topic: &Topic) -> Result<(), SinkError> {

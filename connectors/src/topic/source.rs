@@ -9,6 +9,7 @@ use riverrun_dataflow::source::{
 
 use super::Topic;
 use super::error::TopicError;
+use super::frame::Times;
 use super::read::{Cursor, Visible};
 use super::synced::SyncedFile;
 use crate::start::Start;
@@ -22,12 +23,13 @@ pub struct TopicSource {
     dir: PathBuf,
     name: String,
     start: Start,
+    end: Start,
 }
 
 impl TopicSource {
     /// Returns the source of the topic `name` in the folder `dir`. The topic must exist when splits are asked for.
     pub fn new(dir: impl AsRef<Path>, name: impl Into<String>) -> TopicSource {
-        TopicSource { dir: dir.as_ref().to_path_buf(), name: name.into(), start: Start::Earliest }
+        TopicSource { dir: dir.as_ref().to_path_buf(), name: name.into(), start: Start::Earliest, end: Start::Latest }
     }
 
     /// Returns the source with another place to begin at.
@@ -35,18 +37,35 @@ impl TopicSource {
         TopicSource { start, ..self }
     }
 
-    /// Returns where a partition begins that now ends at `end`.
-    fn begin(&self, topic: &Topic, partition: u32, end: u64) -> Result<u64, TopicError> {
-        match &self.start {
+    /// Returns the source with another place to end at when it is bounded: the first record that is not read any more.
+    pub fn ending(self, end: Start) -> TopicSource {
+        TopicSource { end, ..self }
+    }
+
+    /// Returns where `place`, the `word` of what is read, is in a partition that now ends at `end` and whose records have such
+    /// times; `unnamed`, where offsets say nothing of it.
+    fn place(
+        topic: &Topic,
+        (word, place): (&str, &Start),
+        partition: u32,
+        (end, times): (u64, Times),
+        unnamed: u64,
+    ) -> Result<u64, TopicError> {
+        match place {
             Start::Earliest => Ok(0),
             Start::Latest => Ok(end),
+            Start::Time(_) if end > 0 && times == Times::NONE => Err(TopicError::Option(format!(
+                "the records of {} have no time, and the {word} is one\nhint: `riverrun topic import` and `produce` give them none; say `earliest`, `latest` or offsets",
+                topic.partition_name(partition)
+            ))),
             Start::Time(millis) => {
                 Cursor::open_at_time(topic, partition, millis.saturating_mul(1000)).map(|cursor| cursor.position())
             }
             Start::Offsets(offsets) => {
-                let start = offsets.get(&partition).copied().unwrap_or(0);
+                let offset = offsets.get(&partition).copied().unwrap_or(unnamed);
                 let what = topic.partition_name(partition);
-                if start <= end { Ok(start) } else { Err(TopicError::OutOfRange { what, position: start, end }) }
+                let reason = || TopicError::Option(format!("{what} holds 0 to {end}, but the {word} is {offset}"));
+                if offset <= end { Ok(offset) } else { Err(reason()) }
             }
         }
     }
@@ -55,22 +74,34 @@ impl TopicSource {
 impl Source for TopicSource {
     fn splits(&self, bounded: bool) -> Result<Vec<SplitSpec>, SourceError> {
         let topic = Topic::open(&self.dir, &self.name)?;
-        if let Start::Offsets(offsets) = &self.start
-            && let Some(unknown) = offsets.keys().find(|partition| **partition >= topic.partitions())
-        {
-            let reason = format!("topic `{}` has no partition {unknown}, which `start` names", self.name);
-            return Err(TopicError::Option(reason).into());
+        for (place, word) in [(&self.start, "start"), (&self.end, "end")] {
+            if let Start::Offsets(offsets) = place
+                && let Some(unknown) = offsets.keys().find(|partition| **partition >= topic.partitions())
+            {
+                let reason = format!("topic `{}` has no partition {unknown}, which the {word} names", self.name);
+                return Err(TopicError::Option(reason).into());
+            }
         }
         let split = |partition: u32| -> Result<SplitSpec, TopicError> {
             let mut synced = SyncedFile::open(&topic, partition)?;
             // Where it ends is asked only if somebody wants to know.
             let is_asked = bounded || self.start != Start::Earliest;
-            let end = match is_asked {
-                true => Some(Visible::find(&topic, partition, synced.as_mut())?.bound.next),
+            let (next, times) = match is_asked {
+                true => {
+                    let bound = Visible::find(&topic, partition, synced.as_mut())?.bound;
+                    (bound.next, bound.times)
+                }
+                false => (0, Times::NONE),
+            };
+            let start = Self::place(&topic, ("start", &self.start), partition, (next, times), 0)?;
+            let end = match bounded {
+                // More may have been written since: the end is what it was.
+                true => {
+                    let end = Self::place(&topic, ("end", &self.end), partition, (next, times), next)?;
+                    Some(end.clamp(start, next.max(start)))
+                }
                 false => None,
             };
-            let start = self.begin(&topic, partition, end.unwrap_or(0))?;
-            let end = end.filter(|_| bounded).map(|end| end.max(start));
             Ok(SplitSpec { name: partition.to_string(), start, end, identity: topic.id().into() })
         };
         let mut splits = (0..topic.partitions()).map(split).collect::<Result<Vec<_>, _>>()?;

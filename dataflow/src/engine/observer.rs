@@ -214,6 +214,14 @@ impl Observer {
         self.state().timeline.tick
     }
 
+    /// Returns how far the job has read in event time, in microseconds since the epoch: the least of what its splits have reached
+    /// that have more to give.
+    pub fn reached(&self) -> Option<i64> {
+        let state = self.state();
+        let open = state.timeline.splits.values().filter(|mark| !mark.ended && !mark.at_end);
+        open.filter_map(|mark| finite(mark.greatest)).min()
+    }
+
     pub(crate) fn decoded(&self, rows: u64) {
         self.decoded.fetch_add(rows, Ordering::Relaxed);
     }

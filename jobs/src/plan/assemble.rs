@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use riverrun_connectors::format::SurroundSpec;
+use riverrun_connectors::start::Start;
 use riverrun_dataflow::engine::routed_schema;
 use riverrun_dataflow::graph::{Edge, StepWork, WatermarkPath, bad_columns};
 use riverrun_dataflow::schema::{Hidden, with_hidden};
@@ -51,6 +52,7 @@ pub(super) fn assemble(
         hash: String::new(),
         shape: Default::default(),
         texts: forward.texts.to_vec(),
+        past: None,
     };
     plan.hash = super::hash::hash(&plan);
     plan.shape = super::shape::shape(&plan, names, forward, used);
@@ -109,6 +111,7 @@ impl Assembly<'_> {
             max_future: source.max_future,
             idle_after: source.idle_after,
             event_times: source.event_times.clone(),
+            end: Start::Latest,
             on_bad_row: source.on_bad_row,
         }
     }
@@ -245,6 +248,7 @@ impl Assembly<'_> {
             schema,
             key,
             surround,
+            like: None,
         }
     }
 }

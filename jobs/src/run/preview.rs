@@ -141,7 +141,7 @@ impl Lane for ShownLane {
 }
 
 /// Keeps nothing: a preview does not outlive its process.
-struct Nothing;
+pub(crate) struct Nothing;
 
 impl Journal for Nothing {
     fn append_ticks(&mut self, _: &[JournalEntry]) -> Result<(), JournalError> {

@@ -78,8 +78,11 @@ fn op_must_be_there_and_be_text() {
     assert!(JsonEncoder::new(&schema(&["op: string"]).arrow(), Timestamps::default(), None).is_ok());
 }
 
-/// A chunk of records as a partition of Kafka gives them: key, headers, value.
-fn partition(records: &[(Option<&str>, &[(&str, &str)], Option<&str>)]) -> Chunk {
+/// Key, headers and value of a record.
+type Written<'a> = (Option<&'a str>, &'a [(&'a str, &'a str)], Option<&'a str>);
+
+/// A chunk of records as a partition of Kafka gives them.
+fn partition(records: &[Written<'_>]) -> Chunk {
     use rdkafka::message::{Header, OwnedHeaders, OwnedMessage, Timestamp};
     let (mut bytes, mut ranges) = (Vec::new(), Vec::new());
     for (offset, (key, headers, value)) in (40..).zip(records) {

@@ -229,7 +229,7 @@ fn a_damaged_file_is_not_merged() {
     assert!(error.contains(&path) && error.contains("checksum"), "{error}");
     let lake = Lake::read(objects.clone()).unwrap().unwrap();
     assert_eq!(verify(&lake).unwrap().findings, BTreeMap::from([(path.clone(), Finding::Changed)]));
-    objects.delete(&[path.clone()]).unwrap();
+    objects.delete(std::slice::from_ref(&path)).unwrap();
     assert_eq!(verify(&lake).unwrap().findings, BTreeMap::from([(path, Finding::Missing)]));
 }
 
