@@ -121,12 +121,19 @@ impl Brokers {
         let address = self.servers.split(',').nth(at).ok_or("there is no such node")?;
         let from = now();
         while TcpStream::connect(address).is_err() {
-            if from.elapsed() > HUNG_AFTER {
-                return Err(format!("broker {node} does not come up again"));
+            // A machine with much to do takes its time to start Java.
+            if from.elapsed() > 4 * HUNG_AFTER {
+                return Err(format!("broker {node} does not come up again: {}", self.last_words(node)));
             }
             nap(Duration::from_millis(50));
         }
         Ok(())
+    }
+
+    /// Returns the end of what a node said.
+    fn last_words(&self, node: u64) -> String {
+        let said = std::fs::read(self.folder.join(format!("{node}.log"))).unwrap_or_default();
+        String::from_utf8_lossy(&said[said.len().saturating_sub(2000)..]).into_owned()
     }
 
     /// Gives partitions other leaders, and the coordinators of transactions other homes.
