@@ -15,7 +15,7 @@ use crate::support::server::BUCKET;
 use crate::support::{Dice, Place, Shop, Shopping};
 
 /// So small that a run commits often: a file is hardly more than its own footer.
-const SMALL: &str = "sinks.lake.lake.file_size=20KiB";
+const SMALL: &str = "sinks.lake.lake.file_size=5KiB";
 
 /// The attribution job, whose rows go to a lake as well.
 fn filled(shopping: &Shopping, path: &str) -> Place {
@@ -95,7 +95,7 @@ fn others_read_what_a_lake_holds_before_and_after_a_compaction() {
     assert_eq!(finished.ended(), "finished");
     others_agree(&place);
     let small = files_of(&place);
-    assert!(small.len() > 4, "{} files", small.len());
+    assert!(small.len() > 3, "{} files", small.len());
     let lake = |arguments: &[&str]| place.riverrun(&[&["lake"], arguments, &["lake", "-o", "json"]].concat());
     let listed = lake(&["ls"]).succeed().document();
     assert_eq!(

@@ -72,8 +72,9 @@ impl PartitionBy {
             (PartitionBy::Nothing, _) => Vec::new(),
             (_, None) => vec![NO_VALUE.to_owned(); self.columns().len()],
             (PartitionBy::Date, Some(days)) => vec![date(days)],
+            // Not `09`: DuckDB takes that for text, and all hours with it.
             (PartitionBy::Hour, Some(hours)) => {
-                vec![date(hours.div_euclid(24)), format!("{:02}", hours.rem_euclid(24))]
+                vec![date(hours.div_euclid(24)), hours.rem_euclid(24).to_string()]
             }
         };
         self.columns().iter().map(|name| (*name).to_owned()).zip(values).collect()
