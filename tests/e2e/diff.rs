@@ -195,7 +195,13 @@ fn tables_that_are_corrected_are_compared_as_they_stand_at_the_end() {
     for (job, set, sinks, tables) in cases {
         place.riverrun(&["new", job, "--to", "job.yaml"]).succeed();
         for (version, set) in [("a", None), ("b", Some(set))] {
-            let run = place.run("job.yaml").args(&["--topics", "topics", "--until-end", "--state", version]);
+            let run = place.run("job.yaml").args(&[
+                "--topics",
+                "topics",
+                "--until-end",
+                "--state",
+                &format!("{job}-{version}"),
+            ]);
             let file = |run: Invocation, sink: &&str| run.set(format!("sinks.{sink}.file.path={version}-{sink}.jsonl"));
             let run = sinks.iter().fold(run, file);
             set.iter().fold(run, |run, set| run.set(*set)).succeed();
