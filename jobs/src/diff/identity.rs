@@ -94,7 +94,7 @@ impl Identity {
                 let form = if is_signed { Form::Signed } else { Form::Rows };
                 Identity::named("session_id", form, Subject::Rows)
             }
-            "frustration" => Identity::named("signal_id", Form::Revised, Subject::Signals),
+            "frustration" | "scroll_baseline" => Identity::named("signal_id", Form::Revised, Subject::Signals),
             "incidents" => Identity::named("incident_id", Form::Revised, Subject::Incidents),
             "problems" => Identity::named("fingerprint", Form::Revised, Subject::Rows),
             // A pair is named by its left row, of which there may be several.
