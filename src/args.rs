@@ -106,7 +106,7 @@ pub enum Command {
 #[derive(Clone, Debug, Args)]
 pub struct JobArgs {
     /// A job file, or the name of a bundled job (`attribution`, `attribution-models`, `conversion`, `ab-test`, `frustration`,
-    /// `item-minutes`, `sessions`, `telemetry-funnel`).
+    /// `item-minutes`, `sessions`, `telemetry-funnel`, `bronze`, `silver`, `gold`).
     #[arg(value_name = "JOB", env = "RIVERRUN_JOB")]
     pub job: String,
     /// Where topics live: a folder, or `kafka://HOST:PORT,HOST:PORT`, with options of librdkafka behind a `?`.

@@ -121,7 +121,7 @@ pub fn run(
     on_live: impl FnOnce(&Live) + Send + 'static,
 ) -> Result<Outcome, RunError> {
     let mut connected = plan.connect(environment)?;
-    let throttle = throttle.start(control.pace(), observer.clone());
+    let throttle = throttle.start(&control, observer.clone());
     throttle.hold_back(&mut connected);
     let ground = Ground { connected, store: options.state.open()?, retention: Retention::default() };
     let free = move |live: &Live| {

@@ -55,7 +55,7 @@ impl TopicSource {
             Start::Earliest => Ok(0),
             Start::Latest => Ok(end),
             Start::Time(_) if end > 0 && times == Times::NONE => Err(TopicError::Option(format!(
-                "the records of {} have no time, and the {word} is one\nhint: `riverrun topic import` and `produce` give them none; say `earliest`, `latest` or offsets",
+                "the records of {} have no time, and the {word} is one\nhint: say `earliest`, `latest` or offsets",
                 topic.partition_name(partition)
             ))),
             Start::Time(millis) => {

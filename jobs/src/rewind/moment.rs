@@ -20,7 +20,7 @@ pub enum Moment {
 }
 
 /// What a moment is, for a message.
-const FORMS: &str = "is `earliest`, `latest`, a date such as `2026-01-31`, a time such as `2026-01-31T12:00:00Z`, an age such as `2h` \
+const FORMS: &str = "is no moment; one is `earliest`, `latest`, a date such as `2026-01-31`, a time such as `2026-01-31T12:00:00Z`, an age such as `2h` \
 or `7d`, or offsets such as `raw.clicks.v1:0=120,1=90`";
 
 impl Moment {

@@ -18,9 +18,9 @@ pub const NAME_MAX: usize = 40;
 /// Checks the name of a replay.
 pub fn check_name(name: &str) -> Result<(), String> {
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    match (1..=NAME_MAX).contains(&name.len()) && name.chars().all(allowed) {
+    match (1..=NAME_MAX).contains(&name.len()) && name.chars().all(allowed) && !name.starts_with('-') {
         true => Ok(()),
-        false => Err(format!("is 1 to {NAME_MAX} of a-z, 0-9 and `-`")),
+        false => Err(format!("is 1 to {NAME_MAX} of a-z, 0-9 and `-`, and does not begin with `-`")),
     }
 }
 
@@ -47,7 +47,7 @@ pub(super) fn rename(place: &mut SinkPlace, name: &str) {
         // fault when the file is opened.
         SinkPlace::File(path) => path.value = resolve(&path.value).map_or(path.value.clone(), |it| suffixed(&it, name)),
         SinkPlace::Lake(lake) => {
-            lake.path.value = resolve(&lake.path.value).map_or(lake.path.value.clone(), |it| suffixed(&it, name));
+            lake.path.value = resolve(&lake.path.value).map_or(lake.path.value.clone(), |it| folder(&it, name));
         }
         SinkPlace::Console => {}
     }
@@ -68,9 +68,32 @@ fn suffixed(path: &str, name: &str) -> String {
     }
 }
 
+/// Returns the place of a lake with the name of a replay behind it; at the root of a bucket, in a folder of that name.
+fn folder(path: &str, name: &str) -> String {
+    let whole = path.trim_end_matches('/');
+    match whole.strip_prefix("s3://") {
+        Some(bucket) if !bucket.contains('/') => format!("{whole}/@{name}"),
+        _ => format!("{whole}@{name}{}", &path[whole.len()..]),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lake_of_a_replay_is_beside_that_of_its_job() {
+        for (path, expected) in [
+            ("lake/orders/", "lake/orders@n/"),
+            ("lake/orders.v2", "lake/orders.v2@n"),
+            ("s3://bucket/lake", "s3://bucket/lake@n"),
+            ("s3://bucket/a/lake.v2", "s3://bucket/a/lake.v2@n"),
+            ("s3://bucket", "s3://bucket/@n"),
+        ] {
+            assert_eq!(folder(path, "n"), expected);
+            assert!(riverrun_state::Location::parse(expected).is_ok(), "{expected}");
+        }
+    }
 
     #[test]
     fn paths_get_the_name_before_their_extension() {
@@ -78,14 +101,14 @@ mod tests {
         assert_eq!(of("out.jsonl"), "out@n.jsonl");
         assert_eq!(of("a.b/out.v1.csv"), "a.b/out.v1@n.csv");
         assert_eq!(of("a.b/out"), "a.b/out@n");
-        assert_eq!(of("lake/orders/"), "lake/orders@n/");
-        assert_eq!(of("s3://bucket/lake"), "s3://bucket/lake@n");
         assert_eq!(of("/.hidden"), "/.hidden@n");
     }
 
     #[test]
     fn names_are_short_and_plain() {
         assert!(["a", "2026-01", &"x".repeat(40)].iter().all(|name| check_name(name).is_ok()));
-        assert!(["", "A", "a.b", "a@b", "a/b", &"x".repeat(41)].iter().all(|name| check_name(name).is_err()));
+        assert!(
+            ["", "-", "-a", "A", "a.b", "a@b", "a/b", &"x".repeat(41)].iter().all(|name| check_name(name).is_err())
+        );
     }
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use riverrun_dataflow::engine::{Observer, Pace};
+use riverrun_dataflow::engine::{Control, Observer};
 use riverrun_dataflow::source::{Chunk, Outlook, ReadLimits, Source, SourceError, SplitReader, SplitSpec, Standing};
 
 use crate::connect::Connected;
@@ -46,11 +46,11 @@ impl Throttle {
     }
 
     /// Begins to hold back what reads a job that `observer` observes.
-    pub(super) fn start(self, pace: &Arc<dyn Pace>, observer: Arc<Observer>) -> Brake {
-        let now = pace.now();
+    pub(super) fn start(self, control: &Arc<Control>, observer: Arc<Observer>) -> Brake {
+        let now = control.pace().now();
         let state = State { filled: now, rows: 0.0, looked: now, anchor: None, is_ahead: false };
-        let (pace, state) = (pace.clone(), Mutex::new(state));
-        Brake(Arc::new(Held { throttle: self, pace, observer, state, released: AtomicBool::new(false) }))
+        let (control, state) = (control.clone(), Mutex::new(state));
+        Brake(Arc::new(Held { throttle: self, control, observer, state, released: AtomicBool::new(false) }))
     }
 }
 
@@ -67,7 +67,7 @@ pub(super) struct Brake(Arc<Held>);
 
 struct Held {
     throttle: Throttle,
-    pace: Arc<dyn Pace>,
+    control: Arc<Control>,
     observer: Arc<Observer>,
     state: Mutex<State>,
     released: AtomicBool,
@@ -102,11 +102,12 @@ impl Brake {
 
     /// Returns how many of `rows` may be read now.
     fn allows(&self, rows: usize) -> usize {
-        let Held { throttle, pace, observer, state, released } = &*self.0;
-        if released.load(Ordering::Relaxed) {
+        let Held { throttle, control, observer, state, released } = &*self.0;
+        // A job that is to stop finishes its tick first: what belongs to that is read at once.
+        if released.load(Ordering::Relaxed) || control.stopping() {
             return rows;
         }
-        let now = pace.now();
+        let now = control.pace().now();
         let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(speed) = throttle.speed
             && state.is_ahead(now, speed, observer)

@@ -102,21 +102,24 @@ impl Bucket {
     fn parse(place: &str) -> Result<Bucket, String> {
         const FORM: &str = "\n  hint: write s3://BUCKET or s3://BUCKET/PREFIX";
         // What looks like credentials is not repeated: the message may end in a log.
-        if place.contains('@') {
+        let bucket = place.split('/').next().unwrap_or_default();
+        if bucket.contains('@') || (place.contains('@') && place.contains(':')) {
             return Err(
                 "a location has no credentials in it\n  hint: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY".into()
             );
         }
         let (name, prefix) = place.split_once('/').unwrap_or((place, ""));
         let letter = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+        // Replays have an `@` in their names.
+        let in_prefix = |c: char| letter(c) || c == '@';
         if !(3..=63).contains(&name.len()) || !name.chars().all(letter) {
             return Err(format!("`{name}` is no name of a bucket{FORM}"));
         }
         let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
-        let part = |part: &str| !part.is_empty() && part != "." && part != ".." && part.chars().all(letter);
+        let part = |part: &str| !part.is_empty() && part != "." && part != ".." && part.chars().all(in_prefix);
         if !prefix.is_empty() && !prefix.split('/').all(part) {
             return Err(format!(
-                "the prefix `{prefix}` is not made of letters, digits, `-`, `.`, `_` and single `/`{FORM}"
+                "the prefix `{prefix}` is not made of letters, digits, `-`, `.`, `_`, `@` and single `/`{FORM}"
             ));
         }
         Ok(Bucket { name: name.to_owned(), prefix: prefix.to_owned(), patience: PATIENCE })
