@@ -15,7 +15,7 @@ use riverrun_dataflow::sink::SinkError;
 use serde::Serialize;
 
 use super::error::LakeError;
-use super::files::{Writing, first_place, place, settle_staging};
+use super::files::{Writing, first_place, missing, place, settle_staging};
 use super::log::{Appended, Log};
 use super::record::{Body, LakeFile, Layout, Writer, checksum};
 use super::table::Table;
@@ -180,7 +180,7 @@ fn replace(log: &mut Log, batch: &Batch, merged: Vec<(LakeFile, Bytes)>) -> Resu
     }
     let remove: Vec<String> = batch.files.iter().map(|file| file.path.clone()).collect();
     loop {
-        if !counts(batch, log.table()) {
+        if !counts(batch, log.table()) || missing(objects.as_ref(), layout, paths_of(&add))?.is_some() {
             objects.delete(&first_places)?;
             return Ok(false);
         }
@@ -189,10 +189,14 @@ fn replace(log: &mut Log, batch: &Batch, merged: Vec<(LakeFile, Bytes)>) -> Resu
             break;
         }
     }
-    place(objects.as_ref(), layout, add.iter().map(|file| file.path.as_str()))?;
+    place(objects.as_ref(), layout, paths_of(&add))?;
     remove_replaced(log)?;
     super::sweep::now_and_then(log)?;
     Ok(true)
+}
+
+fn paths_of(files: &[LakeFile]) -> impl Iterator<Item = &str> {
+    files.iter().map(|file| file.path.as_str())
 }
 
 /// Removes files that were replaced, where readers go by the folders. Others keep what they are just reading, until a sweep.

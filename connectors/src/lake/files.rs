@@ -56,6 +56,27 @@ pub(super) fn staged(objects: &dyn Objects, table: &Table) -> Result<BTreeSet<St
     Ok(found.filter(|path| table.files.contains_key(path)).collect())
 }
 
+/// Returns a file that is not there though it was written, if there is one: for a last look before a record names it.
+pub(super) fn missing<'p>(
+    objects: &dyn Objects,
+    layout: Layout,
+    paths: impl IntoIterator<Item = &'p str>,
+) -> Result<Option<String>, LakeError> {
+    let mut listed: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for path in paths {
+        let path = first_place(layout, path);
+        let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder).to_owned();
+        if !listed.contains_key(&folder) {
+            let there = objects.list(&folder)?.into_iter().map(|found| found.path);
+            listed.insert(folder.clone(), there.collect());
+        }
+        if !listed[&folder].contains(&path) {
+            return Ok(Some(path));
+        }
+    }
+    Ok(None)
+}
+
 /// Puts files in their places, if the layout has that still to be done.
 pub(super) fn place<'p>(
     objects: &dyn Objects,

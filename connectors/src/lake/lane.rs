@@ -7,7 +7,7 @@ use riverrun_dataflow::sink::{Lane, Reached, SinkError, TickRows, Token, Urgency
 use riverrun_dataflow::tick::Tick;
 
 use super::error::LakeError;
-use super::files::{Gathered, first_place, place};
+use super::files::{Gathered, first_place, missing, place};
 use super::log::{Appended, Log};
 use super::record::{Body, Writer};
 use super::sweep;
@@ -48,6 +48,10 @@ impl LakeLane {
             Ok(())
         })?;
         let paths: Vec<String> = add.iter().map(|file| file.path.clone()).collect();
+        if let Some(path) = missing(objects.as_ref(), layout, paths.iter().map(String::as_str))? {
+            let reason = "it is gone before its record was written: a sweep takes files for orphans that a process left for long".to_owned();
+            return Err(SinkError::Write { what: objects.name(&path), reason });
+        }
         self.append(upto, add)?;
         self.token = Some(upto);
         place(objects.as_ref(), layout, paths.iter().map(String::as_str))?;
@@ -64,8 +68,12 @@ impl LakeLane {
             }
             // Other lanes and compactions may have come first, and a later start of the job.
             let lane = self.log.table().lane(&self.writer, self.number);
-            if lane.is_none_or(|lane| lane.generation != self.generation) {
+            let Some(lane) = lane.filter(|lane| lane.generation == self.generation) else {
                 return Err(fenced(&self.log, &self.writer));
+            };
+            // It was written, and only the answer was lost: no other writes for this generation of the lane.
+            if lane.tick.is_some_and(|tick| tick >= upto) {
+                return Ok(());
             }
         }
     }

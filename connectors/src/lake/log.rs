@@ -154,12 +154,12 @@ impl Log {
         let bytes = Bytes::from(record.to_bytes());
         match self.objects.create(&path_of(number), bytes.clone())? {
             Created::Ours => {
-                let floor = super::sweep::floor(self.objects.as_ref())?;
-                if floor >= number {
-                    return Err(LakeError::Fenced(format!(
-                        "{} was written to by others while this process stood still: records up to {floor} are gone already",
-                        self.objects.name("")
-                    )));
+                // A number that was swept is free again: others wrote while this one looked away. What it knows is read anew.
+                if super::sweep::floor(self.objects.as_ref())? >= number {
+                    self.objects.delete(&[path_of(number)])?;
+                    let missing = damaged(self.objects.as_ref(), 1, "it was there, and is gone".to_owned());
+                    *self = Log::read(self.objects.clone())?.ok_or(missing)?;
+                    return Ok(Appended::Lost);
                 }
                 self.apply(&bytes)?;
                 Ok(Appended::Done)

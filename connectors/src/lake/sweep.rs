@@ -120,6 +120,12 @@ pub(super) fn newest_snapshot(objects: &dyn Objects) -> Result<Option<Table>, La
 
 /// Writes a snapshot if enough records came since the last one, and removes the records that two snapshots stand for.
 pub(super) fn now_and_then(log: &mut Log) -> Result<(), LakeError> {
+    if log.table().number - log.snapshot() < SNAPSHOT_EVERY {
+        return Ok(());
+    }
+    // Another lane may have written one since.
+    let newest = numbers(log.objects().as_ref(), SNAPSHOTS)?.last().copied().unwrap_or_default();
+    log.snapshot_at(newest.max(log.snapshot()).min(log.table().number));
     match log.table().number - log.snapshot() >= SNAPSHOT_EVERY {
         true => fold(log).map(|_| ()),
         false => Ok(()),

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use riverrun_dataflow::source::{Chunk, Payload, ReadLimits, Source, SourceError, SplitReader, SplitSpec};
+use riverrun_dataflow::source::{
+    Chunk, Outlook, Payload, ReadLimits, Source, SourceError, SplitReader, SplitSpec, Standing,
+};
 
 use super::Registry;
 use crate::format::framed_id;
@@ -37,6 +39,14 @@ impl Source for RegisteredSource {
 
     fn grown(&self, known: &[SplitSpec]) -> Result<Vec<SplitSpec>, SourceError> {
         self.inner.grown(known)
+    }
+
+    fn outlook(&self) -> BTreeMap<String, Outlook> {
+        self.inner.outlook()
+    }
+
+    fn hear(&self, standing: &Standing) {
+        self.inner.hear(standing);
     }
 
     fn open(&self, split: &SplitSpec, position: u64) -> Result<Box<dyn SplitReader>, SourceError> {
@@ -74,7 +84,11 @@ impl SplitReader for RegisteredReader {
     fn read(&mut self, limits: &ReadLimits) -> Result<Option<Chunk>, SourceError> {
         // What is held was asked for by a tick that still is to be filled: it is given as it was read.
         let (chunk, mut wanted) = match self.held.take() {
-            Some(held) => held,
+            Some(held) => {
+                // Asked for again: the registry forgets answers when it has too many that say "unknown".
+                self.registry.ask(held.1.iter().copied().filter(|id| self.registry.known(*id).is_none()));
+                held
+            }
             None => match self.inner.read(limits)? {
                 Some(chunk) => {
                     let wanted = self.wanted(&chunk);

@@ -463,7 +463,9 @@ impl<'a> Forward<'a> {
         }
         if let Some(SinkPlace::Lake(lake)) = &sink.place {
             let folders = lake.partition_by.columns();
-            for column in input.columns.iter().filter(|column| folders.contains(&column.name().as_str())) {
+            // Readers of SQL do not tell `Hour` from `hour`.
+            let is_folder = |name: &str| folders.iter().any(|folder| folder.eq_ignore_ascii_case(name));
+            for column in input.columns.iter().filter(|column| is_folder(column.name())) {
                 let column = column.name();
                 let message =
                     format!("sink `{name}` writes a column `{column}`, and its folders are called `{column}=...`");

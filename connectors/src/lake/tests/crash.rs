@@ -1,5 +1,7 @@
 //! A writer that dies at any of its acts, a writer that is followed by another one, and what readers see meanwhile.
 
+use bytes::Bytes;
+use riverrun_dataflow::objects::{Created, Listed, ObjectsError};
 use riverrun_dataflow::testing::objects::{Death, DyingObjects};
 
 use super::*;
@@ -110,10 +112,68 @@ fn records_are_folded_and_who_slept_through_it_is_fenced() {
     assert!(records as u64 <= 2 * sweep::SNAPSHOT_EVERY + 1, "{records} records");
     assert_eq!(objects.list("_snapshots").unwrap().len(), 2);
     let woken = old.take(3, &ticks(3..=3), Urgency::Now).unwrap_err();
-    assert!(matches!(&woken, SinkError::Fenced(reason) if reason.contains("stood still")), "{woken}");
+    assert!(matches!(&woken, SinkError::Fenced(reason) if reason.contains("later start")), "{woken}");
     assert_eq!(counted(&objects), ids(1..=300));
     feed(objects.clone(), Layout::default(), 3, 310).unwrap();
     assert_eq!(counted(&objects), ids(1..=310));
+}
+
+#[test]
+fn many_lanes_fold_records_without_shutting_each_other_out() {
+    let objects = Arc::new(MemoryObjects::default());
+    let sink = sink_on(objects.clone(), Layout::default());
+    let mut lanes: Vec<_> = (0..4).map(|lane| sink.open(lane, &claim(1)).unwrap().0).collect();
+    // One lane is quiet for long: the records that it knows are gone when it wakes.
+    let (quiet, busy) = lanes.split_first_mut().unwrap();
+    for number in 1..=600 {
+        let lane = &mut busy[number as usize % 3];
+        lane.take(number, &ticks(number..=number), Urgency::Now).unwrap();
+    }
+    quiet.take(601, &ticks(601..=601), Urgency::Now).unwrap();
+    assert_eq!(counted(&objects), ids(1..=601));
+    assert_eq!(listed(&objects), ids(1..=601));
+    let records = objects.list("_commits").unwrap().len();
+    assert!(records as u64 <= 2 * sweep::SNAPSHOT_EVERY + 4, "{records} records");
+}
+
+#[test]
+fn a_file_that_a_sweep_took_before_its_record_is_no_row_lost() {
+    for layout in LAYOUTS {
+        let objects = Arc::new(MemoryObjects::default());
+        let swept = Arc::new(SweptObjects(objects.clone()));
+        let (mut lane, _) = sink_on(swept, layout).open(0, &claim(1)).unwrap();
+        let failed = lane.take(1, &ticks(1..=1), Urgency::Now).unwrap_err();
+        assert!(matches!(&failed, SinkError::Write { reason, .. } if reason.contains("sweep")), "{failed}");
+        feed(objects.clone(), layout, 2, 3).unwrap();
+        assert_eq!(counted(&objects), ids(1..=3), "{layout:?}");
+    }
+}
+
+/// Objects from which every data file is swept away as soon as it is there.
+struct SweptObjects(Arc<MemoryObjects>);
+
+impl Objects for SweptObjects {
+    fn name(&self, path: &str) -> String {
+        self.0.name(path)
+    }
+    fn create(&self, path: &str, bytes: Bytes) -> Result<Created, ObjectsError> {
+        self.0.create(path, bytes)
+    }
+    fn put(&self, _: &str, _: Bytes) -> Result<(), ObjectsError> {
+        Ok(())
+    }
+    fn get(&self, path: &str) -> Result<Option<Bytes>, ObjectsError> {
+        self.0.get(path)
+    }
+    fn rename(&self, from: &str, to: &str) -> Result<bool, ObjectsError> {
+        self.0.rename(from, to)
+    }
+    fn list(&self, prefix: &str) -> Result<Vec<Listed>, ObjectsError> {
+        self.0.list(prefix)
+    }
+    fn delete(&self, paths: &[String]) -> Result<(), ObjectsError> {
+        self.0.delete(paths)
+    }
 }
 
 #[test]
