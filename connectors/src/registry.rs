@@ -111,6 +111,8 @@ struct Shared {
 #[derive(Default)]
 struct Asked {
     wanted: BTreeSet<u32>,
+    /// The number that was asked for last.
+    last: u32,
     /// A thread is asking. It ends when nothing is wanted, or nobody holds the registry any more.
     asking: bool,
     /// Why the registry does not let us in.
@@ -222,8 +224,11 @@ impl Shared {
     /// Returns a number to be asked for; without any the thread is to end.
     fn next(&self) -> Option<u32> {
         let mut asked = self.asked();
-        let next = asked.wanted.first().copied();
+        // In turn: one that gets no answer must not keep the others from theirs.
+        let after = asked.wanted.range(asked.last.saturating_add(1)..).next().copied();
+        let next = after.or_else(|| asked.wanted.first().copied());
         asked.asking = next.is_some();
+        asked.last = next.unwrap_or_default();
         next
     }
 }

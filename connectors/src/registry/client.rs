@@ -74,6 +74,25 @@ enum Said {
     Complaint(StatusCode, Complaint),
 }
 
+/// Why there is no schema.
+enum Lack {
+    /// The registry could not be asked.
+    Fault(RegistryFault),
+    /// It has answered, and that will not change by asking again.
+    Unusable(String),
+}
+
+impl From<RegistryFault> for Lack {
+    fn from(fault: RegistryFault) -> Lack {
+        Lack::Fault(fault)
+    }
+}
+
+/// Returns whether an answer says something of what was asked for, not of how the server is.
+fn is_verdict(status: StatusCode) -> bool {
+    status.is_client_error() && !matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
+}
+
 impl Client {
     /// Returns a client that has asked nothing yet.
     pub fn new(address: &RegistryAddress) -> Result<Client, RegistryFault> {
@@ -97,7 +116,7 @@ impl Client {
     pub fn schema(&mut self, id: u32) -> Result<Answer, RegistryFault> {
         let written: Written = match self.request(Method::GET, &format!("/schemas/ids/{id}"), None)? {
             Said::Text(text) => self.parsed(&text)?,
-            Said::Complaint(StatusCode::NOT_FOUND, Complaint { error_code, message }) => {
+            Said::Complaint(status, Complaint { error_code, message }) if is_verdict(status) => {
                 return Ok(Answer::Unknown(format!("{message} (error {error_code})")));
             }
             Said::Complaint(status, complaint) => return Err(self.complains(status, &complaint)),
@@ -109,7 +128,11 @@ impl Client {
             Some(other) => return Ok(Answer::Unknown(format!("it is of the kind `{other}`, which is not known"))),
         };
         let mut references = Vec::new();
-        self.referred(written.references, &mut references, &mut HashSet::new())?;
+        match self.referred(written.references, &mut references, &mut HashSet::new()) {
+            Ok(()) => {}
+            Err(Lack::Fault(fault)) => return Err(fault),
+            Err(Lack::Unusable(reason)) => return Ok(Answer::Unknown(reason)),
+        }
         Ok(Answer::Known(Arc::new(RegisteredSchema { kind, text: written.schema, references })))
     }
 
@@ -119,18 +142,21 @@ impl Client {
         wanted: Vec<Reference>,
         found: &mut Vec<(String, String)>,
         seen: &mut HashSet<String>,
-    ) -> Result<(), RegistryFault> {
+    ) -> Result<(), Lack> {
         for Reference { name, subject, version } in wanted {
             if !seen.insert(name.clone()) {
                 continue;
             }
             if seen.len() > REFERENCES_MAX {
-                return Err(RegistryFault::Refused(format!("a schema refers to more than {REFERENCES_MAX} others")));
+                return Err(Lack::Unusable(format!("it refers to more than {REFERENCES_MAX} others")));
             }
             let path = format!("/subjects/{}/versions/{version}", escaped(&subject));
             let written: Written = match self.request(Method::GET, &path, None)? {
                 Said::Text(text) => self.parsed(&text)?,
-                Said::Complaint(status, complaint) => return Err(self.complains(status, &complaint)),
+                Said::Complaint(status, Complaint { message, .. }) if is_verdict(status) => {
+                    return Err(Lack::Unusable(format!("it refers to version {version} of `{subject}`: {message}")));
+                }
+                Said::Complaint(status, complaint) => return Err(self.complains(status, &complaint).into()),
             };
             self.referred(written.references, found, seen)?;
             found.push((name, written.schema));

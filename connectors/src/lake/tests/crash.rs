@@ -150,6 +150,7 @@ fn a_file_that_a_sweep_took_before_its_record_is_no_row_lost() {
 }
 
 /// Objects from which every data file is swept away as soon as it is there.
+#[derive(Debug)]
 struct SweptObjects(Arc<MemoryObjects>);
 
 impl Objects for SweptObjects {
