@@ -197,7 +197,11 @@ fn ranges_are_times_of_records_ages_and_offsets_and_files_are_read_whole() {
         (&["--from", "yesterday"], 2, &["--from `yesterday`", "earliest", "2026-01-31"]),
         (&["--from", "2026-01-02", "--to", "2026-01-01"], 2, &["is not before"]),
         (&["--from", "earliest", "--to", "latest", "--then-live"], 2, &["--then-live", "--to"]),
-        (&["--from", "earliest", "--recorded", "--out", "x"], 2, &["--recorded and --from exclude each other", "--as"]),
+        (
+            &["--from", "earliest", "--recorded", "--out", "x"],
+            2,
+            &["--recorded and --from exclude each other", "as a job of its own"],
+        ),
         (&["--from", "earliest", "--out", "x"], 2, &["--out is an option of --recorded", "--as"]),
         (&[], 2, &["--from T", "--recorded --out DIR"]),
     ];
