@@ -162,6 +162,11 @@ fn enter(table: &Table, lane: u32, claim: &Claim, writer: &Writer, name: &str) -
     };
     match table.writer_of(&claim.job, &claim.sink) {
         Some(known) if known == writer => Ok(Entry::Join),
+        // Its tokens went when the other one began: its rows would be derived again, and stand there twice.
+        Some(_) if !claim.fresh && table.files.values().any(|live| live.writer == *writer) => {
+            let why = "has rows of this state folder, and another one has gone on with it since".to_owned();
+            Err(refused(why, "go on with that one, or replace all rows of the job with `--fresh`"))
+        }
         Some(_) if claim.append => Ok(Entry::Join),
         Some(_) if claim.fresh => Ok(Entry::Replace),
         Some(_) => {

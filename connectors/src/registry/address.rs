@@ -46,6 +46,12 @@ impl RegistryAddress {
         text: &str,
         resolve: impl Fn(&str) -> Result<String, String>,
     ) -> Result<RegistryAddress, RegistryAddressError> {
+        // First of all, and whatever else is wrong: a password may hold any sign that would divide the text.
+        if text.contains('@') {
+            return Err(RegistryAddressError(format!(
+                "a user stands before the host, and others can see a command line\nhint: write `?{USER}=${{env:NAME}}`"
+            )));
+        }
         let (servers, query) = text.split_once('?').unwrap_or((text, ""));
         let urls = servers.split(',').map(|url| check_url(url.trim_end_matches('/'))).collect::<Result<_, _>>()?;
         let mut options = BTreeMap::new();
@@ -59,7 +65,7 @@ impl RegistryAddress {
                 read_file(Path::new(&value), &resolve, &mut options)?;
                 continue;
             }
-            if is_secret(&name) && !value.starts_with("${") {
+            if is_secret(&name) && !is_reference(&value) {
                 return Err(RegistryAddressError(format!(
                     "`{name}` is a secret, and others can see a command line\nhint: write `{name}=${{env:NAME}}`, or put it into a \
                      file and name that: `{CONFIG}=registry.properties`"
@@ -92,11 +98,6 @@ fn error(reason: &str) -> RegistryAddressError {
 
 fn check_url(url: &str) -> Result<String, RegistryAddressError> {
     let host = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://")).unwrap_or_default();
-    if host.split('/').next().is_some_and(|host| host.contains('@')) {
-        return Err(RegistryAddressError(format!(
-            "a user stands before the host, and others can see a command line\nhint: write `?{USER}=${{env:NAME}}`"
-        )));
-    }
     let is_url = !host.is_empty() && !host.starts_with('/') && reqwest::Url::parse(url).is_ok();
     match is_url {
         true => Ok(url.to_owned()),
@@ -143,6 +144,12 @@ fn read_file(
     Ok(())
 }
 
+/// Returns whether nothing is written out: references alone, with a colon between two of them perhaps.
+fn is_reference(value: &str) -> bool {
+    let reference = |part: &str| part.starts_with("${") && part.ends_with('}') && part.matches('}').count() == 1;
+    value.split_inclusive('}').all(|part| reference(part.strip_prefix(':').unwrap_or(part)))
+}
+
 fn is_secret(name: &str) -> bool {
     OPTIONS.iter().any(|(known, secret)| *known == name && *secret)
 }
@@ -175,6 +182,9 @@ mod tests {
             ("ftp://host", "no address"),
             ("http://", "no address"),
             ("http://me:hush@host", "before the host"),
+            ("http://me:p/hush@host:1", "before the host"),
+            ("http://me:80/hush@host", "before the host"),
+            ("http://me:hush,hush?hush@host", "before the host"),
             ("http://host?x", "no `name=value`"),
             ("http://host?no.such.option=1", "no option"),
             ("http://host?config=/no/such/file", "cannot read"),
@@ -188,6 +198,11 @@ mod tests {
     fn a_secret_is_a_reference_or_stands_in_a_file_and_is_never_shown() {
         let error = parse("http://a?basic.auth.user.info=me:swordfish").unwrap_err();
         assert!(error.contains("secret") && !error.contains("swordfish"), "{error}");
+        for half in ["${env:SECRET}:swordfish", "swordfish${env:SECRET}", "${env:SECRET}${swordfish"] {
+            let error = parse(&format!("http://a?basic.auth.user.info={half}")).unwrap_err();
+            assert!(error.contains("secret") && !error.contains("swordfish"), "{error}");
+        }
+        assert!(is_reference("${env:USER}:${file:/run/password}") && !is_reference("${env:A}:"));
         let address = parse("http://a?basic.auth.user.info=${env:SECRET}").unwrap();
         assert_eq!(address.user(), Some(("me", "hush")));
         assert!(!format!("{address:?} {address}").contains("hush"));
