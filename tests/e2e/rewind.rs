@@ -244,8 +244,7 @@ fn a_replay_that_goes_on_live_has_no_late_row_whatever_the_density_and_gives_wha
     let (read_clicks, read_orders) = (oracle::clicks(&read_clicks), oracle::orders(&read_orders));
     let expected = oracle::attributed(&read_clicks, &read_orders, WINDOW_MS, DEDUPE_MS, Model::Last);
     running.until("all rows", || topics::count(&folder, "whole.out") >= expected.len() as u64);
-    // Leaves it time to see that it is live, which it looks for now and then.
-    running.ends_within(Duration::from_millis(1000));
+    running.until_said("is live: it has caught up");
     running.signal(Stop::Terminate);
     let finished = running.finish();
     assert_eq!(finished.ended(), "stopped", "{finished}");

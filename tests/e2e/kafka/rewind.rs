@@ -160,8 +160,7 @@ fn a_replay_goes_live_on_brokers() {
         Model::Last,
     );
     running.until("all rows", || brokers.records("on.over.out").len() >= expected.len());
-    // Leaves it time to see that it is live, which it looks for now and then.
-    running.ends_within(std::time::Duration::from_secs(3));
+    running.until_said("is live: it has caught up");
     running.signal(Stop::Terminate);
     let finished = running.finish();
     assert!(finished.stderr.contains("is live"), "{finished}");

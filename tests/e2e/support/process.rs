@@ -1,9 +1,10 @@
 //! The binary as a process: started, watched, stopped, killed; never left behind.
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -70,9 +71,10 @@ impl Invocation {
     pub fn start(&self) -> Running {
         let mut child = self.spawn();
         let (ended, ends) = channel();
-        let stdout = collect(child.stdout.take(), ended.clone());
-        let stderr = collect(child.stderr.take(), ended);
-        Running { child: Some(child), stdout, stderr, ends, open: 2, said: self.arguments.join(" ") }
+        let stdout = collect(child.stdout.take(), ended.clone(), Heard::default());
+        let heard = Heard::default();
+        let stderr = collect(child.stderr.take(), ended, heard.clone());
+        Running { child: Some(child), stdout, stderr, heard, ends, open: 2, said: self.arguments.join(" ") }
     }
 
     /// Starts it, with its stdout left to the caller.
@@ -80,9 +82,21 @@ impl Invocation {
         let mut child = self.spawn();
         let (ended, ends) = channel();
         let stdout = child.stdout.take().expect("it is a pipe");
-        let stderr = collect(child.stderr.take(), ended);
-        let nothing = collect(None::<std::io::Empty>, channel().0);
-        (Running { child: Some(child), stdout: nothing, stderr, ends, open: 1, said: self.arguments.join(" ") }, stdout)
+        let heard = Heard::default();
+        let stderr = collect(child.stderr.take(), ended, heard.clone());
+        let nothing = collect(None::<std::io::Empty>, channel().0, Heard::default());
+        (
+            Running {
+                child: Some(child),
+                stdout: nothing,
+                stderr,
+                heard,
+                ends,
+                open: 1,
+                said: self.arguments.join(" "),
+            },
+            stdout,
+        )
     }
 
     fn spawn(&self) -> Child {
@@ -123,15 +137,29 @@ impl Invocation {
     }
 }
 
-fn collect(from: Option<impl Read + Send + 'static>, ended: std::sync::mpsc::Sender<()>) -> Receiver<Vec<u8>> {
+/// What a process has said so far.
+type Heard = Arc<Mutex<Vec<u8>>>;
+
+/// Collects what comes from a process, and gives it when that ends; it stands in `heard` as it comes.
+fn collect(
+    from: Option<impl Read + Send + 'static>,
+    ended: std::sync::mpsc::Sender<()>,
+    heard: Heard,
+) -> Receiver<Vec<u8>> {
     let (send, receive) = channel();
     std::thread::spawn(move || {
-        let mut bytes = Vec::new();
+        let mut part = [0; 8192];
         if let Some(mut from) = from {
-            // What was read before an error is still what was said.
-            let _ = from.read_to_end(&mut bytes);
+            loop {
+                match from.read(&mut part) {
+                    Ok(count @ 1..) => heard.lock().expect("no reader panics").extend_from_slice(&part[..count]),
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    // What was read before an error is still what was said.
+                    Ok(_) | Err(_) => break,
+                }
+            }
         }
-        let _ = send.send(bytes);
+        let _ = send.send(std::mem::take(&mut *heard.lock().expect("no reader panics")));
         let _ = ended.send(());
     });
     receive
@@ -142,6 +170,8 @@ pub struct Running {
     child: Option<Child>,
     stdout: Receiver<Vec<u8>>,
     stderr: Receiver<Vec<u8>>,
+    /// What it has said on stderr so far.
+    heard: Heard,
     /// Says of each collected stream that it ended, which is when the process does.
     ends: Receiver<()>,
     open: usize,
@@ -218,6 +248,13 @@ impl Running {
         }
         self.kill_now();
         panic!("{what} never came, `{}`", self.said);
+    }
+
+    /// Waits until it says `text` on stderr.
+    pub fn until_said(&mut self, text: &str) {
+        let heard = self.heard.clone();
+        let is_said = || String::from_utf8_lossy(&heard.lock().expect("no reader panics")).contains(text);
+        self.until(&format!("`{text}`"), is_said);
     }
 
     /// Waits for its end.
