@@ -30,7 +30,7 @@ pub fn run(command: &mut Command, log: &Path) -> anyhow::Result<Cost> {
         peak_kib = peak_kib.max(memory_kib(id, "VmHWM").unwrap_or(0));
         match child.try_wait()? {
             Some(ended) => break ended,
-            None => std::thread::sleep(Duration::from_millis(2)),
+            None => std::thread::sleep(Duration::from_millis(25)),
         }
     };
     let said = || std::fs::read_to_string(log).unwrap_or_default();
