@@ -31,6 +31,12 @@ pub trait Objects: fmt::Debug + Send + Sync {
 
     /// Deletes `paths`; that one is gone already is success.
     fn delete(&self, paths: &[String]) -> Result<(), ObjectsError>;
+
+    /// Removes what writes that never ended left before that time, where a place keeps such things: no listing shows them. Only
+    /// of objects whose paths `is_ours` knows.
+    fn discard_unfinished(&self, _before: SystemTime, _is_ours: &dyn Fn(&str) -> bool) -> Result<(), ObjectsError> {
+        Ok(())
+    }
 }
 
 /// What became of a create.

@@ -78,7 +78,15 @@ pub struct StreamDiff {
 impl Diff {
     /// Returns whether anything differs.
     pub fn differs(&self) -> bool {
-        self.streams.iter().any(|it| it.tally.as_ref().is_none_or(Tally::differs))
+        self.streams.iter().any(StreamDiff::differs)
+    }
+}
+
+impl StreamDiff {
+    /// Returns whether its rows differ, or have columns in one version that they have not in the other.
+    fn differs(&self) -> bool {
+        let is_shown = self.rows.iter().any(|rows| *rows > 0);
+        self.tally.as_ref().is_none_or(Tally::differs) || (self.stream.is_wider_in_one && is_shown)
     }
 }
 

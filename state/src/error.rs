@@ -44,7 +44,8 @@ pub enum StateError {
     },
     /// The job file changed under existing state (exit 78).
     #[error(
-        "the plan of job `{job}` changed under existing state: the state was made by plan {stored}, this is plan {given}\n  hint: drain the job and upgrade it (`riverrun upgrade JOB --dry-run` shows what becomes of its state), go back to the job file as it was, or start over with --fresh"
+        "the plan of job `{job}` changed under existing state: the state was made by plan {stored}, this is plan {given}\n  hint: {}",
+        ways_on(job)
     )]
     PlanChanged {
         /// The job.
@@ -212,6 +213,18 @@ fn reason_of(error: &(dyn std::error::Error + 'static)) -> String {
             format!("{cause}: the state folder must be writable; choose another one with --state")
         }
         _ => cause.to_string(),
+    }
+}
+
+/// Returns what can be done about a plan that changed: the name of a replay has its own after an `@`.
+fn ways_on(job: &str) -> &'static str {
+    match job.contains('@') {
+        true => {
+            "a replay is not upgraded: give this one another name with --as, go back to the job file as it was, or start over with --fresh"
+        }
+        false => {
+            "drain the job and upgrade it (`riverrun upgrade JOB --dry-run` shows what becomes of its state), go back to the job file as it was, or start over with --fresh"
+        }
     }
 }
 

@@ -313,7 +313,7 @@ impl Store {
         for entry in entries {
             let entry = entry.map_err(|e| StateError::storage("list", self.name(prefix), &e))?;
             let Ok(name) = entry.file_name().into_string() else { continue };
-            let path = format!("{prefix}/{name}");
+            let path = if prefix.is_empty() { name.clone() } else { format!("{prefix}/{name}") };
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 self.discard_unfinished(&path, ours)?;
                 if ours(&path) {

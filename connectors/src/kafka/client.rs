@@ -280,6 +280,9 @@ pub(crate) fn await_word(producer: &Writer) {
 /// A consumer of ours: it is given partitions, and never joins a group.
 pub(crate) type Reader = BaseConsumer<Watcher>;
 
+/// For clients that read to where a partition ends now, and no further: a broker that has nothing more says so soon.
+pub(crate) const LOOKING: &[(&str, &str)] = &[("fetch.wait.max.ms", "10")];
+
 impl Cluster {
     /// Returns a consumer. `group`: what it calls itself; nothing is stored under that name. `extra`: settings that a user may
     /// overrule.

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::address::Cluster;
 use super::admin::{TopicSettings, ensure, true_end};
-use super::client::{CALL, PATIENCE, Pause, Reader, Sees, partition_name};
+use super::client::{CALL, LOOKING, PATIENCE, Pause, Reader, Sees, partition_name};
 use super::error::{KafkaFault, Verdict, verdict};
 
 /// Time in which a transaction that its process left behind is ended by the brokers.
@@ -129,9 +129,9 @@ impl Progress {
     /// Returns the last token of each lane. Asked after the lanes' producers were initialised, it misses none of theirs: all
     /// that was written before this call is waited for, and an abandoned transaction ends by itself.
     pub fn read(&self) -> Result<BTreeMap<u32, TokenRecord>, KafkaFault> {
-        let all = self.cluster.consumer(&self.group, Sees::All, &[])?;
+        let all = self.cluster.consumer(&self.group, Sees::All, LOOKING)?;
         let end = true_end(&self.cluster, &all, &self.topic, 0)?;
-        let committed = self.cluster.consumer(&self.group, Sees::Committed, &[])?;
+        let committed = self.cluster.consumer(&self.group, Sees::Committed, LOOKING)?;
         let what = partition_name(&self.topic, 0);
         let mut pause = Pause::new();
         // Only what lies before the first open transaction can be read.

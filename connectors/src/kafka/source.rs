@@ -11,7 +11,7 @@ use riverrun_dataflow::source::{Outlook, Source, SourceError, SplitReader, Split
 
 use super::address::Cluster;
 use super::admin::settings;
-use super::client::{CALL, Reader, Sees, Watched, offset_of, partition_name, raw_offset};
+use super::client::{CALL, LOOKING, Reader, Sees, Watched, offset_of, partition_name, raw_offset};
 use super::ends::last_records;
 use super::error::KafkaFault;
 use super::events::NotSeen;
@@ -107,8 +107,8 @@ impl KafkaSource {
             return Ok(client.clone());
         }
         let KafkaSourceConfig { cluster, job, .. } = &self.config;
-        let client =
-            Arc::new(cluster.watched_consumer(&format!("riverrun.{job}"), Sees::Committed, watched, READING)?);
+        let extra = if watched == Watched::Yes { READING } else { LOOKING };
+        let client = Arc::new(cluster.watched_consumer(&format!("riverrun.{job}"), Sees::Committed, watched, extra)?);
         Ok(of.insert(client).clone())
     }
 
@@ -239,6 +239,7 @@ impl Source for KafkaSource {
     fn grown(&self, known: &[SplitSpec]) -> Result<Vec<SplitSpec>, SourceError> {
         let KafkaSourceConfig { cluster, topic, .. } = &self.config;
         let client = self.client(&self.asking, Watched::No)?;
+        let _looking = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
         let partitions = i32::try_from(cluster.partitions(&client, topic)?).expect("partitions are few");
         let identity = known.first().map(|split| split.identity.clone()).unwrap_or_default();
         let mut grown = Vec::new();

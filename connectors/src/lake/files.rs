@@ -10,7 +10,7 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 use riverrun_dataflow::objects::Objects;
-use riverrun_dataflow::sink::{SinkError, TickRows};
+use riverrun_dataflow::sink::{EncodedRows, SinkError, TickRows};
 use riverrun_dataflow::tick::Tick;
 
 use super::error::LakeError;
@@ -25,8 +25,12 @@ pub(super) const STAGING: &str = "_staging";
 const GROUP_BYTES: usize = 32 << 20;
 /// Rows of a row group.
 const GROUP_ROWS: usize = 1 << 20;
-/// Files that are written at once. Each takes some memory, however few its rows are.
-const OPEN_MAX: usize = 256;
+/// Bytes of rows that wait for a writer. A writer takes a third of a megabyte, however few its rows are.
+const WAITING_BYTES: usize = 256 << 10;
+/// Writers that are at work when a commit is due.
+const WRITERS_MAX: usize = 256;
+/// What the rows of a file take beside their bytes.
+const GROWING_BYTES: u64 = 512;
 
 /// Returns where the file of this path waits.
 pub(super) fn staging(path: &str) -> String {
@@ -178,20 +182,59 @@ fn unwritable(error: &parquet::errors::ParquetError) -> SinkError {
     SinkError::Refused(format!("rows cannot be written as Parquet: {error}"))
 }
 
+/// The rows of one file to be: they wait as they came, for a writer takes some memory however few its rows are.
+struct Growing {
+    waiting: EncodedRows,
+    times: Option<(i64, i64)>,
+    writing: Option<Writing>,
+}
+
+impl Growing {
+    fn new() -> Growing {
+        Growing { waiting: EncodedRows::default(), times: None, writing: None }
+    }
+
+    fn push(&mut self, row: &[u8], time: i64) {
+        self.waiting.bytes.extend_from_slice(row);
+        self.waiting.end_row(None);
+        if time != i64::MIN {
+            self.times = Some(self.times.map_or((time, time), |(least, most)| (least.min(time), most.max(time))));
+        }
+    }
+
+    /// Returns about how much memory the rows take.
+    fn size(&self) -> u64 {
+        GROWING_BYTES + self.waiting.bytes.len() as u64 + self.writing.as_ref().map_or(0, Writing::size)
+    }
+
+    /// Hands the rows that wait to the file's writer.
+    fn write(&mut self, rows: &LakeRows, notes: &[KeyValue]) -> Result<(), SinkError> {
+        let waiting = std::mem::take(&mut self.waiting);
+        if waiting.ends.is_empty() {
+            return Ok(());
+        }
+        let writing = match &mut self.writing {
+            Some(writing) => writing,
+            empty => empty.insert(Writing::new(rows.schema().clone(), notes.to_vec())?),
+        };
+        writing.push(&rows.decode(&waiting, 0..waiting.ends.len())?, self.times.take())
+    }
+}
+
 /// The rows that a lane has gathered.
 pub(super) struct Gathered {
     rows: LakeRows,
     partition_by: PartitionBy,
     file_size: u64,
     notes: Vec<KeyValue>,
-    open: BTreeMap<Partition, Writing>,
+    growing: BTreeMap<Partition, Growing>,
     /// The first tick with rows.
     first: Option<Tick>,
 }
 
 impl Gathered {
     pub(super) fn new(rows: LakeRows, partition_by: PartitionBy, file_size: u64, notes: Vec<KeyValue>) -> Gathered {
-        Gathered { rows, partition_by, file_size, notes, open: BTreeMap::new(), first: None }
+        Gathered { rows, partition_by, file_size, notes, growing: BTreeMap::new(), first: None }
     }
 
     /// Returns the first tick of which there are rows.
@@ -201,23 +244,12 @@ impl Gathered {
 
     /// Adds the rows of a tick, in their order.
     pub(super) fn push(&mut self, tick: &TickRows) -> Result<(), SinkError> {
-        let mut picked: BTreeMap<Partition, Vec<usize>> = BTreeMap::new();
         for (row, time) in tick.times.iter().enumerate() {
-            picked.entry(self.partition_by.partition(*time)).or_default().push(row);
-        }
-        for (partition, rows) in picked {
-            let times = rows.iter().map(|row| tick.times[*row]).filter(|time| *time != i64::MIN);
-            let times = times.fold(None, |known: Option<(i64, i64)>, time| {
-                Some(known.map_or((time, time), |(least, most)| (least.min(time), most.max(time))))
-            });
-            let batch = self.rows.decode(&tick.rows, rows)?;
-            let writing = match self.open.entry(partition) {
-                std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
-                std::collections::btree_map::Entry::Vacant(entry) => {
-                    entry.insert(Writing::new(self.rows.schema().clone(), self.notes.clone())?)
-                }
-            };
-            writing.push(&batch, times)?;
+            let growing = self.growing.entry(self.partition_by.partition(*time)).or_insert_with(Growing::new);
+            growing.push(tick.rows.key_value(row).1, *time);
+            if growing.waiting.bytes.len() >= WAITING_BYTES {
+                growing.write(&self.rows, &self.notes)?;
+            }
             self.first.get_or_insert(tick.tick);
         }
         Ok(())
@@ -226,7 +258,8 @@ impl Gathered {
     /// Returns whether there is enough for a commit. That depends on the rows alone, and on nothing that could be otherwise when they
     /// are derived again.
     pub(super) fn is_enough(&self) -> bool {
-        self.open.len() >= OPEN_MAX || self.open.values().map(Writing::size).sum::<u64>() >= self.file_size
+        let written = self.growing.values().filter(|growing| growing.writing.is_some()).count();
+        written >= WRITERS_MAX || self.growing.values().map(Growing::size).sum::<u64>() >= self.file_size
     }
 
     /// Ends all files, and hands each to `write`; returns their entries. `name`: what the file with this number is called.
@@ -236,9 +269,11 @@ impl Gathered {
         mut write: impl FnMut(&str, Bytes) -> Result<(), SinkError>,
     ) -> Result<Vec<LakeFile>, SinkError> {
         let mut files = Vec::new();
-        for (number, (partition, writing)) in std::mem::take(&mut self.open).into_iter().enumerate() {
+        for (number, (partition, mut growing)) in std::mem::take(&mut self.growing).into_iter().enumerate() {
             let values = self.partition_by.values(partition);
             let path = self.partition_by.path(&values, &format!("{}.parquet", name(number)));
+            growing.write(&self.rows, &self.notes)?;
+            let Some(writing) = growing.writing else { continue };
             let (bytes, file) = writing.finish(path, values)?;
             write(&file.path, bytes)?;
             files.push(file);

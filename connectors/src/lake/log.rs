@@ -1,5 +1,6 @@
 //! The sequence of a lake's records: read, followed, and appended to.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -7,7 +8,7 @@ use riverrun_dataflow::objects::{Created, Objects};
 
 use super::error::LakeError;
 use super::record::{Body, Record, VERSION, checksum};
-use super::table::Table;
+use super::table::{Gone, Table};
 
 /// Where records are.
 pub(super) const COMMITS: &str = "_commits";
@@ -128,9 +129,9 @@ impl Log {
         self.snapshot = number;
     }
 
-    /// Files that a record up to `upto` replaced are not remembered any more: that record is gone.
-    pub(super) fn forget_gone(&mut self, upto: u64) {
-        self.table.gone.retain(|_, number| *number > upto);
+    /// Returns the files that count no more, to be remembered otherwise.
+    pub(super) fn gone(&mut self) -> &mut BTreeMap<String, Gone> {
+        &mut self.table.gone
     }
 
     /// Reads the records that came since.

@@ -100,7 +100,7 @@ pub struct Writer {
 pub struct LakeColumn {
     /// Its name.
     pub name: String,
-    /// Its Arrow type.
+    /// Its type, in the words of the job file: what records say must not hang on how a library shows a type.
     #[serde(rename = "type")]
     pub type_name: String,
 }

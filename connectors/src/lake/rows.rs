@@ -97,6 +97,27 @@ fn lake_type(data_type: &DataType) -> DataType {
     }
 }
 
+/// Returns what the records of a lake call a type.
+pub(super) fn type_name(data_type: &DataType) -> String {
+    match data_type {
+        DataType::Utf8 => "string".into(),
+        DataType::Boolean => "bool".into(),
+        DataType::Decimal128(precision, scale) => format!("decimal({precision},{scale})"),
+        DataType::Timestamp(TimeUnit::Second, _) => "timestamp_s".into(),
+        DataType::Timestamp(TimeUnit::Millisecond, _) => "timestamp_ms".into(),
+        DataType::Timestamp(TimeUnit::Microsecond, _) => "timestamp_us".into(),
+        DataType::Timestamp(TimeUnit::Nanosecond, _) => "timestamp_ns".into(),
+        DataType::Date32 => "date".into(),
+        DataType::List(item) => format!("list<{}>", type_name(item.data_type())),
+        DataType::Struct(fields) => {
+            let inner: Vec<_> = fields.iter().map(|f| format!("{}: {}", f.name(), type_name(f.data_type()))).collect();
+            format!("struct{{{}}}", inner.join(", "))
+        }
+        // Numbers.
+        other => other.to_string().to_lowercase(),
+    }
+}
+
 fn converter(schema: &SchemaRef) -> Result<RowConverter, FormatError> {
     if schema.fields().is_empty() {
         return Err(FormatError("there are no columns".to_owned()));

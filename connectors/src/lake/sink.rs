@@ -16,7 +16,7 @@ use super::lane::{LakeLane, fenced, prefix_of};
 use super::log::{Appended, Log};
 use super::partition::PartitionBy;
 use super::record::{Body, LakeColumn, Layout, Writer};
-use super::rows::{LakeRows, lake_schema};
+use super::rows::{LakeRows, lake_schema, type_name};
 use super::table::Table;
 
 /// How a lake is written.
@@ -112,7 +112,7 @@ impl LakeSink {
     /// Takes the lane: from then on no earlier generation commits to it.
     fn take(&self, log: &mut Log, lane: u32, claim: &Claim, writer: &Writer) -> Result<(), LakeError> {
         let column =
-            |field: &FieldRef| LakeColumn { name: field.name().clone(), type_name: field.data_type().to_string() };
+            |field: &FieldRef| LakeColumn { name: field.name().clone(), type_name: type_name(field.data_type()) };
         let columns: Vec<LakeColumn> = lake_schema(&self.config.schema).fields().iter().map(column).collect();
         loop {
             let name = log.objects().name("");

@@ -1,5 +1,6 @@
 //! What keeps a lake small: snapshots of what its records amount to, and the removal of records and files that nobody needs.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -7,18 +8,21 @@ use bytes::Bytes;
 use riverrun_dataflow::objects::Objects;
 use serde::{Deserialize, Serialize};
 
+use super::compact::remove_replaced;
 use super::error::LakeError;
 use super::files::{STAGING, settle_staging};
 use super::log::{COMMITS, FLOOR, Log, number_of, numbers, path_of};
 use super::partition::PartitionBy;
 use super::record::{LakeColumn, LakeFile, Layout, VERSION, Writer};
-use super::table::{LaneState, LiveFile, Table};
+use super::table::{Gone, LaneState, LiveFile, Table};
 
 const SNAPSHOTS: &str = "_snapshots";
 /// Records after which a writer writes the next snapshot: so many, and those of one more such stretch, are read at a start.
 pub(super) const SNAPSHOT_EVERY: u64 = 128;
 /// A file that never counted may be on its way, if it is younger.
 const ORPHAN_AGE: Duration = Duration::from_secs(3600);
+/// How long a lake remembers a file that counts no more, if no sweep takes it away before.
+const REMEMBERED: Duration = Duration::from_secs(30 * 86_400);
 
 /// A lake after some record, as it is stored.
 #[derive(Serialize, Deserialize)]
@@ -30,7 +34,7 @@ struct Snapshot {
     partition_by: PartitionBy,
     writers: Vec<SnapshotWriter>,
     files: Vec<SnapshotFile>,
-    gone: Vec<(String, u64)>,
+    gone: Vec<(String, u64, Option<u64>)>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -66,7 +70,7 @@ impl Snapshot {
             partition_by: table.partition_by,
             writers: table.writers.iter().map(writer).collect(),
             files: table.files.values().map(file).collect(),
-            gone: table.gone.iter().map(|(path, number)| (path.clone(), *number)).collect(),
+            gone: table.gone.iter().map(|(path, gone)| (path.clone(), gone.number, gone.since)).collect(),
         }
     }
 
@@ -83,7 +87,7 @@ impl Snapshot {
             columns,
             writers: self.writers.into_iter().map(writer).collect(),
             files: self.files.into_iter().map(file).collect(),
-            gone: self.gone.into_iter().collect(),
+            gone: self.gone.into_iter().map(|(path, number, since)| (path, Gone { number, since })).collect(),
         }
     }
 }
@@ -136,6 +140,7 @@ pub(super) fn now_and_then(log: &mut Log) -> Result<(), LakeError> {
 /// has the newer ones still, and begins again if not.
 fn fold(log: &mut Log) -> Result<u64, LakeError> {
     let objects = log.objects().clone();
+    remember_gone(log)?;
     let snapshot = Snapshot::of(log.table());
     let bytes = serde_json::to_vec(&snapshot).expect("a snapshot is plain data");
     objects.create(&snapshot_path(snapshot.number), Bytes::from(bytes))?;
@@ -151,8 +156,27 @@ fn fold(log: &mut Log) -> Result<u64, LakeError> {
     objects.delete(&records)?;
     objects.delete(&old(SNAPSHOTS, snapshot_path, upto)?)?;
     objects.delete(&old(FLOOR, |number| format!("{FLOOR}/{number:020}"), upto)?)?;
-    log.forget_gone(upto);
     Ok(records.len() as u64)
+}
+
+/// Has the lake remember since when files count no more, before the records are gone that say so.
+fn remember_gone(log: &mut Log) -> Result<(), LakeError> {
+    if log.table().layout == Layout::VisibleAfterCommit {
+        // Such files are removed at once.
+        let number = log.table().number;
+        log.gone().retain(|_, gone| gone.number + SNAPSHOT_EVERY > number);
+        return Ok(());
+    }
+    let seconds = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    let listed = log.objects().list(COMMITS)?;
+    let written: BTreeMap<u64, u64> =
+        listed.iter().filter_map(|it| Some((number_of(&it.path)?, seconds(it.modified)))).collect();
+    let newest = written.values().max().copied().unwrap_or_default();
+    log.gone().retain(|_, gone| {
+        gone.since = gone.since.or_else(|| written.get(&gone.number).copied());
+        gone.since.is_none_or(|since| since + REMEMBERED.as_secs() > newest)
+    });
+    Ok(())
 }
 
 /// What a sweep removed.
@@ -166,8 +190,8 @@ pub struct Swept {
     pub records: u64,
 }
 
-/// Removes files that have not counted for as long as `keep`, files that never counted, and records for which a snapshot stands. Safe
-/// beside a running job. `dry`: only says what it would remove.
+/// Removes files that have not counted for as long as `keep`, files that never counted, what killed writers left unfinished, and records
+/// for which a snapshot stands. Safe beside a running job. `dry`: only says what it would remove.
 pub fn sweep(
     objects: Arc<dyn Objects>,
     now: SystemTime,
@@ -178,8 +202,11 @@ pub fn sweep(
     let mut swept = Swept::default();
     let age = |modified: SystemTime| now.duration_since(modified).unwrap_or_default();
     let records = objects.list(COMMITS)?;
-    let record_age =
-        |number: u64| records.iter().find(|it| number_of(&it.path) == Some(number)).map(|it| age(it.modified));
+    let record = |number: u64| records.iter().find(|it| number_of(&it.path) == Some(number));
+    let since = |gone: &Gone| match gone.since {
+        Some(since) => Some(SystemTime::UNIX_EPOCH + Duration::from_secs(since)),
+        None => record(gone.number).map(|it| it.modified),
+    };
     let mut old = Vec::new();
     for found in objects.list("")? {
         let is_data = found.path.ends_with(".parquet") || found.path.starts_with(STAGING);
@@ -187,8 +214,10 @@ pub fn sweep(
             continue;
         }
         let is_old = match log.table().gone.get(&found.path) {
+            // Who reads the folders must not find its rows a second time.
+            Some(_) if log.table().layout == Layout::VisibleAfterCommit => true,
             // A record that is gone itself is old.
-            Some(number) => record_age(*number).is_none_or(|age| age >= keep),
+            Some(gone) => since(gone).is_none_or(|since| age(since) >= keep),
             None => age(found.modified) >= keep.max(ORPHAN_AGE),
         };
         if is_old && !is_waiting(log.table(), &found.path) {
@@ -200,7 +229,12 @@ pub fn sweep(
     if !dry {
         objects.delete(&old)?;
         settle_staging(objects.as_ref(), log.table(), |_| false)?;
+        remove_replaced(&log)?;
+        log.gone().retain(|path, _| !old.contains(path));
         swept.records = fold(&mut log)?;
+        let before = now.checked_sub(ORPHAN_AGE).unwrap_or(SystemTime::UNIX_EPOCH);
+        let is_folder = |path: &str| [STAGING, COMMITS, SNAPSHOTS, FLOOR].iter().any(|own| path.starts_with(own));
+        objects.discard_unfinished(before, &|path| is_folder(path) || log.table().is_own(path))?;
     }
     Ok(Some(swept))
 }

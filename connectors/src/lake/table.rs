@@ -20,8 +20,23 @@ pub(super) struct Table {
     pub writers: BTreeMap<Writer, Lanes>,
     /// The columns that each writer's rows have, those of files before its last start too.
     pub columns: BTreeMap<Writer, Vec<LakeColumn>>,
-    /// Files that count no more, with the record that said so.
-    pub gone: BTreeMap<String, u64>,
+    /// Files that count no more.
+    pub gone: BTreeMap<String, Gone>,
+}
+
+/// Since when a file counts no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Gone {
+    /// The record that said so.
+    pub number: u64,
+    /// When that record was written, in seconds since 1970; known once it is about to be removed.
+    pub since: Option<u64>,
+}
+
+impl Gone {
+    fn by(number: u64) -> Gone {
+        Gone { number, since: None }
+    }
 }
 
 /// The lanes of a writer.
@@ -101,7 +116,7 @@ impl Table {
             Body::Compact { writer, add, remove } => {
                 for path in &remove {
                     self.files.remove(path).ok_or_else(|| format!("it replaces `{path}`, which does not count"))?;
-                    self.gone.insert(path.clone(), record.number);
+                    self.gone.insert(path.clone(), Gone::by(record.number));
                 }
                 self.add_files(add, &writer)?;
             }
@@ -146,7 +161,7 @@ impl Table {
             self.files.iter().filter(|(_, live)| which(live)).map(|(path, _)| path.clone()).collect();
         for path in dropped {
             self.files.remove(&path);
-            self.gone.insert(path, number);
+            self.gone.insert(path, Gone::by(number));
         }
     }
 

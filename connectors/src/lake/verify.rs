@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::error::LakeError;
 use super::files::STAGING;
 use super::record::checksum;
-use super::{Lake, Layout};
+use super::{Lake, Layout, PlacedFile};
 
 /// What is wrong with a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -62,5 +62,30 @@ pub fn verify(lake: &Lake) -> Result<Verified, LakeError> {
         };
         verified.findings.extend(strays.filter(is_stray).map(|path| (path, Finding::Stray)));
     }
+    if !verified.findings.is_empty() {
+        look_again(lake, &mut verified.findings)?;
+    }
     Ok(verified)
+}
+
+/// Drops findings that are none: a job that runs has gone on meanwhile, and files got their places or were replaced.
+fn look_again(lake: &Lake, findings: &mut BTreeMap<String, Finding>) -> Result<(), LakeError> {
+    let objects = lake.log.objects();
+    let Some(now) = Lake::read(objects.clone())? else { return Ok(()) };
+    let counting: BTreeMap<String, PlacedFile> =
+        now.files()?.into_iter().map(|placed| (placed.file.path.clone(), placed)).collect();
+    let mut wrong = BTreeMap::new();
+    for (path, finding) in std::mem::take(findings) {
+        let still = match (finding, counting.get(&path)) {
+            (Finding::Missing, Some(placed)) => objects.get(&path)?.is_none() && objects.get(&placed.at)?.is_none(),
+            (Finding::Changed, Some(_)) => true,
+            (Finding::Missing | Finding::Changed, None) | (Finding::Stray, Some(_)) => false,
+            (Finding::Stray, None) => objects.get(&path)?.is_some(),
+        };
+        if still {
+            wrong.insert(path, finding);
+        }
+    }
+    *findings = wrong;
+    Ok(())
 }

@@ -25,6 +25,8 @@ pub struct Stream {
     pub subject: Subject,
     /// The columns that are compared: those of both versions.
     pub columns: Vec<String>,
+    /// Whether there are columns that only one version has. They are not compared.
+    pub is_wider_in_one: bool,
     /// What cannot be compared, and why: columns of one version, columns of two types.
     pub notes: Vec<String>,
     /// Where the sink is, in each version.
@@ -57,6 +59,8 @@ impl Stream {
         let sides: Vec<(&Plan, &PlannedSink)> =
             (0..2).filter_map(|side| Some((plans[side], &plans[side].sinks[places[side]?]))).collect();
         let (columns, notes) = common_columns(&sides);
+        let widths = sides.iter().map(|(_, sink)| visible_of(&sink.schema).len());
+        let is_wider_in_one = widths.into_iter().any(|width| width > columns.len());
         let identities: Vec<Identity> = sides.iter().map(|(plan, sink)| Identity::of(plan, sink.from)).collect();
         let first = &identities[0];
         let has = |column: &str| columns.iter().any(|known| known == column);
@@ -90,7 +94,7 @@ impl Stream {
         let form = if key.is_empty() && form == Form::Revised { Form::Rows } else { form };
         let subject = if is_same { first.subject } else { Subject::Rows };
         let columns = columns.into_iter().filter(|column| !form.tells(column)).collect();
-        Ok(Stream { name: name.to_owned(), key, form, subject, columns, notes, places })
+        Ok(Stream { name: name.to_owned(), key, form, subject, columns, is_wider_in_one, notes, places })
     }
 
     /// Returns whether version A (0) or B (1) gives it.

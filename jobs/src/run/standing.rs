@@ -11,6 +11,7 @@ use std::time::Duration;
 use riverrun_dataflow::engine::{Observer, Positions};
 use riverrun_dataflow::source::{Source, Standing};
 use riverrun_dataflow::tick::Tick;
+use riverrun_state::Retention;
 
 use crate::connect::Connected;
 
@@ -18,8 +19,8 @@ use crate::connect::Connected;
 const EVERY: Duration = Duration::from_secs(1);
 /// Positions that wait for a checkpoint that covers them. A checkpoint that takes longer is told of a little late.
 const WAITING_MAX: usize = 600;
-/// Checkpoints that are kept.
-const KEPT: usize = 3;
+/// Looks between two checkpoints whose positions are known, beside the newest: what lies between is not needed for the oldest.
+const APART: u64 = 60;
 
 /// Tells sources until it is dropped.
 pub(super) struct Standings {
@@ -40,8 +41,9 @@ struct Told {
 struct Covered {
     /// Not in a checkpoint yet, in order.
     waiting: VecDeque<Positions>,
-    /// Those of the last checkpoints, in order.
-    kept: VecDeque<Positions>,
+    /// Those of the checkpoints that are kept, in order, each with the number of the look at which it was new.
+    kept: VecDeque<(u64, Positions)>,
+    looks: u64,
 }
 
 impl Covered {
@@ -49,8 +51,9 @@ impl Covered {
     fn look(&mut self, now: Positions, checkpoint: Tick) -> bool {
         if self.kept.is_empty() {
             // What a restart needs when the process begins is what it began with, or less.
-            self.kept.push_back(now.clone());
+            self.kept.push_back((0, now.clone()));
         }
+        self.looks += 1;
         if self.waiting.back().is_none_or(|last| last.tick < now.tick) {
             self.waiting.push_back(now);
         }
@@ -62,16 +65,27 @@ impl Covered {
             newest = self.waiting.pop_front();
         }
         let is_new = newest.is_some();
-        self.kept.extend(newest);
-        while self.kept.len() > KEPT {
-            self.kept.pop_front();
-        }
+        self.kept.extend(newest.map(|positions| (self.looks, positions)));
+        self.forget();
         is_new
     }
 
+    /// Forgets checkpoints that are kept no more, and of the others so many that an hour of them takes little memory.
+    fn forget(&mut self) {
+        let Retention { checkpoints, keep_for, .. } = Retention::default();
+        let hour = keep_for.as_secs() / EVERY.as_secs();
+        while self.kept.len() > checkpoints && self.kept[1].0 + hour < self.looks {
+            self.kept.pop_front();
+        }
+        let len = self.kept.len();
+        if len > checkpoints + 1 && self.kept[len - checkpoints].0 - self.kept[len - checkpoints - 2].0 < APART {
+            self.kept.remove(len - checkpoints - 1);
+        }
+    }
+
     fn standing(&self, source: &str) -> Standing {
-        let of = |positions: Option<&Positions>| {
-            positions.and_then(|positions| positions.splits.get(source).cloned()).unwrap_or_default()
+        let of = |kept: Option<&(u64, Positions)>| {
+            kept.and_then(|(_, positions)| positions.splits.get(source).cloned()).unwrap_or_default()
         };
         Standing { done: of(self.kept.back()), needed: of(self.kept.front()) }
     }
@@ -161,7 +175,25 @@ mod tests {
         assert!(covered.look(at(12), 12));
         assert_eq!(standing(&covered), (120, 10));
         assert!(covered.look(at(20), 30));
-        assert_eq!(standing(&covered), (200, 50), "the oldest of three");
+        assert_eq!(standing(&covered), (200, 10), "all of the last hour are kept");
+    }
+
+    #[test]
+    fn the_oldest_checkpoint_of_the_last_hour_is_needed_and_few_are_known() {
+        let mut covered = Covered::default();
+        for tick in 1..=20_000 {
+            covered.look(at(tick), tick);
+            let oldest = covered.standing("clicks").needed["0"] / 10;
+            let kept = tick.saturating_sub(3600).max(1);
+            assert!((kept.saturating_sub(2 * APART)..=kept).contains(&oldest), "{oldest} at {tick}");
+            assert!(covered.kept.len() < 130, "{}", covered.kept.len());
+        }
+        // One that came long ago and is one of the last three is needed all the same.
+        let mut quiet = Covered::default();
+        for tick in 1..=9000 {
+            quiet.look(at(tick), tick / 4000 * 4000);
+        }
+        assert_eq!(standing(&quiet), (80_000, 10));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! A store is a place for objects: how connectors, which know nothing of state, use the same folders and buckets.
 
+use std::time::SystemTime;
+
 use bytes::Bytes;
 use riverrun_dataflow::objects::{Created, Listed, Objects, ObjectsError};
 
@@ -34,6 +36,16 @@ impl Objects for Store {
 
     fn delete(&self, paths: &[String]) -> Result<(), ObjectsError> {
         Ok(self.delete_all(paths)?)
+    }
+
+    fn discard_unfinished(&self, before: SystemTime, is_ours: &dyn Fn(&str) -> bool) -> Result<(), ObjectsError> {
+        let Some(root) = self.local() else { return Ok(()) };
+        let is_old = |path: &str| {
+            let modified = std::fs::metadata(root.join(path)).and_then(|known| known.modified());
+            modified.is_ok_and(|time| time < before)
+        };
+        let object = |path: &str| path.rsplit_once('#').map_or(path, |(object, _)| object).to_owned();
+        Ok(Store::discard_unfinished(self, "", &|path| is_old(path) && is_ours(&object(path)))?)
     }
 }
 

@@ -293,3 +293,18 @@ fn what_avro_cannot_hold_is_refused() {
     assert!(name.0.contains("`a-b` cannot be"), "{name}");
     assert_eq!(encode::record_name("1.orders-v1"), "_1_orders_v1");
 }
+
+#[test]
+fn a_record_that_would_become_a_huge_text_is_bad() {
+    let long_name = "x".repeat(100_000);
+    let colour =
+        format!(r#"{{"type": "array", "items": {{"type": "enum", "name": "E", "symbols": ["{long_name}"]}}}}"#);
+    let named = format!(
+        r#"{{"type": "array", "items": {{"type": "record", "name": "Item", "fields": [{{"name": "{long_name}", "type": "null"}}]}}}}"#
+    );
+    for (of, item) in [(colour, &[0_u8][..]), (named, &[])] {
+        let record = [long(50_000), item.repeat(50_000), long(0)].concat();
+        let bad = one(&["x: json"], &[("x", &of)], &record).unwrap_err();
+        assert!(bad.contains("longer than 16 MiB"), "{bad}");
+    }
+}

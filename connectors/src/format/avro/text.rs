@@ -8,7 +8,10 @@ use super::cells::{unscaled, uuid};
 use super::input::{Input, Malformed};
 use super::schema::{AvroSchema, Form, Logical, TypeId};
 
-/// Appends a value as JSON.
+/// The greatest length of a text, in bytes: a byte of Avro can stand for a name of any length.
+const TEXT_MAX: usize = 16 << 20;
+
+/// Appends a value as JSON. `out` is one text.
 pub(super) fn push_json(
     schema: &AvroSchema,
     input: &mut Input,
@@ -17,6 +20,9 @@ pub(super) fn push_json(
     depth: usize,
 ) -> Result<(), Malformed> {
     input.value(depth)?;
+    if out.len() > TEXT_MAX {
+        return Err(Malformed(format!("as JSON it is longer than {} MiB", TEXT_MAX >> 20)));
+    }
     let kind = schema.get(of);
     match &kind.form {
         Form::Null => out.extend_from_slice(b"null"),

@@ -101,9 +101,25 @@ fn a_column_keeps_its_type_and_others_may_come() {
     };
     let number = Field::new("name", DataType::Int64, true);
     let refused = open(number.clone(), claim(2)).unwrap_err();
-    assert!(refused.contains("a column `name` of type Utf8") && refused.contains("hint"), "{refused}");
+    assert!(refused.contains("a column `name` of type string") && refused.contains("hint"), "{refused}");
     assert_eq!(open(Field::new("more", DataType::Boolean, true), claim(2)), Ok(()));
     // The files before still have the column that the last start had not.
     assert_eq!(open(number.clone(), claim(3)).unwrap_err(), refused);
     assert_eq!(open(number, Claim { fresh: true, incarnation: "another life".into(), ..claim(1) }), Ok(()));
+}
+
+#[test]
+fn rows_of_thousands_of_hours_are_one_commit() {
+    let objects = Arc::new(MemoryObjects::default());
+    let place: Arc<dyn Objects> = objects.clone();
+    let config = LakeSinkConfig { file_size: 64 << 20, ..config() };
+    let (mut lane, _) = LakeSink::new(config, Arc::new(move || Ok(place.clone()))).open(0, &claim(1)).unwrap();
+    let mut scattered = tick(1, 0..3000);
+    scattered.times = (0..3000).map(|hour| hour * HOUR).collect();
+    let reached = lane.take(1, &[scattered], Urgency::Later).unwrap();
+    assert_eq!(reached.covers, 0, "they wait for more");
+    lane.take(2, &[tick(2, 3000..3001)], Urgency::Now).unwrap();
+    let lake = Lake::read(objects.clone()).unwrap().unwrap();
+    assert_eq!((lake.files().unwrap().len(), lake.number()), (3000, 3));
+    assert_eq!(counted(&objects), (0..3001).collect::<Vec<_>>());
 }

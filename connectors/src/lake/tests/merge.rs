@@ -71,10 +71,11 @@ fn a_compaction_that_dies_anywhere_changes_no_row() {
                 }
                 let place = format!("{layout:?}, {death:?} act {changes}");
                 assert_eq!(counted(&objects), ids(1..=6), "{place}");
-                // Either the job starts again, or another compaction comes.
-                match changes % 2 {
+                // Either the job starts again, or another compaction or a sweep comes.
+                match changes % 3 {
                     0 => feed(objects.clone(), layout, 2, 6).unwrap(),
-                    _ => merged(objects.clone(), "y"),
+                    1 => merged(objects.clone(), "y"),
+                    _ => drop(sweep(objects.clone(), objects.now(), Duration::ZERO, false).unwrap()),
                 }
                 assert_eq!(counted(&objects), ids(1..=6), "{place}");
                 if layout == Layout::VisibleAfterCommit {
@@ -231,6 +232,23 @@ fn a_damaged_file_is_not_merged() {
     assert_eq!(verify(&lake).unwrap().findings, BTreeMap::from([(path.clone(), Finding::Changed)]));
     objects.delete(std::slice::from_ref(&path)).unwrap();
     assert_eq!(verify(&lake).unwrap().findings, BTreeMap::from([(path, Finding::Missing)]));
+}
+
+#[test]
+fn a_replaced_file_is_kept_from_the_record_on_that_replaced_it() {
+    let objects = small_files(Layout::Manifest);
+    let wait = |seconds: u64| (0..seconds).for_each(|_| objects.put("clock", Bytes::new()).unwrap());
+    wait(7200);
+    compact(objects.clone(), &options("x")).unwrap();
+    // So many records that the one of the compaction is gone, and snapshots stand for it.
+    feed(objects.clone(), Layout::Manifest, 2, 1000).unwrap();
+    let records = objects.list("_commits").unwrap();
+    assert!(!records.iter().any(|it| it.path.ends_with("00000000000000000009.json")), "{records:?}");
+    let swept =
+        |now: SystemTime| sweep(objects.clone(), now, Duration::from_secs(86_400), false).unwrap().unwrap().files;
+    assert_eq!(swept(objects.now() + Duration::from_secs(80_000)), 0, "a day is not over");
+    assert_eq!(swept(objects.now() + Duration::from_secs(86_400)), 18);
+    assert_eq!(counted(&objects), ids(1..=1000));
 }
 
 #[test]

@@ -12,7 +12,16 @@ use super::*;
 fn stream(form: Form, subject: Subject, key: &[&str], columns: &[&str]) -> Stream {
     let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
     let places = [Some(0), Some(0)];
-    Stream { name: "s".into(), key: owned(key), form, subject, columns: owned(columns), notes: Vec::new(), places }
+    Stream {
+        name: "s".into(),
+        key: owned(key),
+        form,
+        subject,
+        columns: owned(columns),
+        is_wider_in_one: false,
+        notes: Vec::new(),
+        places,
+    }
 }
 
 fn sorted(entries: Vec<Entry>) -> Sorted {
