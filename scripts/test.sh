@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # The test command, the same at the desk and in continuous integration: formatting, lints (warnings are errors), tests with
-# tidy among them, the release binary, simulated seeds, the fault matrix with few runs, the docs, and every benchmark once on
+# tidy among them, the release binary, what the image holds in a sandbox, simulated seeds, the fault matrix with few runs, the docs, and every benchmark once on
 # tiny input.
 #
-# Usage: scripts/test.sh [STAGE...]      stages: fmt lint test build simulate faults docs bench (default: all)
+# Usage: scripts/test.sh [STAGE...]      stages: fmt lint test build image simulate faults docs bench (default: all)
 #
 # Missing tools are installed where that is possible; otherwise what is missing is said before anything is built.
 set -euo pipefail
@@ -11,15 +11,16 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/prepare.sh
 
 stages=("$@")
-[ ${#stages[@]} -gt 0 ] || stages=(fmt lint test build simulate faults docs bench)
+[ ${#stages[@]} -gt 0 ] || stages=(fmt lint test build image simulate faults docs bench)
 
 target=${CARGO_TARGET_DIR:-$PWD/target}
 if [ -z "${RIVERRUN_TEST_DATA:-}" ]; then
   echo "note: RIVERRUN_TEST_DATA is not set: tests on real data sets are left out" >&2
 fi
 
-# Tests that ask DuckDB and pyarrow, or write with Confluent's serializers, find them by this; without it they are left out, and say so.
-serializers=(confluent_kafka fastavro httpx authlib cachetools attrs google.protobuf=protobuf)
+# Tests that ask DuckDB and pyarrow, write with Confluent's serializers, or hold manifests against the schemas of Kubernetes find them by
+# this; without it they are left out, and say so.
+serializers=(confluent_kafka fastavro httpx authlib cachetools attrs google.protobuf=protobuf kubernetes_validate=kubernetes-validate)
 RIVERRUN_TEST_PYTHON=${RIVERRUN_TEST_PYTHON:-$(python_with duckdb pyarrow "${serializers[@]}" || python_with duckdb pyarrow || python_with duckdb || true)}
 export RIVERRUN_TEST_PYTHON
 # Tests that keep state in a bucket start this server.
@@ -43,6 +44,8 @@ tests() {
 }
 # The whole workspace at once: another choice of packages would be another choice of features, and compile everything again.
 build() { cargo build --release --workspace --locked; }
+# What the image holds, run as its pod runs it.
+image() { scripts/sandbox.sh "$target/release/riverrun"; }
 # Always the same seeds: a guard against going back. Longer runs, from other seeds on, look for what is not known yet.
 simulate() {
   "$target/release/riverrun-simulation" --seeds 300
@@ -73,9 +76,9 @@ passed=0
 total_from=$SECONDS
 for stage in "${stages[@]}"; do
   case $stage in
-    fmt | lint | build | simulate | faults | docs | bench) command=$stage ;;
+    fmt | lint | build | image | simulate | faults | docs | bench) command=$stage ;;
     test) command=tests ;;
-    *) echo "test.sh: unknown stage '$stage' (fmt lint test build simulate faults docs bench)" >&2; exit 2 ;;
+    *) echo "test.sh: unknown stage '$stage' (fmt lint test build image simulate faults docs bench)" >&2; exit 2 ;;
   esac
   echo "== $stage"
   from=$SECONDS
