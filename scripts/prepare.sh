@@ -73,21 +73,23 @@ python_with() {
 # `If-None-Match`, and small; without it the tests of state in buckets are left out, and say so.
 prepare_s3() { python_with moto flask flask_cors; }
 
-# Puts promtool, by which the tests check what `--admin` serves, beside what is built: the tool alone, out of Debian's package
-# `prometheus`, which itself would start a server. Where that cannot be done, the tests that need it say that they are left out.
-prepare_promtool() {
+# Puts promtool, by which the tests check what `--admin` serves, and the server that scrapes it there, beside what is built: the programs alone,
+# out of Debian's package `prometheus`, which itself would start a server. Where that cannot be done, the tests that need them say that they are
+# left out.
+prepare_prometheus() {
   local tools=${CARGO_TARGET_DIR:-$PWD/target}/tools
-  if [ -x "$tools/promtool" ] || command -v promtool >/dev/null; then return 0; fi
+  if [ -x "$tools/promtool" ] && [ -x "$tools/prometheus" ]; then return 0; fi
+  if command -v promtool >/dev/null && command -v prometheus >/dev/null; then return 0; fi
   if ! command -v apt-get >/dev/null || [ "$(id -u)" -ne 0 ]; then
-    echo "note: promtool is not there: the check of metrics by promtool is left out (on Debian: apt-get install prometheus)" >&2
+    echo "note: prometheus is not there: the checks of metrics and alerts by it are left out (on Debian: apt-get install prometheus)" >&2
     return 0
   fi
-  echo "fetching promtool" >&2
+  echo "fetching prometheus" >&2
   local scratch
   scratch=$(mktemp -d)
   if { apt-get update -qq && cd "$scratch" && apt-get -qq -o APT::Sandbox::User=root download prometheus &&
-    dpkg-deb -x prometheus_*.deb . && mkdir -p "$tools" && cp usr/bin/promtool "$tools/promtool"; } >&2; then :; else
-    echo "note: promtool could not be fetched: the check of metrics by promtool is left out" >&2
+    dpkg-deb -x prometheus_*.deb . && mkdir -p "$tools" && cp usr/bin/promtool usr/bin/prometheus "$tools/"; } >&2; then :; else
+    echo "note: prometheus could not be fetched: the checks of metrics and alerts by it are left out" >&2
   fi
   cd "$OLDPWD" 2>/dev/null || true
   rm -rf "$scratch"

@@ -37,7 +37,7 @@ export RIVERRUN_REGISTRY_HOME
 fmt()   { cargo fmt --all --check; }
 lint()  { cargo clippy --workspace --all-targets --locked -- -D warnings; }
 tests() {
-  prepare_promtool
+  prepare_prometheus
   cargo test --workspace --locked
   # The tests of the bundled jobs, as a user plays them.
   "$target/debug/riverrun" test jobs

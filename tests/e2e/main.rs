@@ -20,6 +20,7 @@ mod ledger;
 mod life_cycle;
 mod live;
 mod oracle;
+mod prometheus;
 mod real_data;
 mod replay;
 mod rewind;
