@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use riverrun_connectors::kafka::{KafkaProducer, KafkaTail, TailFrom, drain};
@@ -11,10 +11,10 @@ use serde_json::Value;
 use crate::Arguments;
 use crate::broker::Broker;
 use crate::compare::{binary, data};
-use crate::measure::{Cost, machine, median, percentile, process_cpu, run};
+use crate::measure::{Cost, machine, median, now, percentile, process_cpu, run};
 
 /// Of the time in which latency is measured, the first part counts for nothing.
-const WARM: Duration = Duration::from_secs(5);
+const WARM: Duration = Duration::from_secs(15);
 
 /// Measures throughput and latency.
 pub fn kafka(arguments: &Arguments, scratch: &Path) -> anyhow::Result<()> {
@@ -124,28 +124,36 @@ impl Bench<'_> {
 
     /// From the time that an order has, which is when it was handed to the producer, to when a reader of committed records has its row.
     fn latency(&self) -> anyhow::Result<()> {
+        println!("from arrival to a reader of committed records, {} records/s", self.arguments.rate);
+        println!("| program | p50 ms | p99 ms | rows | CPU s |");
+        println!("|---|---|---|---|---|");
+        self.live("riverrun, commit every 100 ms", "now", self.job("kafka-now.yaml", "state-now"))?;
+        if let Some(program) = &self.arguments.live {
+            let mut command = Command::new(program);
+            command.args([self.broker.servers.as_str(), "beside.clicks", "beside.orders", "beside.out"]);
+            self.live("the other program", "beside", command)?;
+        }
+        println!("{}", machine());
+        Ok(())
+    }
+
+    /// Measures a program that runs between topics of this name until it is killed.
+    fn live(&self, name: &str, topics: &str, mut command: Command) -> anyhow::Result<()> {
         let cluster = self.broker.cluster()?;
-        let open = |topic: &str| KafkaProducer::open(&cluster, topic, self.arguments.partitions);
-        let (clicks, orders, out) = (open("now.clicks")?, open("now.orders")?, open("now.out")?);
+        let open = |topic: &str| KafkaProducer::open(&cluster, &format!("{topics}.{topic}"), self.arguments.partitions);
+        let (clicks, orders, out) = (open("clicks")?, open("orders")?, open("out")?);
         drop(out);
-        let mut command = self.job("kafka-now.yaml", "state-now");
-        let log = std::fs::File::create(self.scratch.join("now.log"))?;
-        let mut job = command.stderr(log).spawn()?;
-        let measured = self.measure(clicks, orders, &cluster);
+        let log = self.scratch.join(format!("{topics}.log"));
+        let mut job = command.stdout(std::fs::File::create(&log)?).stderr(std::fs::File::create(&log)?).spawn()?;
+        let measured = self.measure(clicks, orders, (&cluster, &format!("{topics}.out")));
+        let cpu = process_cpu(&format!("/proc/{}/stat", job.id())).map(|cpu| cpu.own).unwrap_or_default();
         // It is live: nothing but this ends it.
         job.kill().ok();
         job.wait()?;
         let latencies = measured?;
-        ensure!(!latencies.is_empty(), "no row came: see {}", self.scratch.join("now.log").display());
+        ensure!(!latencies.is_empty(), "no row came: see {}", log.display());
         let at = |share| percentile(&latencies, share).unwrap_or_default().as_secs_f64() * 1000.0;
-        println!("{}", machine());
-        println!(
-            "from arrival to a reader of committed records, commit every 100 ms, {} records/s: p50 {:.0} ms, p99 {:.0} ms ({} rows)",
-            self.arguments.rate,
-            at(50),
-            at(99),
-            latencies.len()
-        );
+        println!("| {name} | {:.0} | {:.0} | {} | {:.1} |", at(50), at(99), latencies.len(), cpu.as_secs_f64());
         Ok(())
     }
 
@@ -153,10 +161,10 @@ impl Bench<'_> {
         &self,
         mut clicks: KafkaProducer,
         mut orders: KafkaProducer,
-        cluster: &riverrun_connectors::kafka::Cluster,
+        (cluster, out): (&riverrun_connectors::kafka::Cluster, &str),
     ) -> anyhow::Result<Vec<Duration>> {
         let (rate, until) = (self.arguments.rate, WARM + Duration::from_secs(self.arguments.seconds));
-        let mut tail = KafkaTail::open(cluster, "now.out", None, TailFrom::End)?;
+        let mut tail = KafkaTail::open(cluster, out, None, TailFrom::End)?;
         let mut latencies = Vec::new();
         std::thread::scope(|scope| {
             let writing = scope.spawn(move || {
@@ -196,11 +204,6 @@ impl Bench<'_> {
             Ok(latencies)
         })
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "a bench looks at the clock")]
-fn now() -> Instant {
-    Instant::now()
 }
 
 #[expect(clippy::disallowed_methods, reason = "what is written now happened now")]

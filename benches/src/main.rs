@@ -20,6 +20,7 @@ mod feed;
 mod kafka;
 mod live;
 mod measure;
+mod processes;
 mod recovery;
 mod sessions;
 
@@ -41,6 +42,8 @@ enum Bench {
     Sessions,
     /// A job between topics of a real broker.
     Kafka,
+    /// A job in one process and in several.
+    Processes,
 }
 
 /// Measures whole jobs as processes.
@@ -87,6 +90,9 @@ struct Arguments {
     /// `PROGRAM SERVERS CLICKS ORDERS OUT RECORDS`; it ends once it has read so many records.
     #[arg(long)]
     streams: Option<PathBuf>,
+    /// kafka: another program that does the same job live, called as `PROGRAM SERVERS CLICKS ORDERS OUT` and killed in the end.
+    #[arg(long)]
+    live: Option<PathBuf>,
     /// kafka: partitions of each topic.
     #[arg(long, default_value_t = 1)]
     partitions: u32,
@@ -131,6 +137,7 @@ fn main() -> anyhow::Result<()> {
             Bench::Checkpoints => checkpoints::checkpoints(&arguments, &scratch)?,
             Bench::Sessions => sessions::sessions(&arguments, &scratch)?,
             Bench::Kafka => kafka::kafka(&arguments, &scratch)?,
+            Bench::Processes => processes::processes(&arguments, &scratch)?,
         }
     }
     Ok(())

@@ -39,8 +39,14 @@ pub fn run(command: &mut Command, log: &Path) -> anyhow::Result<Cost> {
 }
 
 /// CPU time of all children that have ended.
-fn children_cpu() -> anyhow::Result<Duration> {
+pub fn children_cpu() -> anyhow::Result<Duration> {
     process_cpu("/proc/self/stat").map(|cpu| cpu.children)
+}
+
+/// The present moment.
+#[expect(clippy::disallowed_methods, reason = "a bench looks at the clock")]
+pub fn now() -> Instant {
+    Instant::now()
 }
 
 /// User and system time.
