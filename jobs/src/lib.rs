@@ -3,7 +3,7 @@
 //! Read in this order: `yaml` reads a text with positions, [`fault`] is what can be wrong with it, [`spec`] is what was
 //! written, [`plan`] is what was checked, [`connect`] opens its places and makes the graph, [`mod@run`] runs it, [`replay`] derives
 //! again what a run recorded, [`rewind`] runs it over its past, [`mod@diff`] compares two versions of it there, [`mod@upgrade`] makes another job of a drained one, [`mod@why`] tells
-//! what a row rests on. [`explain`], [`schema`] and
+//! what a row rests on. [`mod@outside`] tells what a job names on the machine. [`explain`], [`schema`] and
 //! [`mod@reference`] are for people, [`mod@bundled`] are the jobs that come along.
 
 pub mod bundled;
@@ -13,6 +13,7 @@ pub mod explain;
 pub mod fault;
 pub mod job_test;
 pub mod kept;
+pub mod outside;
 pub mod plan;
 pub mod reference;
 pub mod replay;

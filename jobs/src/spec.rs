@@ -293,5 +293,15 @@ pub(crate) fn read(name: &str, text: &str, overrides: &[String]) -> (Option<JobS
     (spec, report)
 }
 
+/// Reads a job as a tree, overrides applied, whatever faults it has; `None` if it is no YAML.
+pub(crate) fn tree(text: &str, overrides: &[String]) -> Option<yaml::Node> {
+    let mut root = yaml::parse(text, 0).ok()?;
+    for (index, written) in overrides.iter().enumerate() {
+        // One that cannot be applied changes nothing, and is a fault of the job.
+        let _ = overrides::apply(&mut root, written, index + 1);
+    }
+    Some(root)
+}
+
 #[cfg(test)]
 mod tests;
