@@ -28,7 +28,7 @@ const FLOORS: &[(&str, &[&str])] = &[
 const HOMES: &[(&str, &[&str])] = &[
     ("timely*", &["dataflow"]),
     ("differential-dataflow", &["dataflow"]),
-    ("sha2", &["behaviour"]),
+    ("sha2", &["behaviour", "."]),
     ("datafusion*", &["operators"]),
     ("object_store", &["state", "connectors", "simulation"]),
     ("rdkafka*", &["connectors"]),
@@ -43,6 +43,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("tracing-subscriber", &["."]),
     ("signal-hook*", &["."]),
     ("mimalloc", &[".", "benches"]),
+    ("redb", &["."]),
+    ("sysinfo", &["."]),
 ];
 
 fn root() -> &'static Path {
