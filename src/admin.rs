@@ -1,10 +1,12 @@
 //! The admin port of a run: health for whoever keeps the process up, metrics for Prometheus, the state of the job as JSON.
 //!
 //! One thread with a runtime of its own, there only if somebody asked for it. It is told nothing and asks the observer when it is
-//! asked itself, so a job that nobody looks at pays nothing. There is no authentication: it listens on loopback only.
+//! asked itself, so a job that nobody looks at pays nothing. Looking needs no authentication: it listens on loopback only. What
+//! changes something ([`control`]) needs a token.
 
 pub mod board;
 pub mod catalogue;
+mod control;
 mod page;
 mod process;
 
@@ -22,6 +24,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 pub use board::Board;
+pub use control::Steering;
 
 use crate::exit::{Exit, Failure, OrExit};
 
@@ -68,8 +71,8 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Starts serving what the board shows.
-    pub fn start(address: SocketAddr, board: Arc<Board>) -> Result<Admin, Failure> {
+    /// Starts serving what the board shows, and, to who knows the token, what steers the job.
+    pub fn start(address: SocketAddr, board: Arc<Board>, steering: Option<Arc<Steering>>) -> Result<Admin, Failure> {
         let attempt = || format!("cannot serve --admin at {address}");
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
@@ -80,7 +83,7 @@ impl Admin {
         let address = listener.local_addr().or_exit(Exit::Conflict, attempt)?;
         let (end, ended) = oneshot::channel();
         let serving = move || {
-            runtime.block_on(serve(listener, board, ended));
+            runtime.block_on(serve(listener, board, steering, ended));
             runtime.shutdown_timeout(Duration::ZERO);
         };
         let thread =
@@ -102,7 +105,13 @@ impl Drop for Admin {
     }
 }
 
-async fn serve(listener: TcpListener, board: Arc<Board>, ended: oneshot::Receiver<()>) {
+async fn serve(
+    listener: TcpListener,
+    board: Arc<Board>,
+    steering: Option<Arc<Steering>>,
+    ended: oneshot::Receiver<()>,
+) {
+    let steered = steering.map(|steering| control::routes(steering, board.clone())).unwrap_or_default();
     let app = Router::new()
         .route("/", get(index))
         .route("/livez", get(livez))
@@ -110,7 +119,8 @@ async fn serve(listener: TcpListener, board: Arc<Board>, ended: oneshot::Receive
         .route("/metrics", get(metrics))
         .route("/status", get(status))
         .fallback(missing)
-        .with_state(board);
+        .with_state(board)
+        .merge(steered);
     let (told, hears) = oneshot::channel::<()>();
     let wish = async {
         // A sender that is gone is a wish to end too.

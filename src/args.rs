@@ -1,11 +1,13 @@
 //! Arguments: every command and option, as they are typed. What they do is in the file of their command.
 
 mod checkpoints;
+mod client;
 mod demo;
 pub mod lake;
 mod look;
 mod replay;
 mod run;
+mod serve;
 mod topic;
 mod values;
 
@@ -15,10 +17,15 @@ pub use checkpoints::{
     At, CheckpointsArgs, CheckpointsCommand, CheckpointsDiffArgs, CheckpointsPinArgs, CheckpointsQueryArgs,
     CheckpointsShowArgs, CheckpointsUnpinArgs,
 };
+pub use client::{
+    ClientCommand, DeleteArgs, DoctorArgs, KeyCommand, LogsArgs, NamedArgs, RescaleArgs, SavepointCommand, ServerArgs,
+    StatusArgs, StopArgs, SubmitArgs, TapArgs, WaitArgs,
+};
 pub use demo::DemoArgs;
 pub use look::{CheckArgs, ExplainArgs, GraphFormat, NewArgs, PreviewArgs, SchemaArgs, TestArgs, WhyArgs};
 pub use replay::{DiffArgs, RangeArgs, ReplayArgs};
 pub use run::{RunArgs, UpgradeArgs, WatchArgs};
+pub use serve::ServeArgs;
 pub use topic::{
     PlacingArgs, TopicCommand, TopicCreateArgs, TopicImportArgs, TopicLsArgs, TopicProduceArgs, TopicTailArgs,
 };
@@ -60,6 +67,9 @@ pub struct Global {
     /// What is logged, for example `info` or `warn,riverrun_state=debug`.
     #[arg(long, global = true, value_name = "FILTER", env = "RIVERRUN_LOG")]
     pub log: Option<String>,
+    /// Tells a supervisor in this folder, which is this process's own, who it is, where it listens and how it ends; logs go there too.
+    #[arg(long, global = true, value_name = "DIR", env = "RIVERRUN_RUN_DIR")]
+    pub run_dir: Option<std::path::PathBuf>,
 }
 
 /// The commands.
@@ -98,6 +108,11 @@ pub enum Command {
     Lake(lake::LakeCommand),
     /// Makes sample shop traffic and runs the bundled jobs on it.
     Demo(DemoArgs),
+    /// Serves a manager: jobs are submitted to it, and it keeps them running.
+    Serve(ServeArgs),
+    /// What is asked of a manager.
+    #[command(flatten)]
+    Client(ClientCommand),
     /// Prints a completion script for a shell.
     Completion(CompletionArgs),
 }

@@ -14,8 +14,14 @@ pub enum Exit {
     Usage = 2,
     /// What was named is not there.
     NotFound = 3,
+    /// The manager does not know who asks, or does not let them.
+    Denied = 4,
     /// What was asked for contradicts what is there.
     Conflict = 5,
+    /// What was waited for did not come in time; it goes on.
+    TimedOut = 6,
+    /// The manager cannot be reached.
+    Unreachable = 7,
     /// Our own fault: an invariant does not hold.
     Internal = 70,
     /// Storage or an outside system failed for good; a full disk too.
@@ -24,6 +30,8 @@ pub enum Exit {
     Fenced = 75,
     /// The job file or its surroundings must be changed first.
     Invalid = 78,
+    /// SIGINT came while something was waited for.
+    Interrupted = 130,
 }
 
 /// A failed command: what to say, and with which code to end.

@@ -3,6 +3,7 @@
 mod admin;
 mod args;
 mod checkpoints;
+mod client;
 mod completion;
 mod demo;
 mod diff;
@@ -11,6 +12,7 @@ mod inspect;
 mod job;
 mod lake;
 mod logging;
+mod manager;
 mod output;
 mod panics;
 mod preview;
@@ -19,6 +21,7 @@ mod replay;
 mod run;
 mod savepoint;
 mod signals;
+mod supervised;
 mod test;
 mod topic;
 mod upgrade;
@@ -45,7 +48,10 @@ fn main() -> ExitCode {
     }
     let cli = Cli::parse();
     match dispatch(&cli) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => {
+            supervised::end(0, None);
+            ExitCode::SUCCESS
+        }
         Err(failure) => {
             report(&failure);
             ExitCode::from(failure.exit as u8)
@@ -58,7 +64,8 @@ fn dispatch(cli: &Cli) -> Done {
     // The demo and tests make bad and late rows on purpose: warnings about them would only be in the way of what is shown.
     let on_purpose = matches!(cli.command, Command::Demo(_) | Command::Test(_));
     let quiet = global.quiet || (on_purpose && global.verbose == 0);
-    logging::start(global.log_format, global.log.as_deref(), quiet, global.verbose)?;
+    let run_dir = global.run_dir.as_deref().map(supervised::begin).transpose()?;
+    logging::start(global.log_format, global.log.as_deref(), quiet, global.verbose, run_dir.as_deref())?;
     match &cli.command {
         Command::Run(args) => run::run(args, global),
         Command::Check(args) => inspect::check(args, global),
@@ -75,6 +82,8 @@ fn dispatch(cli: &Cli) -> Done {
         Command::Checkpoints(command) => checkpoints::checkpoints(command, global),
         Command::Lake(command) => lake::lake(command, global),
         Command::Demo(args) => demo::demo(args, global),
+        Command::Serve(args) => manager::serve(args, global),
+        Command::Client(command) => client::client(command, global),
         Command::Completion(args) => completion::completion(args),
     }
 }
@@ -82,6 +91,7 @@ fn dispatch(cli: &Cli) -> Done {
 /// Says what went wrong: the attempt first, then what came in its way.
 pub(crate) fn report(failure: &Failure) {
     if failure.is_said() {
+        supervised::end(failure.exit as u8, None);
         return;
     }
     let mut text = failure.error.to_string();
@@ -94,4 +104,5 @@ pub(crate) fn report(failure: &Failure) {
     }
     // Nothing can be done about a stderr that is gone.
     let _ = writeln!(std::io::stderr(), "{text}");
+    supervised::end(failure.exit as u8, Some(text));
 }

@@ -10,6 +10,7 @@ use std::panic::PanicHookInfo;
 use serde_json::json;
 
 use crate::exit::Exit;
+use crate::supervised;
 
 /// Makes every panic end the process.
 pub fn install() {
@@ -17,6 +18,7 @@ pub fn install() {
         let line = report(info, std::thread::current().name().unwrap_or("unnamed"));
         // Nothing can be done about a stderr that is gone.
         let _ = writeln!(std::io::stderr(), "{line}");
+        supervised::end(Exit::Internal as u8, Some(line));
         std::process::exit(Exit::Internal as i32);
     }));
 }

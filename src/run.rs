@@ -10,14 +10,14 @@ use riverrun_state::inspect::Named;
 use riverrun_state::{Location, Store};
 use serde::Serialize;
 
-use crate::admin::{Admin, Board};
+use crate::admin::{Admin, Board, Steering};
 use crate::args::{Global, RunArgs, StateArgs, WatchArgs};
 use crate::exit::{Done, Exit, Failure, OrExit};
 use crate::job;
 use crate::output::{self, Format, Stdout};
 use crate::progress::Progress;
 use crate::savepoint::OnStop;
-use crate::{signals, upgrade};
+use crate::{signals, supervised, upgrade};
 
 /// Where state is kept if nobody says.
 pub const STATE: &str = ".riverrun/state";
@@ -31,6 +31,7 @@ pub fn run(args: &RunArgs, global: &Global) -> Done {
     let state = location(&args.state)?;
     let on_stop = OnStop::of(args, &state, plan.name())?;
     let begun = upgrade::before_run(&plan, &environment, args, &state, global)?;
+    let steering = Steering::of(&args.watch, &plan, &state, &stopping)?;
     let mut options = RunOptions {
         state: state.clone(),
         workers: job::workers(args.workers),
@@ -41,7 +42,7 @@ pub fn run(args: &RunArgs, global: &Global) -> Done {
         if !options.fresh {
             upgrade::grow(&plan, &environment, &state, global)?;
         }
-        let outcome = once(&args.watch, &plan, &state, stopping.control(), global, |control, observer| {
+        let outcome = once(&args.watch, &plan, &state, &stopping, steering.as_ref(), global, |control, observer| {
             run::run(&plan, &environment, &options, control, observer)
         })?;
         if !outcome.grown || stopping.is_asked() {
@@ -50,6 +51,11 @@ pub fn run(args: &RunArgs, global: &Global) -> Done {
         options.fresh = false;
     };
     say(plan.name(), &outcome, global);
+    if outcome.ended != Ended::Stopped {
+        supervised::finished();
+    }
+    let asked = stopping.savepoint();
+    let on_stop = on_stop.or_else(|| asked.as_deref().map(|name| OnStop { state: &state, job: plan.name(), name }));
     let savepoint = match &on_stop {
         Some(on_stop) => {
             let made = on_stop.make(&outcome)?;
@@ -64,24 +70,46 @@ pub fn run(args: &RunArgs, global: &Global) -> Done {
 }
 
 /// The wish to stop, which outlives the control of a job that goes on with more to read.
+#[derive(Clone)]
 pub struct Stopping {
     asked: Arc<AtomicBool>,
     now: Arc<Mutex<Arc<Control>>>,
+    /// The name under which the job is to leave its last state, if whoever wants it to stop gave one.
+    savepoint: Arc<Mutex<Option<String>>>,
 }
 
 impl Stopping {
     /// Begins to listen to signals.
     pub fn listen(quiet: bool) -> Result<Stopping, Failure> {
-        let stopping = Stopping { asked: Arc::default(), now: Arc::new(Mutex::new(Control::new())) };
-        let (asked, now) = (stopping.asked.clone(), stopping.now.clone());
+        let stopping =
+            Stopping { asked: Arc::default(), now: Arc::new(Mutex::new(Control::new())), savepoint: Arc::default() };
+        let signalled = stopping.clone();
         signals::listen(move || {
-            asked.store(true, Ordering::SeqCst);
-            now.lock().unwrap_or_else(PoisonError::into_inner).stop();
+            signalled.stop();
             if !quiet {
                 eprintln!("stopping: what was read is finished first; once more to end at once");
             }
         })?;
         Ok(stopping)
+    }
+
+    /// Stops the job cleanly.
+    fn stop(&self) {
+        self.asked.store(true, Ordering::SeqCst);
+        self.now.lock().unwrap_or_else(PoisonError::into_inner).stop();
+    }
+
+    /// Stops the job cleanly; it leaves its last state as a savepoint, if there is a name for it.
+    pub fn stop_with(&self, savepoint: Option<String>) {
+        if let Some(name) = savepoint {
+            *self.savepoint.lock().unwrap_or_else(PoisonError::into_inner) = Some(name);
+        }
+        self.stop();
+    }
+
+    /// Returns the name of the savepoint that was asked for together with the stop.
+    pub fn savepoint(&self) -> Option<String> {
+        self.savepoint.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Returns whether somebody wants it to stop.
@@ -106,19 +134,24 @@ pub fn once(
     args: &WatchArgs,
     plan: &Plan,
     state: &Location,
-    control: Arc<Control>,
+    stopping: &Stopping,
+    steering: Option<&Arc<Steering>>,
     global: &Global,
     run: impl FnOnce(Arc<Control>, Arc<Observer>) -> Result<Outcome, RunError>,
 ) -> Result<Outcome, Failure> {
     let quiet = global.quiet;
+    let control = stopping.control();
     let observer = Arc::new(Observer::default());
     let admin = args.admin.map(|address| {
         let folder = state.folder().map(|folder| folder.join("jobs").join(plan.name()));
         let every = plan.settings().checkpoint_every;
         let board = Board::new(plan.name(), every, folder, control.clone(), observer.clone());
-        Admin::start(address, Arc::new(board))
+        Admin::start(address, Arc::new(board), steering.cloned())
     });
     let admin = admin.transpose()?;
+    if let Some(admin) = &admin {
+        supervised::admin(admin.address())?;
+    }
     if let Some(admin) = admin.as_ref().filter(|_| !quiet) {
         eprintln!("admin: http://{}", admin.address());
     }

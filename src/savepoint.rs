@@ -13,9 +13,12 @@ use crate::output::grouped;
 
 /// The savepoint that a run is to leave.
 pub struct OnStop<'a> {
-    state: &'a Location,
-    job: &'a str,
-    name: &'a str,
+    /// Where the job's state lies.
+    pub state: &'a Location,
+    /// The job.
+    pub job: &'a str,
+    /// The savepoint's name.
+    pub name: &'a str,
 }
 
 impl<'a> OnStop<'a> {

@@ -17,7 +17,11 @@ pub fn upgrade(args: &UpgradeArgs, global: &Global) -> Done {
     let state = location(&args.state)?;
     let options = UpgradeOptions { state, allow: args.allow.allow_reset.clone(), dry_run: args.dry_run };
     let mut shown = Ok(());
-    let result = upgrade::upgrade(&plan, &environment, &options, |report| shown = show(report, global));
+    let shower = |report: &UpgradeReport| shown = show(report, global);
+    let result = match &args.from_savepoint {
+        Some(name) => upgrade::begin_from(&plan, &environment, &options, name, shower),
+        None => upgrade::upgrade(&plan, &environment, &options, shower),
+    };
     shown?;
     let report = result.map_err(|error| failed(error, global))?;
     if report.status == Status::NeverRan {

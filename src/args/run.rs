@@ -49,6 +49,9 @@ pub struct WatchArgs {
     /// Serves health and metrics at this address of this machine, for example `127.0.0.1:9464`; port 0: any that is free.
     #[arg(long, value_name = "ADDR", env = "RIVERRUN_ADMIN", value_parser = crate::admin::address)]
     pub admin: Option<std::net::SocketAddr>,
+    /// Lets who knows the token in this file stop the job and have it save its state, by `/control/` of the admin port.
+    #[arg(long, value_name = "FILE", env = "RIVERRUN_CONTROL_TOKEN_FILE", requires = "admin")]
+    pub control_token_file: Option<std::path::PathBuf>,
     /// Ends the job with a report if it stands still for so long; 0: never.
     #[arg(long, value_name = "SPAN", default_value = "30s", env = "RIVERRUN_WATCHDOG", value_parser = span_or_zero)]
     pub watchdog: std::time::Duration,
@@ -77,6 +80,9 @@ pub struct UpgradeArgs {
     /// Shows what would become of each part, and changes nothing; the job may be running.
     #[arg(long, env = "RIVERRUN_DRY_RUN", value_parser = switch())]
     pub dry_run: bool,
+    /// Puts a new incarnation in the place of the job, which begins from this savepoint; the next run goes on with it.
+    #[arg(long, value_name = "NAME", env = "RIVERRUN_FROM_SAVEPOINT", conflicts_with = "dry_run")]
+    pub from_savepoint: Option<String>,
     /// What may be lost.
     #[command(flatten)]
     pub allow: AllowArgs,

@@ -41,7 +41,7 @@ pub fn replay(args: &ReplayArgs, global: &Global) -> Done {
             upgrade::grow(&plan, &environment, &state, global)?;
         }
         let on_live = told(plan.name(), live.clone(), begun, global.quiet);
-        let outcome = once(&args.watch, &plan, &state, stopping.control(), global, |control, observer| {
+        let outcome = once(&args.watch, &plan, &state, &stopping, None, global, |control, observer| {
             rewind::run(&plan, &environment, &options, throttle, (control, observer), on_live)
         })?;
         if !outcome.grown || stopping.is_asked() {

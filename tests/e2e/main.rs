@@ -19,6 +19,7 @@ mod lake;
 mod ledger;
 mod life_cycle;
 mod live;
+mod manager;
 mod oracle;
 mod prometheus;
 mod real_data;

@@ -1,0 +1,133 @@
+//! `/control/` of the admin port: what steers a job that runs. Only with the token from `--control-token-file`; without that
+//! option there is no such path.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use riverrun_jobs::Plan;
+use riverrun_state::{Location, savepoint};
+use serde::{Deserialize, Serialize};
+use subtle::ConstantTimeEq;
+
+use super::Board;
+use crate::args::WatchArgs;
+use crate::exit::{Exit, Failure, OrExit};
+use crate::run::Stopping;
+
+/// A wish is a line of JSON.
+const BODY_BYTES_MAX: usize = 4096;
+/// A token that can be guessed is none.
+const TOKEN_LETTERS_MIN: usize = 32;
+
+/// What steers a job.
+pub struct Steering {
+    token: String,
+    job: String,
+    state: Location,
+    stopping: Stopping,
+}
+
+/// How a job is to be stopped.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StopWish {
+    /// The name under which it leaves its last state.
+    #[serde(default)]
+    pub savepoint: Option<String>,
+}
+
+impl Steering {
+    /// Returns what the options allow; `None` if nobody may steer the job.
+    pub fn of(
+        args: &WatchArgs,
+        plan: &Plan,
+        state: &Location,
+        stopping: &Stopping,
+    ) -> Result<Option<Arc<Steering>>, Failure> {
+        let Some(path) = &args.control_token_file else { return Ok(None) };
+        let (job, state) = (plan.name().to_owned(), state.clone());
+        let steering = Steering { token: read_token(path)?, job, state, stopping: stopping.clone() };
+        Ok(Some(Arc::new(steering)))
+    }
+
+    /// Stops the job, unless its savepoint could not be made. Asked again it is the same wish.
+    fn stop(&self, wish: StopWish) -> Result<(), (StatusCode, String)> {
+        if let Some(name) = &wish.savepoint
+            && self.stopping.savepoint().as_ref() != Some(name)
+        {
+            savepoint::check_name(name).map_err(|reason| (StatusCode::BAD_REQUEST, format!("`{name}`: {reason}")))?;
+            let store = self.state.open_existing().map_err(|error| (StatusCode::BAD_GATEWAY, error.to_string()))?;
+            let taken = store.is_some_and(|store| savepoint::read(store, &self.job, name).is_ok());
+            if taken {
+                return Err((StatusCode::CONFLICT, format!("job `{}` has a savepoint `{name}` already", self.job)));
+            }
+        }
+        self.stopping.stop_with(wish.savepoint);
+        Ok(())
+    }
+}
+
+fn read_token(path: &Path) -> Result<String, Failure> {
+    let shown = path.display();
+    let text = std::fs::read_to_string(path).or_exit(Exit::Usage, || format!("cannot read the token in {shown}"))?;
+    let token = text.trim();
+    if token.len() < TOKEN_LETTERS_MIN || !token.chars().all(|c| c.is_ascii_graphic()) {
+        let message =
+            format!("the token in {shown} is none\n  hint: a token is {TOKEN_LETTERS_MIN} or more letters and digits");
+        return Err(Failure::new(Exit::Usage, message));
+    }
+    Ok(token.to_owned())
+}
+
+/// Returns the paths below `/control/`.
+pub fn routes(steering: Arc<Steering>, board: Arc<Board>) -> Router {
+    Router::new()
+        .route("/control/status", get(move || status(board.clone())))
+        .route("/control/stop", post(stop))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(middleware::from_fn_with_state(steering.clone(), only_with_token))
+        .with_state(steering)
+}
+
+async fn only_with_token(State(steering): State<Arc<Steering>>, request: Request, next: Next) -> Response {
+    if is_known(request.headers(), &steering.token) {
+        return next.run(request).await;
+    }
+    let challenge = [(header::WWW_AUTHENTICATE, "Bearer"), (header::CACHE_CONTROL, "no-store")];
+    (StatusCode::UNAUTHORIZED, challenge, "only with the token of --control-token-file\n").into_response()
+}
+
+fn is_known(headers: &HeaderMap, token: &str) -> bool {
+    let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let given = given.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
+    bool::from(given.as_bytes().ct_eq(token.as_bytes()))
+}
+
+async fn status(board: Arc<Board>) -> Response {
+    let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
+    (StatusCode::OK, headers, board.status()).into_response()
+}
+
+async fn stop(State(steering): State<Arc<Steering>>, body: axum::body::Bytes) -> Response {
+    let wish = match body.is_empty() {
+        true => Ok(StopWish::default()),
+        false => serde_json::from_slice(&body),
+    };
+    let answer = match wish {
+        // A store may be far away: it is not asked on the thread that serves.
+        Ok(wish) => tokio::task::spawn_blocking(move || steering.stop(wish)).await,
+        Err(error) => Ok(Err((StatusCode::BAD_REQUEST, format!("this is no wish to stop: {error}")))),
+    };
+    let (code, text) = match answer {
+        Ok(Ok(())) => (StatusCode::ACCEPTED, "stopping".to_owned()),
+        Ok(Err(refusal)) => refusal,
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+    };
+    (code, [(header::CACHE_CONTROL, "no-store")], format!("{text}\n")).into_response()
+}

@@ -1,0 +1,34 @@
+//! Commands that ask a manager: what they send, how they wait, and what they show. What they mean is the manager's
+//! ([`crate::manager`]).
+
+mod asks;
+mod doctor;
+mod http;
+mod keys;
+mod look;
+mod submit;
+mod wait;
+
+use crate::args::{ClientCommand, Global};
+use crate::exit::Done;
+
+/// Does what was asked for.
+pub fn client(command: &ClientCommand, global: &Global) -> Done {
+    match command {
+        ClientCommand::Submit(args) => submit::submit(args, global),
+        ClientCommand::List(args) => look::list(args, global),
+        ClientCommand::Status(args) => look::status(args, global),
+        ClientCommand::Logs(args) => look::logs(args, global),
+        ClientCommand::Stop(args) => asks::stop(args, global),
+        ClientCommand::Cancel(args) => asks::plain("cancel", args, global),
+        ClientCommand::Suspend(args) => asks::plain("suspend", args, global),
+        ClientCommand::Resume(args) => asks::plain("resume", args, global),
+        ClientCommand::Restart(args) => asks::plain("restart", args, global),
+        ClientCommand::Rescale(args) => asks::rescale(args, global),
+        ClientCommand::Savepoint(command) => look::savepoint(command, global),
+        ClientCommand::Tap(args) => look::tap(args, global),
+        ClientCommand::Delete(args) => asks::delete(args, global),
+        ClientCommand::Key(command) => keys::key(command, global),
+        ClientCommand::Doctor(args) => doctor::doctor(args, global),
+    }
+}

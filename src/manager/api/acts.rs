@@ -1,0 +1,190 @@
+//! What is asked of a job that is there: stop, suspend, resume, restart, cancel, rescale, delete. Each writes down what is wanted and
+//! answers at once; the job's keeper does the rest.
+
+use std::sync::Arc;
+
+use axum::http::{StatusCode, header};
+
+use super::PREFIX;
+use super::call::{Answer, Call};
+use super::shapes::{Rescale, Stop};
+use crate::manager::Manager;
+use crate::manager::keys;
+use crate::manager::moment::Moment;
+use crate::manager::phase::Phase;
+use crate::manager::problem::{Kind, Problem};
+use crate::manager::record::{Change, ChangeKind, Job, Operation, OperationState, Underway, Wanted};
+
+/// Stops a job cleanly.
+pub fn stop(manager: &Arc<Manager>, call: &Call) -> Result<Answer, Problem> {
+    let stop: Stop = call.body_or_default()?;
+    if stop.drain {
+        let detail = "a live job cannot be drained in this version\n  hint: stop it without, and resume it when there is more to do";
+        return Err(Problem::new(Kind::NotSupported, detail));
+    }
+    if let Some(name) = &stop.savepoint {
+        riverrun_state::savepoint::check_name(name).map_err(|rule| Problem::new(Kind::BadRequest, rule))?;
+        if manager.has_savepoint(call.job()?, name)? {
+            let detail = format!(
+                "job `{}` has a savepoint `{name}` already
+  hint: choose another name, or delete that one",
+                call.job()?
+            );
+            return Err(Problem::new(Kind::Conflict, detail));
+        }
+    }
+    suspend_with(manager, call, "stop", stop.savepoint)
+}
+
+/// Stops a job cleanly.
+pub fn suspend(manager: &Arc<Manager>, call: &Call) -> Result<Answer, Problem> {
+    suspend_with(manager, call, "suspend", None)
+}
+
+fn suspend_with(manager: &Arc<Manager>, call: &Call, kind: &str, savepoint: Option<String>) -> Result<Answer, Problem> {
+    act(manager, call, kind, Phase::Suspended, |job| {
+        let runs = !job.phase.is_at_rest() || job.wanted == Wanted::Running && job.phase == Phase::Suspended;
+        if savepoint.is_some() && !matches!(job.phase, Phase::Running | Phase::Restoring) {
+            return Err(conflict(job, "it leaves a savepoint only when it is stopped while it runs"));
+        }
+        match runs || job.phase == Phase::Suspended {
+            true => {
+                job.wanted = Wanted::Suspended;
+                job.savepoint = savepoint;
+                Ok(())
+            }
+            false => Err(conflict(job, "there is nothing to stop")),
+        }
+    })
+}
+
+/// Lets a job go on.
+pub fn resume(manager: &Arc<Manager>, call: &Call) -> Result<Answer, Problem> {
+    act(manager, call, "resume", Phase::Running, |job| {
+        job.restart = job.restart || matches!(job.phase, Phase::Failed | Phase::Finished);
+        job.wanted = Wanted::Running;
+        Ok(())
+    })
+}
+
+/// Stops a job cleanly and starts it again.
+pub fn restart(manager: &Arc<Manager>, call: &Call) -> Result<Answer, Problem> {
+    act(manager, call, "restart", Phase::Running, |job| {
+        job.wanted = Wanted::Running;
+        job.restart = !matches!(job.phase, Phase::Suspended | Phase::Cancelled);
+        Ok(())
+    })
+}
+
+/// Ends a job at once.
+pub fn cancel(manager: &Arc<Manager>, call: &Call) -> Result<Answer, Problem> {
+    act(manager, call, "cancel", Phase::Cancelled, |job| {
+        job.wanted = Wanted::Cancelled;
+        job.restart = false;
+        Ok(())
+    })
+}
+
+/// Ends a job at once and forgets it.
+pub fn delete(manager: &Arc<Manager>, call: &Call) -> Result<Answer, Problem> {
+    let purge = call.switch("purge")?;
+    if purge && manager.state()?.folder().is_none() {
+        let detail = "state in a bucket is not deleted by this version
+  hint: delete the job without purge, and its objects by the store's own means";
+        return Err(Problem::new(Kind::NotSupported, detail));
+    }
+    act(manager, call, "delete", Phase::Cancelled, |job| {
+        job.wanted = Wanted::Deleted;
+        job.purge = purge;
+        Ok(())
+    })
+}
+
+/// Lets a job go on with other processes and workers.
+pub fn rescale(manager: &Arc<Manager>, call: &Call) -> Result<Answer, Problem> {
+    let asked: Rescale = call.body()?;
+    act(manager, call, "rescale", Phase::Running, |job| {
+        let from = job.spec.clone();
+        let mut spec = from.clone();
+        spec.processes = asked.processes.unwrap_or(from.processes);
+        spec.workers = asked.workers_per_process.unwrap_or(from.workers);
+        manager.check_scale(&spec)?;
+        if let Some(change) = &job.change {
+            let detail = format!("a change is under way: {:?}", change.kind).to_lowercase();
+            return Err(conflict(job, &detail));
+        }
+        if job.wanted != Wanted::Running || job.phase.is_at_rest() {
+            return Err(conflict(job, "it is not to run: resume it first"));
+        }
+        if spec != from {
+            let kind = ChangeKind::Rescale;
+            job.change =
+                Some(Change { kind, from, savepoint: None, allow: Vec::new(), done: false, ended: 0, deadline: None });
+            job.revision += 1;
+            job.spec = spec;
+        }
+        Ok(())
+    })
+}
+
+/// Shows an operation.
+pub fn operation(manager: &Arc<Manager>, call: &Call) -> Result<Answer, Problem> {
+    let id = call.id_param("operation")?;
+    let found = manager.store.operation(id)?.filter(|operation| call.caller.knows(&operation.job));
+    let operation = found.ok_or_else(|| Problem::new(Kind::NotFound, format!("there is no operation `{id}`")))?;
+    Ok(Answer::json(&operation))
+}
+
+fn conflict(job: &Job, why: &str) -> Problem {
+    Problem::new(Kind::Conflict, format!("job `{}` is {}: {why}", job.name, job.phase))
+}
+
+/// Changes what is wanted of a job, and begins the operation that follows.
+fn act(
+    manager: &Arc<Manager>,
+    call: &Call,
+    kind: &str,
+    goal: Phase,
+    change: impl FnOnce(&mut Job) -> Result<(), Problem>,
+) -> Result<Answer, Problem> {
+    let name = call.job()?;
+    let id = new_id()?;
+    let repeat = call.repeat()?;
+    let (_, operation) = manager.store.change(name, repeat.as_deref(), |job| {
+        let mut job = job.ok_or_else(|| Problem::no_job(name))?;
+        if job.wanted == Wanted::Deleted && kind != "delete" {
+            return Err(conflict(&job, "it is being deleted"));
+        }
+        change(&mut job)?;
+        let operation = begin(&mut job, id, kind, goal);
+        Ok::<_, Problem>((job, Some(operation)))
+    })?;
+    manager.wake(name);
+    let operation = operation.ok_or_else(|| Problem::new(Kind::Internal, "the operation is gone"))?;
+    Ok(accepted(&operation))
+}
+
+/// Returns the answer that an operation has begun.
+pub fn accepted(operation: &Operation) -> Answer {
+    let place = format!("{PREFIX}/operations/{}", operation.id);
+    Answer::with(StatusCode::ACCEPTED, operation).header(header::LOCATION, place)
+}
+
+/// Begins an operation of a job.
+pub fn begin(job: &mut Job, id: String, kind: &str, goal: Phase) -> Operation {
+    job.operation = Some(Underway { id: id.clone(), goal });
+    Operation {
+        id,
+        job: job.name.clone(),
+        kind: kind.to_owned(),
+        state: OperationState::Running,
+        created: Moment::now(),
+        ended: None,
+        message: None,
+    }
+}
+
+/// Returns an id that nobody had before.
+pub fn new_id() -> Result<String, Problem> {
+    keys::random(12).map_err(|error| Problem::new(Kind::Internal, format!("there is no randomness: {error}")))
+}

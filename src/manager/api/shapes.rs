@@ -1,0 +1,381 @@
+//! The documents of the API, as they are sent and taken. The command line reads the same types.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::manager::keys::{Key, Role};
+use crate::manager::moment::Moment;
+use crate::manager::phase::Phase;
+use crate::manager::problem::Finding;
+use crate::manager::record::{Change, ChangeKind, Event, Job, Operation, Restarts, Spec, Trouble, Wanted};
+use crate::manager::secrets::Sensitive;
+use crate::manager::store::AuditEntry;
+
+/// Which version this is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Version {
+    /// The version of the program.
+    pub version: String,
+    /// Names what its jobs write.
+    pub build: String,
+    /// Who asks: the id of the key, or `anonymous`.
+    pub caller: String,
+    /// What they may.
+    pub role: Role,
+    /// The wall clock of the manager.
+    pub now: Moment,
+}
+
+/// The jobs by phase.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Cluster {
+    /// How many jobs are in which phase.
+    pub jobs: BTreeMap<String, usize>,
+    /// How many processes they are to have.
+    pub processes: usize,
+    /// How many workers these are to have, together.
+    pub workers: usize,
+}
+
+/// A job that is submitted.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Submit {
+    /// What is to be run.
+    pub spec: Spec,
+    /// The values of the secrets that it refers to as `${env:NAME}`, by name. They are never shown again.
+    #[serde(default)]
+    pub secrets: BTreeMap<String, Sensitive>,
+    /// Parts that may lose something, if the job is upgraded; `all`: every one.
+    #[serde(default)]
+    pub allow_reset: Vec<String>,
+}
+
+/// What was found in a job file.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Checked {
+    /// The job's name.
+    pub job: String,
+    /// Warnings; errors are a problem.
+    pub findings: Vec<Finding>,
+}
+
+/// What a submission does, or would do.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Submitted {
+    /// The job's name.
+    pub job: String,
+    /// The revision that was written, or would be.
+    pub revision: u64,
+    /// The job is new.
+    pub created: bool,
+    /// What the change takes; none for a new job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change: Option<ChangeKind>,
+    /// What becomes of each part of the job's state.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<PartView>,
+    /// Parts that would lose something, and were not allowed to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub to_allow: Vec<String>,
+    /// The job file before the change, if there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Spec>,
+    /// Warnings about the job file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<Finding>,
+    /// The operation that began; none if nothing was to be done, or nothing was done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operation: Option<OperationView>,
+}
+
+/// What becomes of a part of a job's state.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PartView {
+    /// `source`, `step` or `sink`.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// `kept`, `migrated`, `reset`, `new` or `gone`.
+    pub fate: String,
+    /// It loses something.
+    pub loses: bool,
+    /// Why.
+    pub notes: Vec<String>,
+}
+
+/// A job.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JobView {
+    /// Its name.
+    pub name: String,
+    /// Where it is in its life.
+    pub phase: Phase,
+    /// Since when.
+    pub since: Moment,
+    /// What is wanted of it.
+    pub wanted: Wanted,
+    /// The number of what was submitted last.
+    pub revision: u64,
+    /// The number of its last generation of processes.
+    pub generation: u64,
+    /// Processes.
+    pub processes: u16,
+    /// Workers of each.
+    pub workers: u16,
+    /// How often it was started again.
+    pub restarts: Restarts,
+    /// What went wrong last, if it is not at its work since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<Trouble>,
+    /// The change that is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change: Option<Change>,
+    /// The id of the operation that is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operation: Option<String>,
+    /// When it was submitted first.
+    pub created: Moment,
+    /// What was submitted; not in lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spec: Option<Spec>,
+}
+
+impl JobView {
+    /// Returns a job as lists show it.
+    pub fn brief(job: &Job) -> JobView {
+        JobView {
+            name: job.name.clone(),
+            phase: job.phase,
+            since: job.since,
+            wanted: job.wanted,
+            revision: job.revision,
+            generation: job.generation,
+            processes: job.spec.processes,
+            workers: job.spec.workers,
+            restarts: job.restarts.clone(),
+            trouble: job.trouble.clone(),
+            change: None,
+            operation: job.operation.as_ref().map(|underway| underway.id.clone()),
+            created: job.created,
+            spec: None,
+        }
+    }
+
+    /// Returns a job with everything.
+    pub fn whole(job: &Job) -> JobView {
+        JobView { spec: Some(job.spec.clone()), change: job.change.clone(), ..JobView::brief(job) }
+    }
+}
+
+/// Jobs.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JobList {
+    /// The jobs, by name.
+    pub jobs: Vec<JobView>,
+    /// There are more: ask for those after this name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// How a job is doing.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    /// The job.
+    pub job: JobView,
+    /// Its processes.
+    pub processes: Vec<ProcessView>,
+    /// What the job says of itself: rows, watermarks, positions; none if it does not run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<serde_json::Value>,
+}
+
+/// A process of a job.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProcessView {
+    /// Its index.
+    pub index: u16,
+    /// `absent`, `alive` or `ended`.
+    pub state: String,
+    /// Its exit code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<i32>,
+    /// The address of its admin port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admin: Option<String>,
+    /// CPU time, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_seconds: Option<f64>,
+    /// Resident memory, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resident_bytes: Option<u64>,
+}
+
+/// What happened to a job.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Events {
+    /// The newest last.
+    pub events: Vec<Event>,
+}
+
+/// What a process said.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Logs {
+    /// The generation.
+    pub generation: u64,
+    /// The process.
+    pub process: u16,
+    /// Lines.
+    pub lines: Vec<String>,
+    /// What comes is after this position.
+    pub next: u64,
+}
+
+/// Savepoints.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Savepoints {
+    /// By name.
+    pub savepoints: Vec<Savepoint>,
+}
+
+/// A savepoint.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Savepoint {
+    /// Its name.
+    pub name: String,
+    /// The state is the one after this tick.
+    pub tick: u64,
+    /// When the checkpoint was published.
+    pub at: String,
+    /// Bytes that a start from it reads.
+    pub size_bytes: u64,
+}
+
+/// A savepoint that is to be made.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NewSavepoint {
+    /// Its name.
+    pub name: String,
+}
+
+/// How a job is to be stopped.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Stop {
+    /// The name under which it leaves its last state.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub savepoint: Option<String>,
+    /// Everything that waits for later rows is given out, and the job is finished.
+    pub drain: bool,
+}
+
+/// How a job is to be spread.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Rescale {
+    /// Processes; as they are if nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processes: Option<u16>,
+    /// Workers of each; as they are if nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workers_per_process: Option<u16>,
+}
+
+/// Records of a sink.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Tapped {
+    /// The sink.
+    pub sink: String,
+    /// Its topic.
+    pub topic: String,
+    /// The newest records of each partition, as text.
+    pub records: Vec<String>,
+}
+
+/// Something that takes its time.
+pub type OperationView = Operation;
+
+/// API keys.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Keys {
+    /// By id.
+    pub keys: Vec<KeyView>,
+}
+
+/// An API key, without its secret.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KeyView {
+    /// Its id.
+    pub id: String,
+    /// What it is for.
+    pub name: String,
+    /// What it allows.
+    pub role: Role,
+    /// The jobs that it is for.
+    pub jobs: String,
+    /// When it was made.
+    pub created: Moment,
+    /// It is good for nothing from then on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<Moment>,
+}
+
+impl KeyView {
+    /// Returns a key as it is shown.
+    pub fn of(key: &Key) -> KeyView {
+        let Key { id, name, role, jobs, created, expires, .. } = key.clone();
+        KeyView { id, name, role, jobs, created, expires }
+    }
+}
+
+/// A key that is to be made.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NewKey {
+    /// What it is for.
+    pub name: String,
+    /// What it allows.
+    pub role: Role,
+    /// The jobs that it is for: a name, or the beginning of names and a `*`.
+    #[serde(default = "every_job")]
+    pub jobs: String,
+    /// It is good for so many days.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub days: Option<u32>,
+}
+
+fn every_job() -> String {
+    "*".to_owned()
+}
+
+/// A key that was made.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MadeKey {
+    /// What is kept of it.
+    pub key: KeyView,
+    /// The key itself, shown this once.
+    pub secret: String,
+}
+
+/// What was asked for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Audit {
+    /// The newest first.
+    pub entries: Vec<AuditEntry>,
+}

@@ -1,0 +1,208 @@
+//! What is known of jobs and of the manager, and the savepoints of jobs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::http::StatusCode;
+use riverrun_connectors::topic::{Begin, Tail, Topic};
+use riverrun_jobs::Topics;
+use riverrun_jobs::explain::{self, Form};
+use riverrun_state::inspect::{self, Named};
+use riverrun_state::{StateError, Store, savepoint};
+use serde_json::json;
+
+use super::call::{Answer, Call};
+use super::shapes::{
+    Cluster, Events, JobView, NewSavepoint, ProcessView, Savepoint, Savepoints, Status, Tapped, Version,
+};
+use crate::manager::Manager;
+use crate::manager::decide::Process;
+use crate::manager::moment::Moment;
+use crate::manager::problem::{Kind, Problem};
+use crate::manager::record::{Job, Wanted};
+
+/// Records of a tap, unless somebody says otherwise.
+const TAPPED: u64 = 10;
+
+/// Says which version this is, and who asks.
+pub fn version(_: &Arc<Manager>, call: &Call) -> Result<Answer, Problem> {
+    Ok(Answer::json(&Version {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        build: riverrun_jobs::BUILD_ID.to_owned(),
+        caller: call.caller.id.clone(),
+        role: call.caller.role,
+        now: Moment::now(),
+    }))
+}
+
+/// Counts jobs, processes and workers.
+pub fn cluster(manager: &Arc<Manager>, call: &Call) -> Result<Answer, Problem> {
+    let mut jobs: BTreeMap<String, usize> = BTreeMap::new();
+    let (mut processes, mut workers) = (0, 0);
+    for job in manager.store.jobs()?.iter().filter(|job| call.caller.knows(&job.name)) {
+        *jobs.entry(job.phase.name().to_owned()).or_default() += 1;
+        if job.wanted == Wanted::Running && !job.phase.is_at_rest() {
+            processes += usize::from(job.spec.processes);
+            workers += usize::from(job.spec.processes) * usize::from(job.spec.workers);
+        }
+    }
+    Ok(Answer::json(&Cluster { jobs, processes, workers }))
+}
+
+/// Says how a job is doing.
+pub fn status(manager: &Arc<Manager>, call: &Call) -> Result<Answer, Problem> {
+    let job = manager.job(call.job()?)?;
+    let seen = manager.processes.observe(&job.name, job.launch.as_ref());
+    let generation = job.launch.as_ref().map_or(0, |launch| launch.generation);
+    let mut processes = Vec::new();
+    let mut run = None;
+    for (index, process) in (0..).zip(&seen.processes) {
+        let (state, code) = match process {
+            Process::Absent => ("absent", None),
+            Process::Alive => ("alive", None),
+            Process::Ended(end) => ("ended", end.code),
+        };
+        let asked = (*process == Process::Alive).then(|| manager.ask(&job.name, generation, index)).flatten();
+        let usage = manager.processes.usage(&job.name, generation, index);
+        processes.push(ProcessView {
+            index,
+            state: state.to_owned(),
+            code,
+            admin: asked.as_ref().map(|(address, _)| address.to_string()),
+            cpu_seconds: usage.map(|usage| usage.cpu_seconds),
+            resident_bytes: usage.map(|usage| usage.resident_bytes),
+        });
+        run = run.or(asked.map(|(_, status)| status));
+    }
+    Ok(Answer::json(&Status { job: JobView { change: job.change.clone(), ..JobView::brief(&job) }, processes, run }))
+}
+
+/// Shows what happened to a job.
+pub fn events(manager: &Arc<Manager>, call: &Call) -> Result<Answer, Problem> {
+    Ok(Answer::json(&Events { events: manager.job(call.job()?)?.events }))
+}
+
+/// Shows the steps of a job.
+pub fn graph(manager: &Arc<Manager>, call: &Call) -> Result<Answer, Problem> {
+    let job = manager.job(call.job()?)?;
+    let (plan, _) = manager.plan(&job.name, &job.spec)?;
+    let body = explain::explain(&plan, Form::Json).into_bytes();
+    Ok(Answer::Document { status: StatusCode::OK, body, headers: Vec::new() })
+}
+
+impl Manager {
+    /// Opens the state of jobs; `None` if there is none yet.
+    fn state_store(&self) -> Result<Option<Store>, Problem> {
+        Ok(self.state()?.open_existing()?)
+    }
+
+    /// Returns whether a job has a savepoint of this name.
+    pub fn has_savepoint(&self, job: &str, name: &str) -> Result<bool, Problem> {
+        let Some(store) = self.state_store()? else { return Ok(false) };
+        match savepoint::read(store, job, name) {
+            Ok(_) => Ok(true),
+            Err(StateError::OtherJob { .. } | StateError::NoSavepoint { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Lists the checkpoints of a job.
+pub fn checkpoints(manager: &Arc<Manager>, call: &Call) -> Result<Answer, Problem> {
+    let job = manager.job(call.job()?)?;
+    match manager.state_store()?.map(|store| inspect::list(store, &job.name)) {
+        Some(Ok(overview)) => Ok(Answer::json(&overview)),
+        None | Some(Err(StateError::OtherJob { .. })) => {
+            Ok(Answer::json(&json!({ "checkpoints": [], "savepoints": [] })))
+        }
+        Some(Err(error)) => Err(error.into()),
+    }
+}
+
+/// Lists the savepoints of a job.
+pub fn savepoints(manager: &Arc<Manager>, call: &Call) -> Result<Answer, Problem> {
+    let job = manager.job(call.job()?)?;
+    let all = match manager.state_store()?.map(|store| savepoint::list(store, &job.name)) {
+        Some(Ok(all)) => all,
+        None | Some(Err(StateError::OtherJob { .. })) => Vec::new(),
+        Some(Err(error)) => return Err(error.into()),
+    };
+    Ok(Answer::json(&Savepoints { savepoints: all.iter().map(savepoint_view).collect() }))
+}
+
+fn savepoint_view(savepoint: &savepoint::Savepoint) -> Savepoint {
+    let Named { name, summary } = Named::of(savepoint);
+    Savepoint { name, tick: summary.tick, at: summary.at, size_bytes: summary.bytes }
+}
+
+/// Names the newest checkpoint of a job.
+pub fn new_savepoint(manager: &Arc<Manager>, call: &Call) -> Result<Answer, Problem> {
+    let job = manager.job(call.job()?)?;
+    let NewSavepoint { name } = call.body()?;
+    let none = || {
+        let detail =
+            format!("job `{}` has no checkpoint yet\n  hint: it publishes one after `checkpoint.every`", job.name);
+        Problem::new(Kind::Conflict, detail)
+    };
+    let store = manager.state_store()?.ok_or_else(none)?;
+    match savepoint::create(store, &job.name, &name, None) {
+        Ok(Some(made)) => Ok(Answer::with(StatusCode::CREATED, &savepoint_view(&made))),
+        Ok(None) | Err(StateError::OtherJob { .. }) => Err(none()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Deletes a savepoint.
+pub fn delete_savepoint(manager: &Arc<Manager>, call: &Call) -> Result<Answer, Problem> {
+    let name = call.savepoint()?;
+    let job: Job = manager.job(call.job()?)?;
+    let in_use = job.change.as_ref().is_some_and(|change| change.savepoint.as_deref() == Some(name));
+    if in_use {
+        let detail = format!("a change of job `{}` that is under way may go back to savepoint `{name}`", job.name);
+        return Err(Problem::new(Kind::Conflict, detail));
+    }
+    let missing = || Problem::from(StateError::NoSavepoint { job: job.name.clone(), name: name.to_owned() });
+    savepoint::delete(manager.state_store()?.ok_or_else(missing)?, &job.name, name)?;
+    Ok(Answer::nothing())
+}
+
+/// Shows the newest records of a sink.
+pub fn tap(manager: &Arc<Manager>, call: &Call) -> Result<Answer, Problem> {
+    let job = manager.job(call.job()?)?;
+    let limit = call.number("limit", 1..=1000)?.unwrap_or(TAPPED);
+    let (plan, _) = manager.plan(&job.name, &job.spec)?;
+    let topics: Vec<(String, String)> = plan
+        .outputs()
+        .into_iter()
+        .filter_map(|(sink, place)| {
+            let topic = place.strip_prefix("topic `")?.strip_suffix('`')?.to_owned();
+            Some((sink.to_owned(), topic))
+        })
+        .collect();
+    let known = topics.iter().map(|(sink, _)| sink.as_str()).collect::<Vec<_>>().join(", ");
+    let chosen = match call.query("sink") {
+        Some(sink) => topics.iter().find(|(name, _)| name == sink),
+        None if topics.len() == 1 => topics.first(),
+        None => None,
+    };
+    let (sink, topic) = chosen.cloned().ok_or_else(|| {
+        let detail = format!("which sink of job `{}` is meant?\n  hint: those that write topics are {known}", job.name);
+        Problem::new(Kind::NotFound, detail)
+    })?;
+    let Topics::Embedded(folder) = manager.environment(&job.name, &job.spec).topics else {
+        let detail = "topics of Kafka are not tapped by this version\n  hint: `riverrun topic tail` reads them";
+        return Err(Problem::new(Kind::NotSupported, detail));
+    };
+    let failed = |error: riverrun_connectors::topic::TopicError| Problem::new(Kind::Storage, error.to_string());
+    let mut records = Vec::new();
+    // A topic that nothing was written to yet is not there.
+    if let Ok(topic) = Topic::open(&folder, &topic) {
+        let mut tail = Tail::open(&topic, None, Begin::Last(limit)).map_err(failed)?;
+        while let Some(record) = tail.read().map_err(failed)? {
+            records.push(String::from_utf8_lossy(&record.value).into_owned());
+        }
+    }
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let records = records.split_off(records.len().saturating_sub(limit));
+    Ok(Answer::json(&Tapped { sink, topic, records }))
+}

@@ -1,0 +1,570 @@
+//! What becomes of a job, from what is wanted of it and what is seen of its processes. Pure: no clock, no I/O.
+//!
+//! ```text
+//! observe -> next: the record as it is to be -> (written down) -> acts: what follows from the record -> (done) -> observe ...
+//! ```
+//! Acts follow from the record and from what is seen, never from what was done before: a manager that is killed anywhere does
+//! the same when it comes back.
+
+use std::time::Duration;
+
+use super::moment::Moment;
+use super::phase::{Phase, at};
+use super::record::{Change, ChangeKind, Ending, Job, Launch, OperationState, Spec, Task, Trouble, Wanted};
+
+/// How patient the manager is.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// The first wait before a restart that counts; it doubles.
+    pub backoff: Duration,
+    /// The longest.
+    pub backoff_max: Duration,
+    /// After so long a time of work, restarts are counted anew.
+    pub backoff_reset: Duration,
+    /// So long a clean stop may take.
+    pub stop: Duration,
+    /// So long a changed job may take until it is at its work.
+    pub healthy: Duration,
+    /// So long a process that lives may be silent.
+    pub silence: Duration,
+}
+
+impl Default for Rules {
+    fn default() -> Rules {
+        Rules {
+            backoff: Duration::from_secs(1),
+            backoff_max: Duration::from_secs(60),
+            backoff_reset: Duration::from_secs(600),
+            stop: Duration::from_secs(120),
+            healthy: Duration::from_secs(300),
+            silence: Duration::from_secs(60),
+        }
+    }
+}
+
+/// A changed job whose processes end so often before it is at its work is taken back.
+const ENDS_OF_A_CHANGE_MAX: u32 = 3;
+/// A generation that was fenced sooner than this after its start has another owner that lives: it waits before it tries again.
+const FENCED_AT_ONCE: Duration = Duration::from_secs(5);
+
+/// What is seen of a job.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// When.
+    pub now: Moment,
+    /// The processes of the launch, by their index; none without a launch.
+    pub processes: Vec<Process>,
+    /// So many processes of other generations live.
+    pub strays: usize,
+    /// What the processes say of themselves.
+    pub health: Health,
+    /// Since so long a process that lives has not said how it is doing.
+    pub silence: Duration,
+    /// Whether the job file is in order, where that was asked.
+    pub valid: Option<Result<(), String>>,
+}
+
+/// A process as it is seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Process {
+    /// It was not started.
+    Absent,
+    /// It lives.
+    Alive,
+    /// It ended.
+    Ended(End),
+}
+
+/// How a process ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct End {
+    /// Its exit code; none if a signal ended it.
+    pub code: Option<i32>,
+    /// The job is finished.
+    pub finished: bool,
+    /// What it said at last.
+    pub message: Option<String>,
+}
+
+/// What the processes say of themselves: the least of all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Health {
+    /// Nothing.
+    Unknown,
+    /// They take up their state.
+    Restoring,
+    /// They are at their work.
+    Ready,
+}
+
+/// A step of the job's life.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// The record as it is to be.
+    pub job: Job,
+    /// The operation that ended with it, how, and why.
+    pub ended: Option<(String, OperationState, Option<String>)>,
+}
+
+/// Something that is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// The process with this index is started.
+    Start(u16),
+    /// The process with this index is asked to stop cleanly.
+    Stop(u16, Option<String>),
+    /// The process with this index is killed.
+    Kill(u16),
+    /// All processes of other generations are killed.
+    KillStrays,
+    /// The job is forgotten.
+    Forget,
+}
+
+/// Returns what takes the job from what it was before to what is wanted.
+///
+/// `old` and `new` are the plans' hashes: they name what a job writes and keeps.
+pub fn classify(old: &Spec, new: &Spec, old_plan: &str, new_plan: &str) -> ChangeKind {
+    let shape = |spec: &Spec| (spec.processes, spec.workers);
+    let rest = |spec: &Spec| Spec { processes: 1, workers: 1, file: String::new(), ..spec.clone() };
+    match () {
+        () if old_plan != new_plan => ChangeKind::Upgrade,
+        () if rest(old) != rest(new) => ChangeKind::Restart,
+        () if shape(old) != shape(new) => ChangeKind::Rescale,
+        () => ChangeKind::Nothing,
+    }
+}
+
+/// Returns the next step of the job's life, if there is one now.
+pub fn next(job: &Job, seen: &Seen, rules: &Rules) -> Option<Step> {
+    let mut turn = Turn { job: job.clone(), seen, rules, ended: None };
+    turn.take();
+    turn.settle_operation();
+    let Turn { job: new, ended, .. } = turn;
+    (new != *job || ended.is_some()).then_some(Step { job: new, ended })
+}
+
+/// Returns what follows from the record of the job.
+pub fn acts(job: &Job, seen: &Seen) -> Vec<Act> {
+    if seen.strays > 0 {
+        return vec![Act::KillStrays];
+    }
+    if job.phase == Phase::Cancelled && job.wanted == Wanted::Deleted {
+        return vec![Act::Forget];
+    }
+    let indexed = (0..).zip(&seen.processes);
+    match &job.ending {
+        Some(ending) if job.phase.is_ending() => {
+            let alive = indexed.filter(|(_, process)| **process == Process::Alive).map(|(index, _)| index);
+            let gently = ending.cleanly && seen.now < ending.deadline;
+            // The state of a job is one thing: one process names it.
+            let savepoint = |index| ending.savepoint.clone().filter(|_| index == 0);
+            alive.map(|index| if gently { Act::Stop(index, savepoint(index)) } else { Act::Kill(index) }).collect()
+        }
+        _ if job.launch.is_some() && matches!(job.phase, Phase::Scheduling | Phase::Restoring | Phase::Running) => {
+            indexed.filter(|(_, process)| **process == Process::Absent).map(|(index, _)| Act::Start(index)).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Goes to a phase from whichever of some phases the job is in. Each pair is checked when this is compiled.
+macro_rules! go {
+    ($turn:ident, [$($from:ident)*] => $to:ident, $what:expr) => {
+        match $turn.job.phase {
+            $(Phase::$from => $turn.job.go(at::$from, at::$to, $turn.seen.now, $what),)*
+            phase => unreachable!("{phase} does not lead there"),
+        }
+    };
+}
+
+/// One look at a job, and what follows from it.
+struct Turn<'a> {
+    job: Job,
+    seen: &'a Seen,
+    rules: &'a Rules,
+    ended: Option<(String, OperationState, Option<String>)>,
+}
+
+impl Turn<'_> {
+    fn take(&mut self) {
+        let leaves = matches!(self.job.wanted, Wanted::Cancelled | Wanted::Deleted);
+        match self.job.phase {
+            Phase::Cancelled if !leaves => self.rest(),
+            Phase::Cancelled => {}
+            Phase::Cancelling => self.end(),
+            _ if leaves => self.cancel(),
+            Phase::Created => go!(self, [Created] => Validating, None),
+            Phase::Validating => self.validate(),
+            Phase::Scheduling | Phase::Restoring | Phase::Running => self.live(),
+            Phase::Suspended | Phase::Failed | Phase::Finished => self.rest(),
+            Phase::Suspending | Phase::Upgrading | Phase::Rescaling => self.end(),
+            Phase::Recovering | Phase::Failing | Phase::Finishing => self.end(),
+        }
+    }
+
+    fn cancel(&mut self) {
+        self.job.ending = Some(self.at_once());
+        self.job.change = None;
+        go!(self, [Created Validating Scheduling Restoring Running Suspending Suspended Upgrading Rescaling Recovering Failing Failed Finishing Finished] => Cancelling, None);
+    }
+
+    fn at_once(&self) -> Ending {
+        Ending { cleanly: false, savepoint: None, deadline: self.seen.now }
+    }
+
+    fn cleanly(&self, savepoint: Option<String>) -> Ending {
+        Ending { cleanly: true, savepoint, deadline: self.seen.now.after(self.rules.stop) }
+    }
+
+    /// A job at rest goes on if somebody wants it to.
+    fn rest(&mut self) {
+        let stays = matches!(self.job.phase, Phase::Failed | Phase::Finished) && !self.job.restart;
+        if self.job.wanted != Wanted::Running || stays {
+            return;
+        }
+        self.job.restart = false;
+        self.job.restarts.in_a_row = 0;
+        self.job.restarts.not_before = self.seen.now;
+        go!(self, [Suspended Failed Finished Cancelled] => Validating, None);
+    }
+
+    fn validate(&mut self) {
+        match &self.seen.valid {
+            None => {}
+            Some(Err(message)) => {
+                let trouble = Trouble { at: self.seen.now, code: Some(78), message: message.clone() };
+                self.fail(trouble);
+            }
+            Some(Ok(())) if self.job.wanted == Wanted::Suspended => self.suspend(),
+            Some(Ok(())) => go!(self, [Validating] => Scheduling, None),
+        }
+    }
+
+    fn suspend(&mut self) {
+        let savepoint = self.job.savepoint.take();
+        self.job.ending = Some(self.cleanly(savepoint));
+        go!(self, [Validating Scheduling Restoring Running Upgrading Rescaling Recovering] => Suspending, None);
+    }
+
+    fn fail(&mut self, trouble: Trouble) {
+        let message = trouble.message.clone();
+        self.job.trouble = Some(trouble);
+        self.job.ending = Some(self.at_once());
+        go!(self, [Validating Scheduling Restoring Running Suspending Upgrading Rescaling Recovering] => Failing, Some(message));
+    }
+
+    /// A job that is to run.
+    fn live(&mut self) {
+        if self.seen.processes.iter().any(|process| matches!(process, Process::Ended(_))) {
+            return self.processes_ended();
+        }
+        if self.job.wanted == Wanted::Suspended {
+            return self.suspend();
+        }
+        if let Some(deadline) = self.job.change.as_ref().and_then(|change| change.deadline)
+            && self.seen.now >= deadline
+            && self.job.phase != Phase::Running
+        {
+            return self.take_back("it was not at its work in time".to_owned());
+        }
+        if self.job.task() == Some(&Task::Run) && self.seen.silence >= self.rules.silence {
+            return self.is_silent();
+        }
+        match self.job.phase {
+            Phase::Scheduling => self.schedule(),
+            Phase::Restoring if self.seen.health == Health::Ready => {
+                go!(self, [Restoring] => Running, None);
+                self.is_at_its_work();
+            }
+            Phase::Running if self.restarts_are_old() => self.job.restarts.in_a_row = 0,
+            _ => {}
+        }
+        if matches!(self.job.phase, Phase::Restoring | Phase::Running) {
+            self.heed_wishes();
+        }
+    }
+
+    /// A process lives and says nothing: it is frozen, and no exit code will ever come.
+    fn is_silent(&mut self) {
+        let message = format!("a process lives and has not answered for {} s", self.seen.silence.as_secs());
+        let end = End { code: None, finished: false, message: Some(message) };
+        self.run_ended(&end);
+    }
+
+    fn restarts_are_old(&self) -> bool {
+        self.job.restarts.in_a_row > 0 && self.seen.now.since(self.job.since) >= self.rules.backoff_reset
+    }
+
+    fn is_at_its_work(&mut self) {
+        self.job.trouble = None;
+        if self.job.change.as_ref().is_none_or(|change| change.done) {
+            self.job.change = None;
+            self.job.proven = Some(self.job.spec.clone());
+        }
+    }
+
+    fn schedule(&mut self) {
+        if self.job.launch.is_some() {
+            let runs = self.job.task() == Some(&Task::Run) && self.seen.health > Health::Unknown;
+            if runs {
+                go!(self, [Scheduling] => Restoring, None);
+            }
+            return;
+        }
+        if self.seen.strays > 0 || self.seen.now < self.job.restarts.not_before {
+            return;
+        }
+        if self.job.change.as_ref().is_some_and(|change| !change.done) {
+            // It does not run, so there is nothing to stop.
+            return self.change_is_done();
+        }
+        self.job.restart = false;
+        self.job.generation += 1;
+        let task = self.job.pending.clone().unwrap_or(Task::Run);
+        let spec = &self.job.spec;
+        let processes = if task == Task::Run { spec.processes } else { 1 };
+        let (generation, workers) = (self.job.generation, spec.workers);
+        self.job.launch = Some(Launch { generation, task, processes, workers, at: self.seen.now });
+    }
+
+    /// A changed job is stopped; from here on it is what it is to be.
+    fn change_is_done(&mut self) {
+        let deadline = self.seen.now.after(self.rules.healthy);
+        let Some(change) = &mut self.job.change else { return };
+        change.done = true;
+        change.deadline = Some(deadline);
+        if change.kind == ChangeKind::Upgrade {
+            self.job.pending = Some(Task::Upgrade { allow: change.allow.clone() });
+        }
+    }
+
+    fn heed_wishes(&mut self) {
+        match self.job.change.as_ref().filter(|change| !change.done).cloned() {
+            Some(Change { kind: ChangeKind::Upgrade, savepoint, .. }) => {
+                self.job.ending = Some(self.cleanly(savepoint));
+                self.count_restart("upgrade");
+                go!(self, [Restoring Running] => Upgrading, None);
+            }
+            Some(_) => {
+                self.job.ending = Some(self.cleanly(None));
+                self.count_restart("rescale");
+                go!(self, [Restoring Running] => Rescaling, None);
+            }
+            None if self.job.restart => {
+                self.job.restart = false;
+                self.job.ending = Some(self.cleanly(None));
+                self.count_restart("requested");
+                go!(self, [Restoring Running] => Recovering, Some("a restart was asked for".to_owned()));
+            }
+            None => {}
+        }
+    }
+
+    fn count_restart(&mut self, reason: &str) {
+        *self.job.restarts.by_reason.entry(reason.to_owned()).or_default() += 1;
+    }
+
+    /// At least one process ended while the job was to run.
+    fn processes_ended(&mut self) {
+        let ends: Vec<&End> = self
+            .seen
+            .processes
+            .iter()
+            .filter_map(|process| match process {
+                Process::Ended(end) => Some(end),
+                Process::Absent | Process::Alive => None,
+            })
+            .collect();
+        let end = (*ends.iter().max_by_key(|end| telling(end.code)).expect("one ended")).clone();
+        let all = ends.len() == self.seen.processes.len();
+        match self.job.task().cloned() {
+            Some(Task::Run) | None if all && end.code == Some(0) && end.finished => {
+                self.job.change = None;
+                self.job.ending = Some(self.at_once());
+                go!(self, [Scheduling Restoring Running] => Finishing, None);
+            }
+            Some(Task::Run) | None => self.run_ended(&end),
+            // There was nothing to upgrade: the job never ran.
+            Some(Task::Upgrade { .. }) if matches!(end.code, Some(0 | 3)) => {
+                self.task_is_done("its state is that of the new version")
+            }
+            Some(Task::Plant { .. }) if end.code == Some(0) => self.task_is_done("it begins anew from the savepoint"),
+            Some(_) => self.run_ended(&end),
+        }
+    }
+
+    fn task_is_done(&mut self, what: &str) {
+        self.job.pending = None;
+        self.job.launch = None;
+        self.job.note(self.seen.now, Some(what.to_owned()));
+    }
+
+    fn run_ended(&mut self, end: &End) {
+        let message = end.message.clone().unwrap_or_else(|| described(end.code));
+        let trouble = Trouble { at: self.seen.now, code: end.code, message: message.clone() };
+        // What a restart would only meet again.
+        let for_good = matches!(end.code, Some(1 | 2 | 3 | 5 | 78));
+        if let Some(change) = self.job.change.as_mut().filter(|change| change.done) {
+            change.ended += 1;
+            if for_good || change.ended >= ENDS_OF_A_CHANGE_MAX {
+                self.job.trouble = Some(trouble);
+                return self.take_back(message);
+            }
+        } else if for_good {
+            return self.fail(trouble);
+        }
+        let (reason, counts) = match end.code {
+            Some(0) => ("stopped", false),
+            Some(75) => ("mesh", false),
+            Some(70) => ("panic", true),
+            Some(74) => ("sink", true),
+            Some(137) => ("oom", true),
+            _ => ("killed", true),
+        };
+        self.count_restart(reason);
+        let lived = self.job.launch.as_ref().map_or(Duration::ZERO, |launch| self.seen.now.since(launch.at));
+        let wait = match counts {
+            true => self.backoff(),
+            false if lived < FENCED_AT_ONCE => self.rules.backoff,
+            false => Duration::ZERO,
+        };
+        self.job.restarts.not_before = self.seen.now.after(wait);
+        self.job.trouble = Some(trouble);
+        self.job.ending = Some(self.at_once());
+        go!(self, [Scheduling Restoring Running] => Recovering, Some(message));
+    }
+
+    fn backoff(&mut self) -> Duration {
+        let doublings = self.job.restarts.in_a_row.min(16);
+        self.job.restarts.in_a_row += 1;
+        self.rules.backoff.saturating_mul(1 << doublings).min(self.rules.backoff_max)
+    }
+
+    /// The job becomes what it was before the change.
+    fn take_back(&mut self, reason: String) {
+        let change = self.job.change.take().expect("a change is taken back");
+        self.job.spec = change.from;
+        self.job.revision += 1;
+        let upgraded = change.kind == ChangeKind::Upgrade && self.job.pending.is_none();
+        self.job.pending = match change.savepoint.filter(|_| upgraded) {
+            // Rows of the changed job stand in its outputs: what comes is added to them.
+            Some(savepoint) => {
+                self.job.append = true;
+                Some(Task::Plant { savepoint })
+            }
+            None => None,
+        };
+        let what = format!("the change is taken back: {reason}");
+        self.tell(OperationState::Failed, Some(what.clone()));
+        self.job.ending = Some(self.at_once());
+        self.job.restarts.not_before = self.seen.now;
+        go!(self, [Scheduling Restoring Running] => Recovering, Some(what));
+    }
+
+    /// What is left of a generation is being ended.
+    fn end(&mut self) {
+        let lives = self.seen.processes.contains(&Process::Alive) || self.seen.strays > 0;
+        if lives {
+            return;
+        }
+        let finished = self.ended_with(|end| end.finished);
+        let clean = !self.ended_with(|end| end.code != Some(0));
+        let trouble = self.seen.processes.iter().find_map(|process| match process {
+            Process::Ended(end) if end.code != Some(0) => {
+                Some(end.message.clone().unwrap_or_else(|| described(end.code)))
+            }
+            _ => None,
+        });
+        self.job.launch = None;
+        self.job.ending = None;
+        match self.job.phase {
+            Phase::Suspending => {
+                self.tell_if(!clean, trouble.clone());
+                go!(self, [Suspending] => Suspended, trouble);
+            }
+            Phase::Upgrading if clean && !finished => {
+                self.change_is_done();
+                go!(self, [Upgrading] => Scheduling, None);
+            }
+            Phase::Upgrading => self.cannot_change(trouble),
+            Phase::Rescaling => {
+                self.change_is_done();
+                go!(self, [Rescaling] => Scheduling, trouble);
+            }
+            Phase::Recovering => go!(self, [Recovering] => Scheduling, None),
+            Phase::Failing => go!(self, [Failing] => Failed, None),
+            Phase::Finishing => go!(self, [Finishing] => Finished, None),
+            Phase::Cancelling => go!(self, [Cancelling] => Cancelled, None),
+            phase => unreachable!("{phase} ends nothing"),
+        }
+    }
+
+    fn ended_with(&self, is: impl Fn(&End) -> bool) -> bool {
+        self.seen.processes.iter().any(|process| matches!(process, Process::Ended(end) if is(end)))
+    }
+
+    /// The job could not be stopped as an upgrade needs it: it goes on as it was.
+    fn cannot_change(&mut self, trouble: Option<String>) {
+        if let Some(change) = self.job.change.take() {
+            self.job.spec = change.from;
+            self.job.revision += 1;
+        }
+        let why = trouble.unwrap_or_else(|| "its input came to an end first".to_owned());
+        let what = format!("the job is as it was, it could not be stopped for the change: {why}");
+        self.tell(OperationState::Failed, Some(what.clone()));
+        go!(self, [Upgrading] => Scheduling, Some(what));
+    }
+
+    fn tell(&mut self, state: OperationState, message: Option<String>) {
+        if let Some(underway) = self.job.operation.take() {
+            self.ended = Some((underway.id, state, message));
+        }
+    }
+
+    fn tell_if(&mut self, failed: bool, message: Option<String>) {
+        if failed {
+            self.tell(OperationState::Failed, message);
+        }
+    }
+
+    /// Ends the operation that is under way if its goal is reached, or cannot be any more.
+    fn settle_operation(&mut self) {
+        let Some(underway) = &self.job.operation else { return };
+        let (phase, goal) = (self.job.phase, underway.goal);
+        let is_changing = self.job.change.is_some() || self.job.pending.is_some() || self.job.restart;
+        let reached = phase == goal && !is_changing && self.job.wanted != Wanted::Deleted;
+        if reached || (goal == Phase::Running && phase == Phase::Finished) {
+            let message = (phase != goal).then(|| "its input came to an end".to_owned());
+            self.tell(OperationState::Succeeded, message);
+        } else if phase == Phase::Failed || (phase == Phase::Finished && goal != Phase::Finished) {
+            let message =
+                self.job.trouble.as_ref().map_or("the job is finished".to_owned(), |trouble| trouble.message.clone());
+            self.tell(OperationState::Failed, Some(message));
+        }
+    }
+}
+
+/// How much an exit code says of why a generation ended: one that a restart would not mend most, one that only follows from the end
+/// of another process least.
+fn telling(code: Option<i32>) -> u8 {
+    match code {
+        Some(1 | 2 | 3 | 5 | 78) => 3,
+        Some(0) => 0,
+        Some(75) => 1,
+        _ => 2,
+    }
+}
+
+/// Returns what is said of a process that said nothing.
+fn described(code: Option<i32>) -> String {
+    match code {
+        None => "it was killed".to_owned(),
+        Some(0) => "it was stopped by somebody else".to_owned(),
+        Some(137) => "it was killed, most likely for want of memory".to_owned(),
+        Some(code) => format!("it ended with exit code {code}"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

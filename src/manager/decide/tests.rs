@@ -1,0 +1,411 @@
+use super::*;
+use crate::manager::record::Underway;
+
+/// A job and what is seen of it, played step by step.
+struct Play {
+    job: Job,
+    seen: Seen,
+    rules: Rules,
+    told: Vec<(OperationState, Option<String>)>,
+}
+
+fn spec() -> Spec {
+    Spec {
+        file: "j.yaml".to_owned(),
+        text: "job: j".to_owned(),
+        set: Vec::new(),
+        topics: None,
+        schema_registry: None,
+        processes: 1,
+        workers: 1,
+        until_end: false,
+    }
+}
+
+fn ended(code: Option<i32>) -> Process {
+    Process::Ended(End { code, finished: false, message: None })
+}
+
+fn finished() -> Process {
+    Process::Ended(End { code: Some(0), finished: true, message: None })
+}
+
+impl Play {
+    /// A job that was just submitted, with an operation that waits until it runs.
+    fn new() -> Play {
+        let now = Moment(1_000_000);
+        let mut job = Job::new("j", spec(), now);
+        job.operation = Some(underway(Phase::Running));
+        let seen = Seen {
+            now,
+            processes: Vec::new(),
+            strays: 0,
+            health: Health::Unknown,
+            silence: Duration::ZERO,
+            valid: Some(Ok(())),
+        };
+        Play { job, seen, rules: Rules::default(), told: Vec::new() }
+    }
+
+    /// A job that is at its work.
+    fn running() -> Play {
+        let mut play = Play::new();
+        play.settle();
+        play.start();
+        play.health(Health::Ready);
+        assert_eq!(play.job.phase, Phase::Running);
+        play
+    }
+
+    /// Takes all steps that are there.
+    fn settle(&mut self) -> &mut Play {
+        for _ in 0..20 {
+            let Some(step) = next(&self.job, &self.seen, &self.rules) else { return self };
+            if step.job.launch.as_ref().map(|it| it.generation) != self.job.launch.as_ref().map(|it| it.generation) {
+                // What is seen is seen of the processes of the launch.
+                let count = step.job.launch.as_ref().map_or(0, |launch| usize::from(launch.processes));
+                self.seen.processes = vec![Process::Absent; count];
+                self.seen.health = Health::Unknown;
+            }
+            self.told.extend(step.ended.map(|(_, state, message)| (state, message)));
+            self.job = step.job;
+        }
+        panic!("it never comes to rest: {:?}", self.job);
+    }
+
+    fn acts(&self) -> Vec<Act> {
+        acts(&self.job, &self.seen)
+    }
+
+    /// Does what is to be done: processes are started.
+    fn start(&mut self) -> &mut Play {
+        for act in self.acts() {
+            let Act::Start(index) = act else { panic!("{act:?}") };
+            self.seen.processes[usize::from(index)] = Process::Alive;
+        }
+        self.settle()
+    }
+
+    fn health(&mut self, health: Health) -> &mut Play {
+        self.seen.health = health;
+        self.settle()
+    }
+
+    /// All processes end like this.
+    fn all(&mut self, process: Process) -> &mut Play {
+        self.seen.processes.fill(process);
+        self.seen.health = Health::Unknown;
+        self.settle()
+    }
+
+    fn later(&mut self, span: Duration) -> &mut Play {
+        self.seen.now = self.seen.now.after(span);
+        self.settle()
+    }
+
+    fn change(&mut self, kind: ChangeKind) -> &mut Play {
+        let from = self.job.spec.clone();
+        self.job.spec.text.push_str("\n# changed");
+        let savepoint = (kind == ChangeKind::Upgrade).then(|| "before".to_owned());
+        let allow = vec!["step".to_owned()];
+        self.job.change = Some(Change { kind, from, savepoint, allow, done: false, ended: 0, deadline: None });
+        self.job.operation = Some(underway(Phase::Running));
+        self.settle()
+    }
+
+    #[track_caller]
+    fn is(&mut self, phase: Phase) -> &mut Play {
+        assert_eq!(self.job.phase, phase, "{:#?}", self.job.events);
+        self
+    }
+}
+
+fn underway(goal: Phase) -> Underway {
+    Underway { id: "o".to_owned(), goal }
+}
+
+#[test]
+fn a_job_is_started_and_its_submission_is_done_when_it_is_at_its_work() {
+    let mut play = Play::new();
+    play.settle().is(Phase::Scheduling);
+    assert_eq!(play.acts(), [Act::Start(0)]);
+    play.start().is(Phase::Scheduling).health(Health::Restoring).is(Phase::Restoring);
+    assert!(play.told.is_empty());
+    play.health(Health::Ready).is(Phase::Running);
+    assert_eq!(play.told, [(OperationState::Succeeded, None)]);
+    assert_eq!(play.job.proven, Some(spec()));
+    assert!(play.acts().is_empty());
+}
+
+#[test]
+fn a_faulty_job_fails_before_anything_is_started() {
+    let mut play = Play::new();
+    play.seen.valid = Some(Err("no such column".to_owned()));
+    play.settle().is(Phase::Failed);
+    assert_eq!(play.told, [(OperationState::Failed, Some("no such column".to_owned()))]);
+    assert_eq!(play.job.generation, 0);
+}
+
+#[test]
+fn exit_codes_say_what_follows() {
+    // Code, phase, whether it counts, whether it waits.
+    let table = [
+        (Some(0), Phase::Scheduling, false),
+        (Some(1), Phase::Failed, false),
+        (Some(2), Phase::Failed, false),
+        (Some(70), Phase::Recovering, true),
+        (Some(74), Phase::Recovering, true),
+        (Some(75), Phase::Scheduling, false),
+        (Some(78), Phase::Failed, false),
+        (Some(137), Phase::Recovering, true),
+        (None, Phase::Recovering, true),
+    ];
+    for (code, phase, counts) in table {
+        let mut play = Play::running();
+        play.later(Duration::from_secs(60)).all(ended(code));
+        assert_eq!(play.job.restarts.in_a_row, u32::from(counts), "{code:?}");
+        match phase {
+            Phase::Failed => drop(play.is(Phase::Failed)),
+            _ => {
+                play.is(Phase::Scheduling);
+                let waits = play.job.launch.is_none();
+                assert_eq!(waits, counts, "{code:?}: only what counts is waited for");
+                play.later(Duration::from_secs(2));
+                assert_eq!((play.job.generation, play.acts()), (2, vec![Act::Start(0)]), "{code:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn restarts_wait_longer_and_longer_and_are_counted_anew_after_long_work() {
+    let mut play = Play::running();
+    for seconds in [1, 2, 4, 8, 16, 32, 60, 60] {
+        play.all(ended(None)).is(Phase::Scheduling);
+        assert_eq!(play.job.restarts.not_before.since(play.seen.now), Duration::from_secs(seconds));
+        play.later(Duration::from_secs(seconds)).start().health(Health::Ready).is(Phase::Running);
+    }
+    play.later(Duration::from_secs(601)).all(ended(None));
+    assert_eq!(play.job.restarts.not_before.since(play.seen.now), Duration::from_secs(1));
+    assert_eq!(play.job.restarts.by_reason["killed"], 9);
+}
+
+#[test]
+fn one_process_ends_and_the_whole_generation_is_started_again() {
+    let mut play = Play::new();
+    play.job.spec.processes = 3;
+    play.settle().start().health(Health::Ready).is(Phase::Running);
+    play.seen.processes[1] = ended(None);
+    play.settle().is(Phase::Recovering);
+    assert_eq!(play.acts(), [Act::Kill(0), Act::Kill(2)]);
+    play.all(ended(None)).is(Phase::Scheduling).later(Duration::from_secs(1));
+    assert_eq!(play.acts(), [Act::Start(0), Act::Start(1), Act::Start(2)]);
+    assert_eq!(play.job.restarts.in_a_row, 1, "three ends of one generation count once");
+}
+
+#[test]
+fn nothing_is_started_while_a_process_of_another_generation_lives() {
+    let mut play = Play::new();
+    play.seen.strays = 1;
+    play.settle().is(Phase::Scheduling);
+    assert_eq!((play.acts(), play.job.launch.clone()), (vec![Act::KillStrays], None));
+    play.seen.strays = 0;
+    play.settle();
+    assert_eq!(play.acts(), [Act::Start(0)]);
+}
+
+#[test]
+fn a_process_that_lives_and_says_nothing_is_killed_and_started_again() {
+    let mut play = Play::running();
+    play.seen.silence = Duration::from_secs(59);
+    play.settle().is(Phase::Running);
+    play.seen.silence = Duration::from_secs(60);
+    play.settle().is(Phase::Recovering);
+    assert_eq!(play.acts(), [Act::Kill(0)]);
+    play.seen.silence = Duration::ZERO;
+    play.all(ended(None)).later(Duration::from_secs(1));
+    assert_eq!(play.acts(), [Act::Start(0)]);
+}
+
+#[test]
+fn a_suspended_job_leaves_its_savepoint_and_goes_on_when_it_is_resumed() {
+    let mut play = Play::running();
+    play.job.wanted = Wanted::Suspended;
+    play.job.savepoint = Some("friday".to_owned());
+    play.job.operation = Some(underway(Phase::Suspended));
+    play.settle().is(Phase::Suspending);
+    assert_eq!(play.acts(), [Act::Stop(0, Some("friday".to_owned()))]);
+    play.all(ended(Some(0))).is(Phase::Suspended);
+    assert_eq!(play.told.last(), Some(&(OperationState::Succeeded, None)));
+    assert!(play.acts().is_empty());
+    play.job.wanted = Wanted::Running;
+    play.settle().is(Phase::Scheduling).start().health(Health::Ready).is(Phase::Running);
+}
+
+#[test]
+fn who_does_not_stop_in_time_is_killed() {
+    let mut play = Play::running();
+    play.job.wanted = Wanted::Suspended;
+    play.settle().later(Duration::from_secs(121));
+    assert_eq!(play.acts(), [Act::Kill(0)]);
+}
+
+#[test]
+fn an_upgrade_stops_with_a_savepoint_upgrades_once_and_starts() {
+    let mut play = Play::running();
+    play.change(ChangeKind::Upgrade).is(Phase::Upgrading);
+    assert_eq!(play.acts(), [Act::Stop(0, Some("before".to_owned()))]);
+    play.all(ended(Some(0))).is(Phase::Scheduling);
+    let allow = vec!["step".to_owned()];
+    assert_eq!(play.job.task(), Some(&Task::Upgrade { allow }));
+    play.start().all(ended(Some(0))).is(Phase::Scheduling);
+    assert_eq!((play.job.task(), play.acts()), (Some(&Task::Run), vec![Act::Start(0)]));
+    assert_eq!(play.told.len(), 1, "it is not done yet");
+    play.start().health(Health::Ready).is(Phase::Running);
+    assert_eq!(play.told.last(), Some(&(OperationState::Succeeded, None)));
+    assert!(play.job.change.is_none() && play.job.proven.as_ref() == Some(&play.job.spec));
+}
+
+#[test]
+fn an_upgrade_that_is_refused_leaves_the_job_as_it_was() {
+    let mut play = Play::running();
+    play.change(ChangeKind::Upgrade).all(ended(Some(0))).start().all(ended(Some(78))).is(Phase::Scheduling);
+    assert_eq!(play.job.spec, spec());
+    assert_eq!((play.job.task(), play.job.append), (Some(&Task::Run), false), "nothing was changed");
+    assert_eq!(play.told.last().unwrap().0, OperationState::Failed);
+    play.start().health(Health::Ready).is(Phase::Running);
+}
+
+#[test]
+fn an_upgraded_job_that_does_not_come_to_its_work_begins_anew_from_the_savepoint_as_it_was() {
+    let after_upgrade = || {
+        let mut play = Play::running();
+        play.change(ChangeKind::Upgrade).all(ended(Some(0))).start().all(ended(Some(0))).start();
+        play
+    };
+    let is_taken_back = |mut play: Play| {
+        if play.job.phase == Phase::Recovering {
+            play.all(ended(None));
+        }
+        play.is(Phase::Scheduling);
+        assert_eq!(play.job.task(), Some(&Task::Plant { savepoint: "before".to_owned() }));
+        assert_eq!((&play.job.spec, play.job.append), (&spec(), true));
+        assert_eq!(play.told.last().unwrap().0, OperationState::Failed);
+        play.start().all(ended(Some(0)));
+        assert_eq!(play.job.task(), Some(&Task::Run));
+        play.start().health(Health::Ready).is(Phase::Running);
+    };
+    // It cannot run at all.
+    let mut play = after_upgrade();
+    play.all(ended(Some(78)));
+    is_taken_back(play);
+    // It dies again and again.
+    let mut play = after_upgrade();
+    for _ in 0..2 {
+        play.all(ended(Some(70))).later(Duration::from_secs(60)).start();
+    }
+    play.all(ended(Some(70)));
+    is_taken_back(play);
+    // It lives, and never comes to its work.
+    let mut play = after_upgrade();
+    play.health(Health::Restoring).later(Duration::from_secs(301));
+    is_taken_back(play);
+}
+
+#[test]
+fn a_job_that_cannot_be_stopped_cleanly_is_not_upgraded() {
+    for end in [ended(None), ended(Some(74)), finished()] {
+        let mut play = Play::running();
+        play.change(ChangeKind::Upgrade).all(end).is(Phase::Scheduling);
+        assert_eq!((&play.job.spec, play.job.task()), (&spec(), Some(&Task::Run)));
+        assert_eq!(play.told.last().unwrap().0, OperationState::Failed);
+    }
+}
+
+#[test]
+fn a_rescaled_job_goes_on_with_what_it_is_to_have() {
+    let mut play = Play::running();
+    play.job.spec.workers = 4;
+    play.change(ChangeKind::Rescale).is(Phase::Rescaling);
+    assert_eq!(play.acts(), [Act::Stop(0, None)]);
+    play.all(ended(Some(0))).is(Phase::Scheduling);
+    assert_eq!(play.job.launch.as_ref().unwrap().workers, 4);
+    play.start().health(Health::Ready).is(Phase::Running);
+    assert_eq!(play.job.restarts.in_a_row, 0);
+}
+
+#[test]
+fn a_bounded_job_comes_to_its_end() {
+    let mut play = Play::running();
+    play.all(finished()).is(Phase::Finished);
+    assert!(play.acts().is_empty());
+    let mut soon = Play::new();
+    soon.settle().start().all(finished()).is(Phase::Finished);
+    assert_eq!(soon.told[0].0, OperationState::Succeeded);
+}
+
+#[test]
+fn a_job_is_cancelled_and_deleted_from_every_phase() {
+    for wanted in [Wanted::Cancelled, Wanted::Deleted] {
+        let plays: [fn() -> Play; 4] = [
+            Play::new,
+            Play::running,
+            || {
+                let mut play = Play::running();
+                play.all(finished());
+                play
+            },
+            || {
+                let mut play = Play::running();
+                play.change(ChangeKind::Upgrade);
+                play
+            },
+        ];
+        for make in plays {
+            let mut play = make();
+            let lives = play.seen.processes.contains(&Process::Alive);
+            play.job.wanted = wanted;
+            play.job.operation = Some(underway(Phase::Cancelled));
+            play.settle();
+            if lives {
+                play.is(Phase::Cancelling);
+                assert_eq!(play.acts(), [Act::Kill(0)]);
+                play.all(ended(None));
+            }
+            play.is(Phase::Cancelled);
+            let (forgets, told) = (play.acts() == [Act::Forget], play.told.last().map(|it| it.0));
+            match wanted {
+                Wanted::Deleted => assert!(forgets, "it is done when it is forgotten"),
+                _ => assert!(!forgets && told == Some(OperationState::Succeeded)),
+            }
+        }
+    }
+}
+
+#[test]
+fn changes_are_told_apart() {
+    let old = spec();
+    let with = |change: fn(&mut Spec)| {
+        let mut spec = spec();
+        change(&mut spec);
+        spec
+    };
+    let table: [(Spec, &str, ChangeKind); 6] = [
+        (old.clone(), "p", ChangeKind::Nothing),
+        (with(|spec| spec.file = "other.yaml".to_owned()), "p", ChangeKind::Nothing),
+        (with(|spec| spec.workers = 2), "p", ChangeKind::Rescale),
+        (with(|spec| spec.text.push_str("\n# words")), "p", ChangeKind::Restart),
+        (
+            with(|spec| {
+                spec.workers = 2;
+                spec.topics = Some("t".to_owned())
+            }),
+            "p",
+            ChangeKind::Restart,
+        ),
+        (with(|spec| spec.workers = 2), "q", ChangeKind::Upgrade),
+    ];
+    for (new, plan, kind) in table {
+        assert_eq!(classify(&old, &new, "p", plan), kind, "{new:?}");
+    }
+}

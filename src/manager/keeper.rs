@@ -1,0 +1,271 @@
+//! The keeper of a job: one thread that observes it, decides, writes the decision down and acts, until the job is forgotten or the
+//! manager ends. It may wait for its job as long as it takes: no other job waits with it.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use riverrun_dataflow::fail_point;
+use serde_json::{Value, json};
+
+use super::Manager;
+use super::decide::{self, Act, Health, Process, Seen};
+use super::moment::Moment;
+use super::phase::Phase;
+use super::problem::Problem;
+use super::processes::Observed;
+use super::record::{Job, Task};
+
+/// How often a job is looked at that is not at rest.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// How often one is that is at its work, or at rest.
+const LOOK_SELDOM: Duration = Duration::from_secs(1);
+
+/// Wakes a keeper that waits.
+#[derive(Default)]
+pub struct Waker {
+    asked: Mutex<bool>,
+    bell: Condvar,
+}
+
+impl Waker {
+    /// Has the keeper look at its job now.
+    pub fn wake(&self) {
+        *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.bell.notify_all();
+    }
+
+    fn wait(&self, time: Duration) {
+        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.bell.wait_timeout_while(asked, time, |asked| !*asked);
+        *waited.unwrap_or_else(PoisonError::into_inner).0 = false;
+    }
+}
+
+/// Keeps a job.
+pub struct Keeper {
+    manager: Arc<Manager>,
+    job: String,
+    waker: Arc<Waker>,
+    /// When all processes of the job said last how they are doing, or were not to.
+    heard: Moment,
+}
+
+impl Keeper {
+    /// Returns the keeper of a job.
+    pub fn of(manager: Arc<Manager>, job: &str, waker: Arc<Waker>) -> Keeper {
+        Keeper { manager, job: job.to_owned(), waker, heard: Moment::now() }
+    }
+
+    /// Keeps the job until it is forgotten or the manager ends.
+    #[expect(clippy::disallowed_methods, reason = "how long a look took is a metric; reaches no output of a job")]
+    pub fn keep(mut self) {
+        while !self.manager.ending.load(Ordering::SeqCst) {
+            let begun = Instant::now();
+            let looked = self.look();
+            self.manager.metrics.reconciled(begun.elapsed(), looked.as_ref().err().map(String::as_str));
+            match looked {
+                Ok(Some(pause)) => self.waker.wait(pause),
+                Ok(None) => break,
+                Err(error) => {
+                    tracing::error!(job = self.job, error, "the job could not be looked after; it is tried again");
+                    self.waker.wait(LOOK_SELDOM);
+                }
+            }
+        }
+        self.manager.wakers().remove(&self.job);
+    }
+
+    /// Looks at the job once. Returns after which time it is to be looked at again; `None` if there is no such job any more.
+    fn look(&mut self) -> Result<Option<Duration>, String> {
+        let Some(job) = self.manager.store.job(&self.job).map_err(|error| error.to_string())? else { return Ok(None) };
+        let seen = self.see(&job);
+        self.manager.metrics.seen(&job);
+        if let Some(step) = decide::next(&job, &seen, &self.manager.rules) {
+            fail_point::reach("manager.step");
+            if self.manager.store.step(&job, &step).map_err(|error| error.to_string())? {
+                fail_point::reach("manager.stepped");
+                let (from, to) = (job.phase, step.job.phase);
+                if from != to {
+                    tracing::info!(job = self.job, %from, %to, generation = step.job.generation, "the job goes on");
+                }
+            }
+            return Ok(Some(Duration::ZERO));
+        }
+        for act in decide::acts(&job, &seen) {
+            fail_point::reach("manager.act");
+            self.act(&job, &act)?;
+            fail_point::reach("manager.acted");
+        }
+        let calm = job.phase.is_at_rest() || job.phase == Phase::Running;
+        Ok(Some(if calm { LOOK_SELDOM } else { LOOK_EVERY }))
+    }
+
+    fn see(&mut self, job: &Job) -> Seen {
+        let Observed { processes, strays } = self.manager.processes.observe(&self.job, job.launch.as_ref());
+        let valid = (job.phase == Phase::Validating).then(|| self.validate(job));
+        let runs = job.task() == Some(&Task::Run) && processes.contains(&Process::Alive) && !job.phase.is_ending();
+        let health = if runs { self.health(job, &processes) } else { Health::Unknown };
+        let now = Moment::now();
+        if !runs || health > Health::Unknown {
+            self.heard = now;
+        }
+        if job.launch.is_none() {
+            self.manager.processes.scraped(&self.job, &[]);
+        }
+        Seen { now, processes, strays, health, silence: now.since(self.heard), valid }
+    }
+
+    fn validate(&self, job: &Job) -> Result<(), String> {
+        let checked = self.manager.policy.check(&job.spec).and_then(|()| self.manager.plan(&self.job, &job.spec));
+        checked.map(|_| ()).map_err(|problem: Problem| problem.detail)
+    }
+
+    /// Asks every process how it is doing.
+    fn health(&self, job: &Job, processes: &[Process]) -> Health {
+        let Some(launch) = &job.launch else { return Health::Unknown };
+        let mut least = Health::Ready;
+        let mut scraped = Vec::new();
+        for (index, process) in (0..).zip(processes) {
+            let own = match self.manager.ask(&self.job, launch.generation, index) {
+                Some((address, status)) if *process == Process::Alive => {
+                    scraped.push((index, address));
+                    health_of(&status)
+                }
+                _ => Health::Unknown,
+            };
+            least = least.min(own);
+        }
+        self.manager.processes.scraped(&self.job, &scraped);
+        least
+    }
+
+    fn act(&self, job: &Job, act: &Act) -> Result<(), String> {
+        let processes = &self.manager.processes;
+        let launch = job.launch.as_ref();
+        let generation = launch.map_or(0, |launch| launch.generation);
+        match act {
+            Act::Start(index) => {
+                let Some(launch) = launch else { return Ok(()) };
+                processes.ensure(&self.job, &job.spec, job.append, launch, *index)
+            }
+            Act::Stop(index, savepoint) => {
+                self.stop(generation, *index, savepoint.as_deref());
+                Ok(())
+            }
+            Act::Kill(index) => {
+                processes.kill(&self.job, generation, *index);
+                Ok(())
+            }
+            Act::KillStrays => {
+                processes.kill_strays(&self.job, launch);
+                Ok(())
+            }
+            Act::Forget => self.forget(job),
+        }
+    }
+
+    /// Asks a process to stop cleanly. It is asked again as long as it lives, which it takes for the same wish.
+    fn stop(&self, generation: u64, index: u16, savepoint: Option<&str>) {
+        let wish = json!({ "savepoint": savepoint });
+        let asked = self.manager.tell(&self.job, generation, index, "stop", &wish);
+        match asked {
+            Ok(()) => {}
+            // A savepoint that cannot be made is no reason to stop without it: the deadline ends this.
+            Err(Some(refusal)) => tracing::warn!(job = self.job, index, refusal, "the process does not stop"),
+            // It serves no admin port, or not yet.
+            Err(None) if savepoint.is_none() => self.manager.processes.interrupt(&self.job, generation, index),
+            Err(None) => {}
+        }
+    }
+
+    fn forget(&self, job: &Job) -> Result<(), String> {
+        if job.purge {
+            self.manager.purge(&self.job)?;
+        }
+        self.manager
+            .processes
+            .forget(&self.job)
+            .map_err(|error| format!("what is left of the job cannot be deleted: {error}"))?;
+        fail_point::reach("manager.forget");
+        self.manager.metrics.forgotten(job);
+        self.manager.store.forget(job).map_err(|error| error.to_string())
+    }
+}
+
+/// Reads how a process says that it is doing.
+fn health_of(status: &Value) -> Health {
+    match status["state"].as_str() {
+        Some("running" | "stopping" | "finished") => Health::Ready,
+        Some("starting" | "recovering") => Health::Restoring,
+        _ => Health::Unknown,
+    }
+}
+
+impl Manager {
+    /// Asks a process of a job for its status; `None` if it does not answer.
+    pub fn ask(&self, job: &str, generation: u64, index: u16) -> Option<(std::net::SocketAddr, Value)> {
+        let (address, token) = self.processes.control(job, generation, index)?;
+        let request = self.http.get(format!("http://{address}/control/status")).bearer_auth(token);
+        let answer = self.runtime.block_on(async { request.send().await?.error_for_status()?.bytes().await }).ok()?;
+        Some((address, serde_json::from_slice(&answer).ok()?))
+    }
+
+    /// Tells a process of a job to do something. An error has what it answered, if it did.
+    fn tell(&self, job: &str, generation: u64, index: u16, verb: &str, wish: &Value) -> Result<(), Option<String>> {
+        let (address, token) = self.processes.control(job, generation, index).ok_or(None)?;
+        let request =
+            self.http.post(format!("http://{address}/control/{verb}")).bearer_auth(token).body(wish.to_string());
+        let answer = self.runtime.block_on(async {
+            let answer = request.send().await?;
+            let status = answer.status();
+            Ok::<_, reqwest::Error>((status, answer.text().await?))
+        });
+        match answer {
+            Ok((status, _)) if status.is_success() => Ok(()),
+            Ok((_, text)) => Err(Some(text.trim().to_owned())),
+            Err(_) => Err(None),
+        }
+    }
+
+    /// Has all processes stop cleanly, and waits for them: nobody keeps jobs any more, and nobody will have them back before the next
+    /// manager does.
+    pub fn stop_jobs(&self) {
+        let deadline = Moment::now().after(self.rules.stop);
+        let alive = || -> Vec<(String, u64, u16)> {
+            let jobs = self.store.jobs().unwrap_or_default();
+            let alive =
+                jobs.iter().filter_map(|job| Some((&job.name, job.launch.as_ref()?))).flat_map(|(job, launch)| {
+                    let seen = self.processes.observe(job, Some(launch)).processes;
+                    let indices = (0..).zip(seen).filter(|(_, process)| *process == Process::Alive);
+                    indices.map(move |(index, _)| (job.clone(), launch.generation, index))
+                });
+            alive.collect()
+        };
+        loop {
+            let left = alive();
+            if left.is_empty() || Moment::now() >= deadline {
+                break;
+            }
+            for (job, generation, index) in left {
+                if self.tell(&job, generation, index, "stop", &json!({})).is_err() {
+                    self.processes.interrupt(&job, generation, index);
+                }
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+    }
+
+    /// Deletes the state of a job that no process runs.
+    fn purge(&self, job: &str) -> Result<(), String> {
+        let location = self.state().map_err(|problem| problem.detail)?;
+        // Asked for where state is in a folder only.
+        let Some(folder) = location.folder() else { return Ok(()) };
+        match std::fs::remove_dir_all(folder.join("jobs").join(job)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(format!("its state cannot be deleted: {error}"))
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! The `process` orchestrator: the processes of jobs on this machine.
+//!
+//! Each process has a folder of its own, `run/JOB/gGENERATION/pINDEX`, and all that is known of it stands there ([`crate::supervised`]). A
+//! process does not die with the manager: jobs run on, and a manager that comes back takes them up again. What tells a living process
+//! from a dead one is a lock on `lock` in its folder, which it is given as its standard input: it holds as long as the process
+//! lives, whoever started it and whatever process ids are used again.
+
+mod folder;
+mod signal;
+mod targets;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::net::SocketAddr;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::sync::{Mutex, PoisonError};
+
+pub use folder::{GenerationFolder, ProcessFolder, private_folder, write_private};
+
+use super::decide::{End, Process};
+use super::keys;
+use super::record::{Launch, Spec, Task};
+use super::secrets;
+use crate::supervised;
+use targets::Targets;
+
+/// So many generations of a job leave their logs.
+const GENERATIONS_KEPT: usize = 5;
+/// What a process takes over from the environment of the manager. Everything else is the manager's own.
+const INHERITED: &[&str] =
+    &["PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "RUST_BACKTRACE"];
+/// Where a bucket for state is and who may use it: as for every command.
+const INHERITED_START: &str = "AWS_";
+
+/// Where jobs run that do not say so themselves.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// The manager's folder.
+    pub data: PathBuf,
+    /// Where topics live.
+    pub topics: String,
+    /// Where state is kept.
+    pub state: String,
+    /// Relative paths of job files begin here.
+    pub files: PathBuf,
+}
+
+/// The processes of all jobs.
+pub struct Processes {
+    program: PathBuf,
+    places: Places,
+    /// Processes that this manager started, and has not seen end.
+    children: Mutex<BTreeMap<PathBuf, Child>>,
+    targets: Targets,
+}
+
+/// What is seen of the processes of a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observed {
+    /// Those of the launch, by index.
+    pub processes: Vec<Process>,
+    /// So many of other generations live.
+    pub strays: usize,
+}
+
+impl Processes {
+    /// Returns the processes that run `program`.
+    pub fn new(program: PathBuf, places: Places) -> Processes {
+        let targets = Targets::in_folder(&places.data);
+        Processes { program, places, children: Mutex::default(), targets }
+    }
+
+    /// Returns where jobs run.
+    pub fn places(&self) -> &Places {
+        &self.places
+    }
+
+    /// Returns the folder of a generation.
+    pub fn generation(&self, job: &str, generation: u64) -> GenerationFolder {
+        GenerationFolder::of(&self.places.data.join("run").join(job), generation)
+    }
+
+    /// Starts a process, unless it lives or has lived.
+    pub fn ensure(&self, job: &str, spec: &Spec, append: bool, launch: &Launch, index: u16) -> Result<(), String> {
+        let generation = self.generation(job, launch.generation);
+        let folder = generation.process(index);
+        let attempt =
+            |error: std::io::Error| format!("cannot start process {index} of job `{job}` in {folder}: {error}");
+        private_folder(&folder.path).map_err(attempt)?;
+        let Some(lock) = folder.lock().map_err(attempt)? else { return Ok(()) };
+        let text = secrets::for_process(&self.places.data, job, &spec.text);
+        write_private(&generation.job_file(), text.as_bytes()).map_err(attempt)?;
+        let token = keys::random(32).map_err(attempt)?;
+        write_private(&folder.token(), token.as_bytes()).map_err(attempt)?;
+        let stderr = append_to(&folder.stderr()).map_err(attempt)?;
+        let mut command = Command::new(&self.program);
+        command.args(self.arguments(job, spec, append, launch, &generation, &folder));
+        command.env_clear().envs(inherited()).current_dir(&self.places.files);
+        command.stdin(lock).stdout(stderr.try_clone().map_err(attempt)?).stderr(stderr).process_group(0);
+        let child = command.spawn().map_err(attempt)?;
+        self.children().insert(folder.path.clone(), child);
+        self.drop_old(job, launch.generation);
+        Ok(())
+    }
+
+    fn arguments(
+        &self,
+        job: &str,
+        spec: &Spec,
+        append: bool,
+        launch: &Launch,
+        generation: &GenerationFolder,
+        folder: &ProcessFolder,
+    ) -> Vec<String> {
+        let resolved = |text: &str| secrets::for_process(&self.places.data, job, text);
+        let path = |path: &Path| path.display().to_string();
+        let verb = if launch.task == Task::Run { "run" } else { "upgrade" };
+        let mut all = vec![verb.to_owned(), path(&generation.job_file())];
+        let mut put = |name: &str, value: String| all.extend([name.to_owned(), value]);
+        put("--topics", resolved(spec.topics.as_deref().unwrap_or(&self.places.topics)));
+        put("--state", self.places.state.clone());
+        put("--run-dir", path(&folder.path));
+        put("--log", "info".to_owned());
+        if let Some(registry) = &spec.schema_registry {
+            put("--schema-registry", resolved(registry));
+        }
+        spec.set.iter().for_each(|set| put("--set", resolved(set)));
+        match &launch.task {
+            Task::Run => {
+                put("--workers", launch.workers.to_string());
+                put("--admin", "127.0.0.1:0".to_owned());
+                put("--control-token-file", path(&folder.token()));
+            }
+            Task::Upgrade { allow } => allow.iter().for_each(|name| put("--allow-reset", name.clone())),
+            Task::Plant { savepoint } => put("--from-savepoint", savepoint.clone()),
+        }
+        all.push("--quiet".to_owned());
+        all.extend((append && launch.task == Task::Run).then(|| "--append".to_owned()));
+        all.extend(spec.until_end.then(|| "--until-end".to_owned()));
+        all
+    }
+
+    /// Looks at the processes of a job.
+    pub fn observe(&self, job: &str, launch: Option<&Launch>) -> Observed {
+        let current = launch.map(|launch| launch.generation);
+        let own = launch.map(|launch| self.generation(job, launch.generation));
+        let indices = 0..launch.map_or(0, |launch| launch.processes);
+        let processes =
+            own.iter().flat_map(|own| indices.clone().map(|index| self.look(&own.process(index)))).collect();
+        let others = GenerationFolder::all(&self.places.data.join("run").join(job));
+        let others = others.into_iter().filter(|folder| Some(folder.number) != current);
+        let alive = |folder: &ProcessFolder| self.look(folder) == Process::Alive;
+        let strays = others.flat_map(|folder| folder.processes()).filter(alive).count();
+        Observed { processes, strays }
+    }
+
+    /// Looks at a process.
+    fn look(&self, folder: &ProcessFolder) -> Process {
+        self.reap(folder);
+        if let Some(end) = folder.end() {
+            // It has said how it ends, and is about to.
+            return if folder.is_locked() { Process::Alive } else { Process::Ended(end) };
+        }
+        match (folder.is_locked(), folder.was_started()) {
+            (true, _) => Process::Alive,
+            (false, true) => Process::Ended(End { code: None, finished: false, message: None }),
+            (false, false) => Process::Absent,
+        }
+    }
+
+    /// Notes how a process ended that this manager started.
+    fn reap(&self, folder: &ProcessFolder) {
+        let mut children = self.children();
+        let Some(child) = children.get_mut(&folder.path) else { return };
+        let Ok(Some(status)) = child.try_wait() else { return };
+        children.remove(&folder.path);
+        let signal = status.signal().map(|signal| format!("it was ended by signal {signal}"));
+        folder.note_exit(status.code(), signal);
+    }
+
+    /// Asks a process by a signal to stop cleanly: one that serves no admin port, or does not answer there.
+    pub fn interrupt(&self, job: &str, generation: u64, index: u16) {
+        let folder = self.generation(job, generation).process(index);
+        if let Some(who) = folder.who() {
+            signal::terminate(&who);
+        }
+    }
+
+    /// Kills a process.
+    pub fn kill(&self, job: &str, generation: u64, index: u16) {
+        self.kill_in(&self.generation(job, generation).process(index));
+    }
+
+    fn kill_in(&self, folder: &ProcessFolder) {
+        if let Some(child) = self.children().get_mut(&folder.path) {
+            // One that has ended meanwhile needs no killing.
+            let _ = child.kill();
+        } else if let Some(who) = folder.who() {
+            signal::kill(&who);
+        }
+    }
+
+    /// Kills all processes of a job but those of `launch`.
+    pub fn kill_strays(&self, job: &str, launch: Option<&Launch>) {
+        let current = launch.map(|launch| launch.generation);
+        for generation in GenerationFolder::all(&self.places.data.join("run").join(job)) {
+            if Some(generation.number) != current {
+                generation
+                    .processes()
+                    .iter()
+                    .filter(|folder| folder.is_locked())
+                    .for_each(|folder| self.kill_in(folder));
+            }
+        }
+    }
+
+    /// Returns where the admin port of a process is, and the token of its control.
+    pub fn control(&self, job: &str, generation: u64, index: u16) -> Option<(SocketAddr, String)> {
+        let folder = self.generation(job, generation).process(index);
+        let address = fs::read_to_string(folder.path.join(supervised::ADMIN)).ok()?.trim().parse().ok()?;
+        let token = fs::read_to_string(folder.token()).ok()?;
+        Some((address, token.trim().to_owned()))
+    }
+
+    /// Has Prometheus scrape these processes of a job, and no others.
+    pub fn scraped(&self, job: &str, addresses: &[(u16, SocketAddr)]) {
+        self.targets.set(job, addresses);
+    }
+
+    /// Returns memory and CPU time of a process.
+    pub fn usage(&self, job: &str, generation: u64, index: u16) -> Option<signal::Usage> {
+        signal::usage(&self.generation(job, generation).process(index).who()?)
+    }
+
+    /// Deletes what is left of a job whose processes have ended.
+    pub fn forget(&self, job: &str) -> std::io::Result<()> {
+        self.targets.set(job, &[]);
+        for folder in [self.places.data.join("run").join(job), secrets::folder(&self.places.data, job)] {
+            match fs::remove_dir_all(folder) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes the folders of old generations.
+    fn drop_old(&self, job: &str, newest: u64) {
+        let mut all = GenerationFolder::all(&self.places.data.join("run").join(job));
+        all.retain(|folder| folder.number < newest && folder.processes().iter().all(|process| !process.is_locked()));
+        let old = all.len().saturating_sub(GENERATIONS_KEPT - 1);
+        for folder in &all[..old] {
+            // It is tried again with the next generation.
+            let _ = fs::remove_dir_all(&folder.path);
+        }
+    }
+
+    fn children(&self) -> std::sync::MutexGuard<'_, BTreeMap<PathBuf, Child>> {
+        self.children.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn inherited() -> impl Iterator<Item = (String, String)> {
+    std::env::vars().filter(|(name, _)| INHERITED.contains(&name.as_str()) || name.starts_with(INHERITED_START))
+}
+
+fn append_to(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new().create(true).append(true).open(path)
+}

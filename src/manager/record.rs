@@ -1,0 +1,328 @@
+//! What the manager keeps of a job: written down before anything is done, so that a manager that was killed knows what it was at.
+//!
+//! These types are a file format: fields are added with a default, and never given another meaning.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::moment::Moment;
+use super::phase::{At, Phase, To};
+
+/// So many events of a job are kept.
+const EVENTS_MAX: usize = 100;
+
+/// Momenteconds since the epoch.
+
+/// What is to be run, as it was submitted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Spec {
+    /// The job file's name, as messages call it.
+    pub file: String,
+    /// What it says. Secrets are references in it, never values.
+    pub text: String,
+    /// Overrides of its values, `KEY=VALUE` each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub set: Vec<String>,
+    /// Where topics live; none: where the manager has them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topics: Option<String>,
+    /// The schema registry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema_registry: Option<String>,
+    /// Processes.
+    #[serde(default = "one")]
+    pub processes: u16,
+    /// Workers of each process.
+    #[serde(default = "one")]
+    pub workers: u16,
+    /// Topics end where they end when the job begins.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub until_end: bool,
+}
+
+fn one() -> u16 {
+    1
+}
+
+/// What is wanted of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Wanted {
+    /// That it runs.
+    Running,
+    /// That it is stopped cleanly, so that it can go on.
+    Suspended,
+    /// That it ends at once; it can go on from its newest checkpoint.
+    Cancelled,
+    /// That it ends at once and is forgotten.
+    Deleted,
+}
+
+/// What a generation of processes is for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "kind")]
+pub enum Task {
+    /// To run the job.
+    Run,
+    /// To upgrade its state to the job file, once.
+    Upgrade {
+        /// Parts that may lose something.
+        allow: Vec<String>,
+    },
+    /// To begin anew from a savepoint, once.
+    Plant {
+        /// The savepoint.
+        savepoint: String,
+    },
+}
+
+/// A generation of processes. It is written down before the first of them is started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Launch {
+    /// Its number; only ever greater.
+    pub generation: u64,
+    /// What it is for.
+    pub task: Task,
+    /// So many processes it has.
+    pub processes: u16,
+    /// So many workers has each.
+    pub workers: u16,
+    /// When it was decided.
+    pub at: Moment,
+}
+
+/// How processes that are being ended are ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Ending {
+    /// They finish what was read; otherwise they are killed.
+    pub cleanly: bool,
+    /// The name under which the job leaves its last state.
+    pub savepoint: Option<String>,
+    /// After this they are killed all the same.
+    pub deadline: Moment,
+}
+
+/// A change of a job that is under way, until it is seen running.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Change {
+    /// What it takes.
+    pub kind: ChangeKind,
+    /// What the job was before.
+    pub from: Spec,
+    /// The savepoint that is made of it, if its state changes.
+    pub savepoint: Option<String>,
+    /// Parts that may lose something.
+    pub allow: Vec<String>,
+    /// The state is that of the new version.
+    pub done: bool,
+    /// So often a process ended since it was done.
+    pub ended: u32,
+    /// By then it is healthy, or it is taken back. Set when it is done.
+    pub deadline: Option<Moment>,
+}
+
+/// What a change of a job takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ChangeKind {
+    /// Nothing: it would run the same.
+    Nothing,
+    /// Other processes or workers.
+    Rescale,
+    /// A restart: the same plan with other settings or places.
+    Restart,
+    /// An upgrade of its state.
+    Upgrade,
+}
+
+/// How often and why a job was started again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Restarts {
+    /// By reason, since it was submitted.
+    pub by_reason: BTreeMap<String, u64>,
+    /// Those that count, one after the other, without a long time of work in between.
+    pub in_a_row: u32,
+    /// It is not started before.
+    pub not_before: Moment,
+}
+
+/// Why a job came to an end that nobody asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Trouble {
+    /// When.
+    pub at: Moment,
+    /// The exit code of the process; none if it was killed.
+    pub code: Option<i32>,
+    /// What it said, or what was found.
+    pub message: String,
+}
+
+/// Something that happened to a job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Event {
+    /// When.
+    pub at: Moment,
+    /// The phase after it.
+    pub phase: Phase,
+    /// The generation.
+    pub generation: u64,
+    /// What, if there is more to say than the phase.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub what: Option<String>,
+}
+
+/// A job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Job {
+    /// Its name.
+    pub name: String,
+    /// What was submitted last. Its number: only ever greater.
+    pub revision: u64,
+    /// What was submitted last.
+    pub spec: Spec,
+    /// What is wanted of it.
+    pub wanted: Wanted,
+    /// Where it is in its life.
+    pub phase: Phase,
+    /// When it came there.
+    pub since: Moment,
+    /// When it was submitted first.
+    pub created: Moment,
+    /// The number of the last generation.
+    pub generation: u64,
+    /// The generation that runs, or that is to.
+    pub launch: Option<Launch>,
+    /// How it is being ended.
+    pub ending: Option<Ending>,
+    /// What must be done to its state before it runs, if anything.
+    pub pending: Option<Task>,
+    /// The change that is under way.
+    pub change: Option<Change>,
+    /// What was seen running last: what a rollback may go back to.
+    pub proven: Option<Spec>,
+    /// It adds to outputs of a former incarnation.
+    #[serde(default)]
+    pub append: bool,
+    /// A restart was asked for.
+    #[serde(default)]
+    pub restart: bool,
+    /// Its state goes with it when it is deleted.
+    #[serde(default)]
+    pub purge: bool,
+    /// The savepoint that is to be left when it is suspended.
+    #[serde(default)]
+    pub savepoint: Option<String>,
+    /// How often it was started again.
+    #[serde(default)]
+    pub restarts: Restarts,
+    /// What went wrong last.
+    pub trouble: Option<Trouble>,
+    /// What happened, the newest last.
+    #[serde(default)]
+    pub events: Vec<Event>,
+    /// The operation that is under way.
+    pub operation: Option<Underway>,
+}
+
+/// The operation that is under way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Underway {
+    /// Its id.
+    pub id: String,
+    /// The phase in which it is done.
+    pub goal: Phase,
+}
+
+impl Job {
+    /// Returns a job that was just submitted.
+    pub fn new(name: &str, spec: Spec, now: Moment) -> Job {
+        let phase = Phase::Created;
+        Job {
+            name: name.to_owned(),
+            revision: 1,
+            spec,
+            wanted: Wanted::Running,
+            phase,
+            since: now,
+            created: now,
+            generation: 0,
+            launch: None,
+            ending: None,
+            pending: None,
+            change: None,
+            proven: None,
+            append: false,
+            restart: false,
+            purge: false,
+            savepoint: None,
+            restarts: Restarts::default(),
+            trouble: None,
+            events: vec![Event { at: now, phase, generation: 0, what: None }],
+            operation: None,
+        }
+    }
+
+    /// Goes from one phase to the next. Which may follow which is checked when this is compiled; that the job is where the caller
+    /// takes it to be, is checked here.
+    pub fn go<A: At + To<B>, B: At>(&mut self, _from: A, _to: B, now: Moment, what: Option<String>) {
+        assert_eq!(self.phase, A::PHASE, "job `{}` is not where it was taken to be", self.name);
+        self.phase = B::PHASE;
+        self.since = now;
+        self.note(now, what);
+    }
+
+    /// Writes down what happened.
+    pub fn note(&mut self, now: Moment, what: Option<String>) {
+        self.events.push(Event { at: now, phase: self.phase, generation: self.generation, what });
+        let old = self.events.len().saturating_sub(EVENTS_MAX);
+        self.events.drain(..old);
+    }
+
+    /// Returns the task of the generation that runs or is to run.
+    pub fn task(&self) -> Option<&Task> {
+        self.launch.as_ref().map(|launch| &launch.task)
+    }
+}
+
+/// Something that takes its time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Operation {
+    /// Its id.
+    pub id: String,
+    /// The job.
+    pub job: String,
+    /// What was asked for.
+    pub kind: String,
+    /// How far it is.
+    pub state: OperationState,
+    /// When it was asked for.
+    pub created: Moment,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Moment>,
+    /// What came of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// How far an operation is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OperationState {
+    /// It goes on.
+    Running,
+    /// It is done.
+    Succeeded,
+    /// It is not, and will not be.
+    Failed,
+}

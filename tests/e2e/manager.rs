@@ -1,0 +1,502 @@
+//! A manager and its command line, as processes: what is submitted runs, whoever is killed meanwhile, and nobody does what they may not.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::admin::check_by_promtool;
+use crate::oracle::Model;
+use crate::support::jobs::{self, Over};
+use crate::support::process::{HUNG_AFTER, Invocation, Stop};
+use crate::support::{Finished, Place, Running, Shop, topics};
+
+/// Ticks so small that a run takes its time.
+const SLOW: &[&str] = &["--set", "tick.max_rows=4", "--set", "commit.every=20ms", "--set", "checkpoint.every=200ms"];
+/// Partitions of each topic.
+const PARTITIONS: u32 = 2;
+
+/// A manager in a folder of its own, and everything that it started: nothing of it outlives the test.
+struct Managed {
+    place: Place,
+    manager: Option<Running>,
+    arguments: Vec<String>,
+}
+
+impl Managed {
+    /// Starts a manager over topics with traffic in them and a job that reads them.
+    fn with_traffic(seed: u64) -> Managed {
+        let place = Place::new();
+        fill(&place, seed);
+        Managed::at(place, &[])
+    }
+
+    fn at(place: Place, arguments: &[&str]) -> Managed {
+        let arguments = arguments.iter().map(|argument| argument.to_string()).collect();
+        let mut managed = Managed { place, manager: None, arguments };
+        managed.start(&[]);
+        managed
+    }
+
+    fn start(&mut self, environment: &[(&str, &str)]) {
+        let _ = std::fs::remove_file(self.place.path("manager/address"));
+        let fixed =
+            ["serve", "--data", "manager", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--topics", "topics"];
+        let mut serve = self.place.riverrun(&fixed).args(&["--run-dir", "own", "--stop-within", "60s"]);
+        serve = self.arguments.iter().fold(serve, |serve, argument| serve.arg(argument.clone()));
+        serve = environment.iter().fold(serve, |serve, (name, value)| serve.env(*name, *value));
+        let mut running = serve.start();
+        running.until("its address", || self.place.path("manager/address").exists());
+        self.manager = Some(running);
+    }
+
+    fn server(&self) -> String {
+        String::from_utf8(self.place.read("manager/address")).unwrap().trim().to_owned()
+    }
+
+    fn address(&self) -> String {
+        self.server().split_once("://").unwrap().1.to_owned()
+    }
+
+    /// A command against the manager.
+    fn cli(&self, arguments: &[&str]) -> Invocation {
+        self.place.riverrun(arguments).args(&["-o", "json", "--server", &self.server()])
+    }
+
+    fn submit(&self, job: &str, arguments: &[&str]) -> Finished {
+        self.cli(&["submit", job]).args(SLOW).args(arguments).succeed()
+    }
+
+    fn status(&self, job: &str) -> Value {
+        self.cli(&["status", job]).succeed().document()
+    }
+
+    /// Waits until the status of a job is as it is to be.
+    fn until(&self, job: &str, what: &str, is: impl Fn(&Value) -> bool) -> Value {
+        let pause = Duration::from_millis(50);
+        let mut last = Value::Null;
+        for _ in 0..HUNG_AFTER.as_millis() / pause.as_millis() / 4 {
+            last = self.status(job);
+            if is(&last) {
+                return last;
+            }
+            std::thread::sleep(pause);
+        }
+        panic!("{what} never came: {last:#}\n{}", self.cli(&["logs", job]).finish());
+    }
+
+    fn until_phase(&self, job: &str, phase: &str) -> Value {
+        self.until(job, phase, |status| status["job"]["phase"] == phase)
+    }
+
+    /// Who runs now, of all processes that were ever started.
+    fn alive(&self) -> Vec<u32> {
+        if !self.place.path("manager/run").is_dir() {
+            return Vec::new();
+        }
+        let told = self.place.files_below("manager/run");
+        let told = told.into_iter().filter(|path| path.ends_with("process.json"));
+        let pid = |path: PathBuf| -> Option<u32> {
+            let who: Value = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+            u32::try_from(who["pid"].as_u64()?).ok()
+        };
+        let folder = self.place.folder().to_str().unwrap().to_owned();
+        told.filter_map(pid).filter(|pid| command_line(*pid).contains(&folder)).collect()
+    }
+
+    fn one_alive(&self) -> u32 {
+        let alive = self.alive();
+        assert_eq!(alive.len(), 1, "{alive:?}");
+        alive[0]
+    }
+}
+
+impl Drop for Managed {
+    fn drop(&mut self) {
+        if let Some(manager) = self.manager.take() {
+            manager.kill();
+        }
+        for pid in self.alive() {
+            kill(pid);
+        }
+    }
+}
+
+fn fill(place: &Place, seed: u64) {
+    let shopping = Shop { seed, rows: 1200, ..Shop::default() }.open();
+    place.write("job.yaml", jobs::attribution(Over::Topics, Model::Last));
+    for (name, rows) in [("clicks", &shopping.clicks), ("orders", &shopping.orders)] {
+        let mut producer = topics::producer(&place.path("topics"), name, PARTITIONS);
+        topics::append(&mut producer, rows.iter().map(Vec::as_slice));
+    }
+}
+
+fn command_line(pid: u32) -> String {
+    let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).replace('\0', " ")
+}
+
+fn kill(pid: u32) {
+    let sent = std::process::Command::new("sh").args(["-c", &format!("kill -9 {pid}")]).status();
+    assert!(sent.is_ok(), "the signal was not sent");
+}
+
+/// An answer of the API: status, headers in small letters, body.
+fn http(address: &str, method: &str, path: &str, headers: &str, body: &str) -> (u16, String, String) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let length = body.len();
+    write!(stream, "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n{body}").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{method} {path}: {text}"));
+    let code = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (code, head.to_lowercase(), body.to_owned())
+}
+
+#[test]
+fn a_job_gives_the_rows_of_an_undisturbed_run_whoever_is_killed() {
+    let mut managed = Managed::with_traffic(701);
+    let calm = Place::new();
+    fill(&calm, 701);
+    calm.run("job.yaml").args(&["--topics", "topics", "--until-end"]).args(SLOW).succeed();
+    let rows = |place: &Place| topics::records(&place.path("topics"), "out").len();
+
+    managed.submit("job.yaml", &["--until-end"]);
+    managed.until("attribution", "rows", |_| rows(&managed.place) > 0);
+    // A process is killed: the next generation goes on.
+    kill(managed.one_alive());
+    managed.until("attribution", "the next generation", |status| status["job"]["generation"] == 2);
+    managed.until_phase("attribution", "running");
+    // The manager is killed: the job runs on, and the next manager takes it up as it is.
+    let (child, before) = (managed.one_alive(), rows(&managed.place));
+    managed.manager.take().unwrap().kill();
+    let pause = Duration::from_millis(20);
+    let deadline = HUNG_AFTER.as_millis() / pause.as_millis();
+    let grown = (0..deadline).any(|_| {
+        std::thread::sleep(pause);
+        rows(&managed.place) > before
+    });
+    assert!(grown && managed.one_alive() == child, "the job stopped with the manager");
+    managed.start(&[]);
+    let status = managed.until("attribution", "the job again", |status| status["processes"][0]["state"] != "absent");
+    assert_eq!(status["job"]["generation"], 2, "it was taken up, not started: {status:#}");
+
+    managed.until_phase("attribution", "finished");
+    assert!(managed.alive().is_empty());
+    for sink in ["out", "bad", "late"] {
+        let of = |place: &Place| {
+            topics::records(&place.path("topics"), sink)
+                .into_iter()
+                .map(|it| (it.partition, it.value))
+                .collect::<Vec<_>>()
+        };
+        assert!(of(&managed.place) == of(&calm), "{sink} differs from an undisturbed run");
+    }
+    let events = http(&managed.address(), "GET", "/api/v1/jobs/attribution/events", "", "").2;
+    assert!(events.contains("signal 9"), "{events}");
+}
+
+#[test]
+fn every_verb_does_what_it_says_and_says_it_in_json() {
+    let managed = Managed::with_traffic(702);
+    let job = "attribution";
+    let dry = managed.submit("job.yaml", &["--dry-run"]).document();
+    assert_eq!((dry["created"].as_bool(), dry["revision"].as_u64()), (Some(true), Some(1)));
+    managed.cli(&["status", job]).fail(3, &["no job `attribution`"]);
+
+    let done = managed.submit("job.yaml", &[]).document();
+    assert_eq!((&done["kind"], &done["state"]), (&json!("submit"), &json!("succeeded")));
+    let listed = managed.cli(&["list"]).succeed().document();
+    assert_eq!((&listed["jobs"][0]["name"], &listed["jobs"][0]["phase"]), (&json!(job), &json!("running")));
+    managed.until(job, "a checkpoint", |status| status["run"]["meter"]["checkpoints"]["tick"].as_u64() > Some(0));
+    let logs = managed.cli(&["logs", job, "--tail", "5"]).succeed().document();
+    assert!(logs["lines"].is_array(), "{logs}");
+
+    // Savepoints: of a job that runs, and of one that is stopped.
+    let made = managed.cli(&["savepoint", "create", job, "monday"]).succeed().document();
+    assert!(made["tick"].as_u64() > Some(0), "{made}");
+    managed.cli(&["stop", job, "--savepoint", "monday"]).fail(5, &["monday"]);
+    managed.cli(&["stop", job, "--drain"]).fail(2, &["drained"]);
+    managed.cli(&["stop", job, "--savepoint", "friday"]).succeed();
+    assert_eq!((managed.status(job)["job"]["phase"].clone(), managed.alive()), (json!("suspended"), Vec::<u32>::new()));
+    let names = |all: Value| -> Vec<String> {
+        all["savepoints"].as_array().unwrap().iter().map(|it| it["name"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(names(managed.cli(&["savepoint", "ls", job]).succeed().document()), ["friday", "monday"]);
+    managed.cli(&["savepoint", "rm", job, "monday"]).succeed();
+    managed.cli(&["savepoint", "rm", job, "monday"]).fail(3, &["monday"]);
+
+    managed.cli(&["resume", job]).succeed();
+    let generation = |status: &Value| status["job"]["generation"].as_u64().unwrap();
+    let before = generation(&managed.until_phase(job, "running"));
+    managed.cli(&["restart", job]).succeed();
+    assert_eq!(generation(&managed.status(job)), before + 1);
+    managed.cli(&["rescale", job, "-w", "2"]).succeed();
+    let status = managed.until(job, "two workers", |status| status["run"]["run"]["workers"] == 2);
+    assert_eq!(status["job"]["workers"], 2);
+    managed.cli(&["rescale", job, "--processes", "0"]).fail(2, &["processes"]);
+    let tapped = managed.cli(&["tap", job, "out", "--limit", "3"]).succeed();
+    assert!(String::from_utf8_lossy(&tapped.stdout).contains("\"sink\":\"out\""), "{tapped}");
+    managed.cli(&["tap", job]).fail(3, &["which sink"]);
+
+    managed.cli(&["suspend", job]).succeed();
+    managed.cli(&["resume", job]).succeed();
+    managed.cli(&["cancel", job]).succeed();
+    assert_eq!((managed.status(job)["job"]["phase"].clone(), managed.alive()), (json!("cancelled"), Vec::<u32>::new()));
+    managed.cli(&["resume", job, "--detach"]).succeed();
+    managed.until_phase(job, "running");
+    let checks = managed.cli(&["doctor"]).succeed().document();
+    assert!(checks.as_array().unwrap().iter().all(|check| check["good"] == true), "{checks}");
+
+    managed.cli(&["delete", job]).fail(2, &["--yes"]);
+    managed.cli(&["delete", job, "--yes", "--purge"]).succeed();
+    managed.cli(&["status", job]).fail(3, &["no job"]);
+    assert!(managed.alive().is_empty() && !managed.place.path("manager/run/attribution").exists());
+    assert!(!managed.place.path("manager/state/jobs/attribution").exists(), "its state was to go");
+    let gone = managed.place.riverrun(&["list", "--server", "http://127.0.0.1:1"]);
+    gone.fail(7, &["cannot be reached", "riverrun serve"]);
+}
+
+#[test]
+fn a_faulty_job_is_refused_with_its_faults_and_changes_nothing() {
+    let managed = Managed::with_traffic(703);
+    let text = String::from_utf8(managed.place.read("job.yaml")).unwrap();
+    managed.place.write("faulty.yaml", text.replace("event_type = 'click'", "event_typ = 'click'"));
+    let told = managed.cli(&["submit", "faulty.yaml"]).fail(78, &["event_typ", "hint"]);
+    assert!(told.document()["errors"][0]["line"].as_u64() > Some(1), "{told}");
+    let outside = [
+        ("topic: clicks", "file: { path: /etc/passwd }", "/etc/passwd"),
+        ("topic: clicks", "file: { path: ../in.jsonl }", "`..`"),
+        ("topic: out", "console: {}", "console"),
+        ("topic: out", "file: { path: \"${env:HOME}/x\" }", "HOME"),
+    ];
+    for (from, to, says) in outside {
+        managed.place.write("outside.yaml", text.replacen(from, to, 1));
+        managed.cli(&["submit", "outside.yaml"]).fail(78, &[says]);
+    }
+    let brokers = ["--topics", "kafka://127.0.0.1:1"];
+    managed.cli(&["submit", "job.yaml"]).args(&brokers).fail(78, &["may not talk to"]);
+    assert_eq!(managed.cli(&["list"]).succeed().document()["jobs"], json!([]));
+}
+
+/// The job with another window: an upgrade that keeps its state.
+fn upgraded(place: &Place) -> &'static str {
+    let text = String::from_utf8(place.read("job.yaml")).unwrap();
+    place.write("second.yaml", text.replace("window: 30m", "window: 31m"));
+    "second.yaml"
+}
+
+#[test]
+fn a_changed_job_is_upgraded_and_one_that_would_lose_something_asks_first() {
+    let managed = Managed::with_traffic(704);
+    managed.submit("job.yaml", &[]);
+    let second = upgraded(&managed.place);
+    let dry = managed.submit(second, &["--dry-run"]).document();
+    assert_eq!(dry["change"], "upgrade");
+    let fate =
+        |name: &str| dry["parts"].as_array().unwrap().iter().find(|part| part["name"] == name).unwrap()["fate"].clone();
+    assert_eq!((fate("clicks"), fate("attributed")), (json!("kept"), json!("migrated")));
+    let shown = managed
+        .place
+        .riverrun(&["submit", second, "--dry-run", "--diff", "--server", &managed.server()])
+        .args(SLOW)
+        .succeed();
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(shown.contains("-    attribute:") && shown.contains("window: 31m"), "{shown}");
+
+    managed.submit(second, &[]);
+    let status = managed.status("attribution");
+    assert_eq!((&status["job"]["phase"], &status["job"]["revision"]), (&json!("running"), &json!(2)));
+    let savepoints = managed.cli(&["savepoint", "ls", "attribution"]).succeed().document();
+    assert!(savepoints["savepoints"][0]["name"].as_str().unwrap().starts_with("before-2-"), "{savepoints}");
+
+    let text = String::from_utf8(managed.place.read(second)).unwrap();
+    managed.place.write("third.yaml", text.replace("by: [user_id, item_id]", "by: [user_id]"));
+    managed.cli(&["submit", "third.yaml"]).args(SLOW).fail(5, &["--allow-reset attributed"]);
+    managed.submit("third.yaml", &["--allow-reset", "attributed"]);
+    managed.cli(&["submit", "third.yaml", "--if-revision", "1"]).args(SLOW).fail(5, &["revision"]);
+    assert_eq!(managed.status("attribution")["job"]["revision"], 3);
+}
+
+#[test]
+fn a_manager_that_is_killed_between_any_two_steps_of_an_upgrade_comes_to_the_same_end() {
+    let mut managed = Managed::with_traffic(705);
+    managed.submit("job.yaml", &[]);
+    let second = upgraded(&managed.place);
+    let sites = ["manager.step", "manager.stepped", "manager.act", "manager.acted"];
+    let points = sites.iter().flat_map(|site| (1..=3).map(move |visit| format!("{site}:{visit}")));
+    for (number, point) in points.enumerate() {
+        managed.manager.take().unwrap().kill();
+        managed.start(&[("RIVERRUN_FAIL_POINT", &point)]);
+        let job = if number % 2 == 0 { second } else { "job.yaml" };
+        // It dies in the middle of it, or soon after the answer.
+        let _ = managed.cli(&["submit", job, "--detach"]).args(SLOW).finish();
+        let mut dying = managed.manager.take().unwrap();
+        assert!(dying.ends_within(Duration::from_secs(60)), "{point}: nobody came to it");
+        managed.start(&[]);
+        managed.submit(job, &[]);
+        let done = |status: &Value| status["job"]["phase"] == "running" && status["job"]["change"].is_null();
+        let status = managed.until("attribution", "the new version", done);
+        let text = if number % 2 == 0 { "window: 31m" } else { "window: 30m" };
+        let view = http(&managed.address(), "GET", "/api/v1/jobs/attribution", "", "").2;
+        assert!(view.contains(text) && status["processes"][0]["state"] == "alive", "{point}: {status:#}");
+        managed.one_alive();
+    }
+}
+
+#[test]
+fn each_route_lets_in_whom_it_says() {
+    let place = Place::new();
+    let first = format!("riverrun_first_{}", "a1".repeat(32));
+    place.write("key", &first);
+    let managed = Managed::at(place, &["--admin-key-file", "key"]);
+    let address = managed.address();
+    let bearer = |key: &str| format!("Authorization: Bearer {key}\r\n");
+    let roles = ["viewer", "tapper", "operator", "editor", "admin"];
+    let keys = roles.map(|role| {
+        let body = json!({ "name": role, "role": role }).to_string();
+        let headers = bearer(&first) + "Content-Type: application/json\r\n";
+        let (code, _, made) = http(&address, "POST", "/api/v1/api-keys", &headers, &body);
+        assert_eq!(code, 201, "{made}");
+        serde_json::from_str::<Value>(&made).unwrap()["secret"].as_str().unwrap().to_owned()
+    });
+    let document = http(&address, "GET", "/api/v1/openapi.json", "", "").2;
+    let document: Value = serde_json::from_str(&document).unwrap();
+    let mut seen = 0;
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            let said = operation["description"].as_str().unwrap();
+            let Some(needs) = said.strip_prefix("role: ").map(|role| role.trim_end_matches('.')) else {
+                assert!(path.ends_with("/openapi.json"), "{path} is open to everybody");
+                continue;
+            };
+            let least = roles.iter().position(|role| *role == needs).unwrap();
+            let path = path
+                .replace("{job}", "shop")
+                .replace("{savepoint}", "s")
+                .replace("{operation}", "o")
+                .replace("{key}", "k");
+            let method = method.to_uppercase();
+            assert_eq!(http(&address, &method, &path, "", "").0, 401, "{method} {path} without a key");
+            assert_eq!(http(&address, &method, &path, &bearer("riverrun_a_b"), "").0, 401, "{method} {path}");
+            for (rank, key) in keys.iter().enumerate() {
+                let (code, head, body) = http(&address, &method, &path, &bearer(key), "");
+                assert_eq!(code == 403, rank < least, "{method} {path} as {}: {code} {body}", roles[rank]);
+                assert!(code != 401 && code < 500 && head.contains("x-request-id: "), "{method} {path}: {code} {body}");
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 100, "{seen}");
+    // What was asked for is written down, with who asked; no key stands there whole.
+    let audit = http(&address, "GET", "/api/v1/audit?limit=1000", &bearer(&first), "").2;
+    assert!(audit.contains("DELETE /api/v1/jobs/shop") && audit.contains("\"who\":\"first\""), "{audit}");
+    assert!(keys.iter().chain([&first]).all(|key| !audit.contains(key.as_str())));
+}
+
+#[test]
+fn hostile_requests_are_refused_as_problems() {
+    let managed = Managed::at(Place::new(), &[]);
+    let address = managed.address();
+    for (method, path, headers, body, code) in [
+        ("GET", "/api/v1/jobs/..%2f..%2fetc%2fpasswd", "", "", 400),
+        ("GET", "/api/v1/jobs/%2e%2e/logs", "", "", 400),
+        ("GET", "/api/v1/jobs/a%00b", "", "", 400),
+        ("DELETE", "/api/v1/jobs/shop/savepoints/..%2fx", "", "", 400),
+        ("GET", "/api/v1/operations/..%2f..%2fx", "", "", 400),
+        ("GET", "/api/v1/jobs?limit=-1", "", "", 400),
+        ("GET", "/api/v1/jobs?limit=100000000000000000000000", "", "", 400),
+        ("GET", "/api/v1/nothing", "", "", 404),
+        ("PATCH", "/api/v1/jobs", "", "", 405),
+        ("PUT", "/api/v1/jobs/shop", "Content-Type: application/json\r\n", "{", 400),
+        ("PUT", "/api/v1/jobs/shop", "Content-Type: application/json\r\n", r#"{"spec":{},"more":1}"#, 400),
+        ("PUT", "/api/v1/jobs/shop", "Content-Type: text/plain\r\n", "{}", 400),
+        ("POST", "/api/v1/jobs/shop/stop", "", "", 404),
+        ("GET", "/api/v1/jobs", "Origin: http://evil.example\r\n", "", 403),
+    ] {
+        let (status, head, text) = http(&address, method, path, headers, body);
+        assert_eq!(status, code, "{method} {path}: {text}");
+        let problem: Value = serde_json::from_str(&text).unwrap();
+        assert!(head.contains("application/problem+json") && problem["status"] == code, "{head} {problem}");
+        assert!(problem["code"].is_string() && problem["detail"].is_string(), "{problem}");
+    }
+    let long = "x".repeat(3 << 20);
+    let (status, ..) = http(&address, "PUT", "/api/v1/jobs/shop", "Content-Type: application/json\r\n", &long);
+    assert_eq!(status, 413);
+    // Nobody but the manager itself uses its folder.
+    managed
+        .place
+        .riverrun(&["serve", "--data", "manager", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+        .fail(5, &["another manager"]);
+    managed
+        .place
+        .riverrun(&["serve", "--data", "m2", "--listen", "0.0.0.0:0", "--admin", "127.0.0.1:0"])
+        .fail(2, &["API key"]);
+}
+
+#[test]
+fn a_secret_is_nowhere_but_where_it_is_kept() {
+    let canary = "swordfish-4711-canary";
+    let place = Place::new();
+    place.write("job.yaml", jobs::attribution(Over::Topics, Model::Last));
+    // Nobody answers there: the job tries, and says so.
+    let managed = Managed::at(place, &["--allow-host", "127.0.0.1"]);
+    let topics = "kafka://127.0.0.1:1?sasl.username=me&sasl.mechanism=PLAIN&security.protocol=SASL_PLAINTEXT&sasl.password=${env:CANARY}";
+    let submit = managed.cli(&["submit", "job.yaml", "--topics", topics]).args(&["--timeout", "2s"]);
+    submit.fail(78, &["CANARY", "riverrun submit"]);
+    let told = submit.env("CANARY", canary).finish();
+    let kept = managed.place.path("manager/secrets/attribution/CANARY");
+    assert_eq!(std::fs::read_to_string(&kept).unwrap(), canary, "{told}");
+    let mut seen = vec![told.to_string()];
+    for path in [
+        "jobs",
+        "jobs/attribution",
+        "jobs/attribution/status",
+        "jobs/attribution/events",
+        "jobs/attribution/logs",
+        "audit",
+    ] {
+        seen.push(http(&managed.address(), "GET", &format!("/api/v1/{path}"), "", "").2);
+    }
+    for pid in managed.alive() {
+        seen.push(command_line(pid));
+        seen.push(
+            String::from_utf8_lossy(&std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default()).into_owned(),
+        );
+    }
+    for path in managed.place.files_below("manager").into_iter().filter(|path| *path != kept) {
+        seen.push(String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned());
+    }
+    assert!(seen.len() > 10 && seen.iter().any(|text| text.contains("sasl.username=me")));
+    assert!(seen.iter().all(|text| !text.contains(canary)), "the secret stands where it should not");
+}
+
+#[test]
+fn prometheus_likes_what_the_manager_serves() {
+    let mut managed = Managed::with_traffic(706);
+    managed.submit("job.yaml", &[]);
+    let admin = String::from_utf8(managed.place.read("own/admin")).unwrap();
+    let page = crate::admin::get(&admin, "/metrics").body;
+    check_by_promtool(&page);
+    let seen = crate::admin::series(&page);
+    assert_eq!(seen[r#"riverrun_job_state{job_name="attribution",state="running"}"#], 1.0);
+    assert_eq!(seen[r#"riverrun_job_wanted{job_name="attribution"}"#], 1.0);
+    assert_eq!(seen[r#"riverrun_manager_jobs{state="running"}"#], 1.0);
+    assert!(
+        page.contains(r#"riverrun_http_requests_total{method="PUT",route="/jobs/{job}",status="202"} 1"#),
+        "{page}"
+    );
+    assert_eq!(crate::admin::get(&admin, "/livez").body, "ok\n");
+    // Where it is to scrape the job.
+    let targets: Value = serde_json::from_slice(&managed.place.read("manager/targets.json")).unwrap();
+    let target = targets[0]["targets"][0].as_str().unwrap().to_owned();
+    check_by_promtool(&crate::admin::get(&target, "/metrics").body);
+    // It ends when it is asked to, and the job runs on.
+    let mut manager = managed.manager.take().unwrap();
+    manager.signal(Stop::Terminate);
+    assert_eq!(manager.finish().code, Some(0));
+    managed.one_alive();
+}
