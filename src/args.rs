@@ -10,6 +10,7 @@ mod run;
 mod serve;
 mod topic;
 mod values;
+mod worker;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -30,6 +31,7 @@ pub use topic::{
     PlacingArgs, TopicCommand, TopicCreateArgs, TopicImportArgs, TopicLsArgs, TopicProduceArgs, TopicTailArgs,
 };
 use values::{patience, switch};
+pub use worker::{MeshArgs, WorkerArgs};
 
 use crate::logging::LogFormat;
 use crate::output::Format;
@@ -77,6 +79,8 @@ pub struct Global {
 pub enum Command {
     /// Runs a job here, in the foreground, until its input ends or a signal stops it.
     Run(RunArgs),
+    /// Runs one process of a job that runs in several, which all have the same options but their number.
+    Worker(WorkerArgs),
     /// Checks job files and shows every fault at once.
     Check(CheckArgs),
     /// Plays the tests beside job files: rows given, rows expected, in virtual time.

@@ -26,6 +26,7 @@ mod test;
 mod topic;
 mod upgrade;
 mod why;
+mod worker;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -68,6 +69,7 @@ fn dispatch(cli: &Cli) -> Done {
     logging::start(global.log_format, global.log.as_deref(), quiet, global.verbose, run_dir.as_deref())?;
     match &cli.command {
         Command::Run(args) => run::run(args, global),
+        Command::Worker(args) => worker::worker(args, global),
         Command::Check(args) => inspect::check(args, global),
         Command::Test(args) => test::test(args, global),
         Command::Explain(args) => inspect::explain(args, global),

@@ -2,25 +2,62 @@
 //!
 //! Without this a worker that panics would leave the others waiting for it for ever. Nothing is half done after it: what was
 //! committed is, and a restart goes on from there.
+//!
+//! Timely panics too when a connection between processes breaks: that is no fault, and has exit code 75.
 
 use std::backtrace::Backtrace;
 use std::io::Write;
 use std::panic::PanicHookInfo;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
+use riverrun_dataflow::engine::Control;
 use serde_json::json;
 
 use crate::exit::Exit;
 use crate::supervised;
 
+/// How a panic begins by which timely says that a connection broke.
+const BROKEN: &str = "timely communication error:";
+/// How long the connection of control may take to say why: it knows which process is lost, and what it said.
+const WHY: Duration = Duration::from_secs(2);
+/// How long a process that has ended its job may take to end itself.
+const ENDING: Duration = Duration::from_secs(30);
+
+/// The job of this process, if it has connections that may break.
+static MESHED: OnceLock<Arc<Control>> = OnceLock::new();
+
+/// From now on connections of the job that `control` steers may break.
+pub fn expect_loss(control: Arc<Control>) {
+    // A process runs one job in its life.
+    MESHED.set(control).ok();
+}
+
 /// Makes every panic end the process.
 pub fn install() {
     std::panic::set_hook(Box::new(|info| {
+        if info.payload_as_str().is_some_and(|message| message.starts_with(BROKEN)) {
+            lost(info);
+        }
         let line = report(info, std::thread::current().name().unwrap_or("unnamed"));
         // Nothing can be done about a stderr that is gone.
         let _ = writeln!(std::io::stderr(), "{line}");
         supervised::end(Exit::Internal as u8, Some(line));
         std::process::exit(Exit::Internal as i32);
     }));
+}
+
+/// Ends the process because a connection with another one broke, unless somebody who knows more does so first.
+fn lost(info: &PanicHookInfo<'_>) -> ! {
+    let has_ended = MESHED.get().is_some_and(|control| control.ended());
+    std::thread::park_timeout(if has_ended { ENDING } else { WHY });
+    let message = info.payload_as_str().unwrap_or(BROKEN);
+    let thread = std::thread::current();
+    let hint = "another process of the job is gone; all of them start again, from the job's log";
+    let line = json!({ "level": "ERROR", "message": message, "thread": thread.name(), "hint": hint });
+    // Nothing can be done about a stderr that is gone.
+    let _ = writeln!(std::io::stderr(), "{line}");
+    std::process::exit(Exit::Fenced as i32);
 }
 
 fn report(info: &PanicHookInfo<'_>, thread: &str) -> String {

@@ -50,15 +50,29 @@ pub fn run(args: &RunArgs, global: &Global) -> Done {
         }
         options.fresh = false;
     };
-    say(plan.name(), &outcome, global);
+    let asked = stopping.savepoint();
+    let on_stop = on_stop.or_else(|| asked.as_deref().map(|name| OnStop { state: &state, job: plan.name(), name }));
+    conclude(plan.name(), &outcome, on_stop.as_ref(), (Role::Leads, global))
+}
+
+/// Which part of a job a process has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It writes the log, and knows of the whole job.
+    Leads,
+    /// It knows of its own part.
+    Follows,
+}
+
+/// Says how a run ended, and leaves what it was asked to leave.
+pub fn conclude(job: &str, outcome: &Outcome, on_stop: Option<&OnStop<'_>>, (role, global): (Role, &Global)) -> Done {
+    say(job, outcome, global);
     if outcome.ended != Ended::Stopped {
         supervised::finished();
     }
-    let asked = stopping.savepoint();
-    let on_stop = on_stop.or_else(|| asked.as_deref().map(|name| OnStop { state: &state, job: plan.name(), name }));
-    let savepoint = match &on_stop {
+    let savepoint = match on_stop {
         Some(on_stop) => {
-            let made = on_stop.make(&outcome)?;
+            let made = on_stop.make(outcome)?;
             if !global.quiet {
                 on_stop.say(made.as_ref());
             }
@@ -66,7 +80,7 @@ pub fn run(args: &RunArgs, global: &Global) -> Done {
         }
         None => None,
     };
-    show(&Report { outcome: &outcome, savepoint }, global)
+    show(&Report { outcome, savepoint }, (role, global))
 }
 
 /// The wish to stop, which outlives the control of a job that goes on with more to read.
@@ -139,6 +153,21 @@ pub fn once(
     global: &Global,
     run: impl FnOnce(Arc<Control>, Arc<Observer>) -> Result<Outcome, RunError>,
 ) -> Result<Outcome, Failure> {
+    watched(args, plan, state, stopping, steering, (Role::Leads, global), |control, observer| {
+        run(control, observer).map_err(|error| failed(error, global))
+    })
+}
+
+/// Runs this process's part of a job like [`once`]; progress is shown by the process that leads.
+pub fn watched(
+    args: &WatchArgs,
+    plan: &Plan,
+    state: &Location,
+    stopping: &Stopping,
+    steering: Option<&Arc<Steering>>,
+    (role, global): (Role, &Global),
+    run: impl FnOnce(Arc<Control>, Arc<Observer>) -> Result<Outcome, Failure>,
+) -> Result<Outcome, Failure> {
     let quiet = global.quiet;
     let control = stopping.control();
     let observer = Arc::new(Observer::default());
@@ -156,14 +185,15 @@ pub fn once(
         eprintln!("admin: http://{}", admin.address());
     }
     let watchdog = watch(args, plan.name(), &control, &observer)?;
-    let progress = (!quiet).then(|| Progress::start(plan.name(), observer.clone())).transpose()?;
+    let shows = !quiet && role == Role::Leads;
+    let progress = shows.then(|| Progress::start(plan.name(), observer.clone())).transpose()?;
     let result = run(control, observer);
     if let Some(progress) = progress {
         progress.end();
     }
     drop(watchdog);
     drop(admin);
-    result.map_err(|error| failed(error, global))
+    result
 }
 
 /// What a run tells to programs.
@@ -262,13 +292,15 @@ fn say(job: &str, outcome: &Outcome, global: &Global) {
     }
 }
 
-/// Shows the balance.
-fn show(report: &Report, global: &Global) -> Done {
+/// Shows the balance, which the process knows that leads.
+fn show(report: &Report, (role, global): (Role, &Global)) -> Done {
     let mut stdout = Stdout::lock();
     match global.output {
         Format::Json => stdout.document(report)?,
         // The balance is said to people, on stderr: a console sink may have written data to stdout.
-        Format::Table if !global.quiet => eprintln!("\n{}", output::balance(&report.outcome.snapshot.balance)),
+        Format::Table if !global.quiet && role == Role::Leads => {
+            eprintln!("\n{}", output::balance(&report.outcome.snapshot.balance))
+        }
         Format::Table => {}
     }
     stdout.flush()

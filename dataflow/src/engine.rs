@@ -15,6 +15,7 @@ mod background;
 mod build;
 mod clock;
 mod control;
+mod crossing;
 mod decode;
 mod events;
 mod ledger;
@@ -31,24 +32,35 @@ mod watchdog;
 mod worker;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 pub use clock::{SystemClock, WallClock};
 pub use control::Control;
+pub use crossing::Doing;
+use crossing::{Crossing, Speaker};
 pub use meter::act::ActKind;
 pub use meter::histogram::Durations;
 pub use meter::{ActReading, CheckpointReading, PartReading, Readings, SinkReading, TableReading, WorkerReading};
 pub use observer::{Identity, Observer, Positions, Snapshot, SplitReading, StepReading};
 pub use pace::{Aside, Machine, Pace, Wait, Worked};
 pub use route::routed_schema;
-pub use sinks::Lanes;
+pub use sinks::{Lanes, holder};
 pub use watchdog::{Stall, StallCause, Watchdog, WatchdogLimits};
+
+use serde::{Deserialize, Serialize};
+use timely::WorkerConfig;
+use timely::communication::allocator::zero_copy::initialize::{CommsGuard, initialize_networking_from_sockets};
+use timely::communication::allocator::{AllocatorBuilder, ProcessBuilder};
+use timely::communication::{Hooks, WorkerGuards};
+use timely::worker::Worker;
 
 use crate::balance::Counts;
 use crate::graph::{Graph, StepNode};
 use crate::journal::{Journal, JournalEntry, JournalError, StateStore};
+use crate::mesh::{Mesh, MeshError};
 use crate::operator::StepError;
 use crate::sink::SinkError;
 use crate::source::SourceError;
@@ -56,7 +68,7 @@ use crate::tick::{Floor, Tick, TickRecord, Timeline};
 use crate::wire::WireError;
 
 /// Where a job goes on.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Recovery {
     /// Where the job stood before the first of `recent`.
     pub before: Timeline,
@@ -73,7 +85,7 @@ pub struct Recovery {
 }
 
 /// What a job does once the ticks of its journal are derived again.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Then {
     /// It goes on with new ticks.
     #[default]
@@ -95,13 +107,13 @@ impl Recovery {
 pub struct Job {
     /// What runs.
     pub graph: Graph,
-    /// Worker threads.
+    /// Worker threads of this process.
     pub workers: usize,
     /// Where it goes on.
     pub recovery: Recovery,
-    /// The lanes of all sinks, opened, with the tick of their token.
+    /// The lanes of all sinks that workers of this process hold, opened, with the tick of their token.
     pub lanes: Lanes,
-    /// The log.
+    /// The log; that of a process that does not lead is never written to.
     pub journal: Box<dyn Journal>,
     /// Where checkpoints are written and read.
     pub state: Arc<dyn StateStore>,
@@ -115,8 +127,18 @@ pub struct Job {
     pub observer: Arc<Observer>,
 }
 
+/// The other processes of a job that runs in several.
+pub struct Others {
+    /// The connections with them.
+    pub mesh: Arc<Mesh>,
+    /// The tick of the token of each lane that they hold.
+    pub lanes: BTreeMap<(u32, u32), Option<Tick>>,
+}
+
 /// What the workers of a job share.
 pub(crate) struct Setup {
+    /// The workers of this process, of all workers of the job.
+    own: Range<usize>,
     graph: Arc<Graph>,
     recovery: Recovery,
     lanes: Mutex<Lanes>,
@@ -131,18 +153,66 @@ pub(crate) struct Setup {
 
 /// Runs a job until its input ends, it is stopped, or it fails. Blocks; worker threads are its own.
 pub fn run(job: Job) -> Result<(), EngineError> {
+    let own = 0..job.workers;
+    let Some(setup) = prepare(job, own.clone(), BTreeMap::new()) else { return Ok(()) };
+    let config = timely::Config::process(own.len());
+    let guards = timely::execute(config, {
+        let setup = setup.clone();
+        move |worker| work(worker, &setup)
+    });
+    conclude(&setup.control, guards)
+}
+
+/// Runs the part of a job that is this process's, like [`run`].
+pub fn run_among(job: Job, others: Others) -> Result<(), EngineError> {
+    let Others { mesh, lanes } = others;
+    let place = mesh.place();
+    job.observer.in_mesh(mesh.meter().clone(), place.process);
+    let crossing = Arc::new(Crossing::new(mesh.clone(), job.recovery.after().tick));
     let control = job.control.clone();
+    let speaker = Speaker {
+        control: control.clone(),
+        crossing: crossing.clone(),
+        observer: job.observer.clone(),
+        state: job.state.clone(),
+    };
+    let Some(setup) = prepare(job, place.own(), lanes) else {
+        mesh.end();
+        return Ok(());
+    };
+    control.cross(crossing);
+    mesh.attend(Arc::new(speaker));
+    let ran = workers_among(&mesh).and_then(|(builders, guard)| {
+        let guard: Box<dyn std::any::Any + Send> = Box::new(Comms { guard: Some(guard), control: control.clone() });
+        let setup = setup.clone();
+        let config = WorkerConfig::default();
+        let guards = timely::execute::execute_from(builders, guard, config, move |worker| work(worker, &setup));
+        conclude(&control, guards)
+    });
+    match &ran {
+        Ok(()) => mesh.end(),
+        // It was told when it happened, unless it happened before anybody listened.
+        Err(error) => mesh.fail(place.process, &error.to_string()),
+    }
+    mesh.leave();
+    ran
+}
+
+/// Makes ready what the workers share; nothing if there is nothing to do, as the checkpoint of the last tick covers all.
+/// `elsewhere` are lanes that other processes hold, each with its token.
+fn prepare(job: Job, own: Range<usize>, elsewhere: BTreeMap<(u32, u32), Option<Tick>>) -> Option<Arc<Setup>> {
     let start = job.recovery.after();
     let newest = job.recovery.entries.last().map_or(start.tick, |entry| entry.record.tick);
-    control.open(start.tick);
+    job.control.follow(start.tick);
+    job.observer.start(&job.graph, own.clone(), &start, &job.recovery.balance, newest);
     if start.last {
-        // The checkpoint of the last tick covers all: there is nothing to do.
-        job.observer.start(&job.graph, job.workers, &start, &job.recovery.balance, newest);
-        return Ok(());
+        return None;
     }
-    job.observer.start(&job.graph, job.workers, &start, &job.recovery.balance, newest);
-    let setup = Arc::new(Setup {
-        lanes_known: job.lanes.iter().map(|(place, (_, token))| (*place, *token)).collect(),
+    let mut lanes_known = elsewhere;
+    lanes_known.extend(job.lanes.iter().map(|(place, (_, token))| (*place, *token)));
+    Some(Arc::new(Setup {
+        own,
+        lanes_known,
         graph: Arc::new(job.graph),
         recovery: job.recovery,
         lanes: Mutex::new(job.lanes),
@@ -152,20 +222,26 @@ pub fn run(job: Job) -> Result<(), EngineError> {
         checkpoint_every: job.checkpoint_every,
         control: job.control,
         observer: job.observer,
-    });
-    let guards = timely::execute(timely::Config::process(job.workers), move |worker| {
-        let pace = setup.control.pace();
-        pace.enter(worker.index());
-        // A panic in one worker must end the job: the others would wait for it for ever.
-        let ran = std::panic::catch_unwind(AssertUnwindSafe(|| worker::run(worker, &setup)));
-        if let Err(panic) = ran {
-            setup.control.fail(EngineError::Panic(panic_message(panic.as_ref())));
-        }
-        for dataflow in worker.installed_dataflows() {
-            worker.drop_dataflow(dataflow);
-        }
-        pace.leave(worker.index());
-    });
+    }))
+}
+
+/// Does the work of one worker.
+fn work(worker: &mut Worker, setup: &Setup) {
+    let pace = setup.control.pace();
+    pace.enter(worker.index());
+    // A panic in one worker must end the job: the others would wait for it for ever.
+    let ran = std::panic::catch_unwind(AssertUnwindSafe(|| worker::run(worker, setup)));
+    if let Err(panic) = ran {
+        setup.control.fail(EngineError::Panic(panic_message(panic.as_ref())));
+    }
+    for dataflow in worker.installed_dataflows() {
+        worker.drop_dataflow(dataflow);
+    }
+    pace.leave(worker.index());
+}
+
+/// Waits for the workers, and returns how the job ended.
+fn conclude(control: &Control, guards: Result<WorkerGuards<()>, String>) -> Result<(), EngineError> {
     let guards = guards.map_err(|error| EngineError::Internal(format!("cannot start workers: {error}")))?;
     for worker in guards.join() {
         if let Err(panic) = worker {
@@ -175,6 +251,32 @@ pub fn run(job: Job) -> Result<(), EngineError> {
     match control.take_error() {
         Some(error) => Err(error),
         None => Ok(()),
+    }
+}
+
+/// Returns what workers are made of that reach the workers of other processes.
+fn workers_among(mesh: &Mesh) -> Result<(Vec<AllocatorBuilder>, CommsGuard), EngineError> {
+    let place = mesh.place();
+    let sockets = mesh.take_data().ok_or_else(|| EngineError::Internal("a mesh carries one job".to_owned()))?;
+    let hooks = Hooks::default();
+    let local = ProcessBuilder::new_typed_vector(place.workers, hooks.refill.clone(), hooks.spill.clone());
+    let networking = initialize_networking_from_sockets(local, sockets, place.process, place.workers, hooks);
+    let (builders, guard) = networking.map_err(EngineError::thread)?;
+    Ok((builders.into_iter().map(AllocatorBuilder::Tcp).collect(), guard))
+}
+
+/// The threads that carry batches between processes. They end when the other processes do, which a job that has failed does not
+/// wait for.
+struct Comms {
+    guard: Option<CommsGuard>,
+    control: Arc<Control>,
+}
+
+impl Drop for Comms {
+    fn drop(&mut self) {
+        if self.control.failed() {
+            std::mem::forget(self.guard.take());
+        }
     }
 }
 
@@ -239,6 +341,9 @@ pub enum EngineError {
     /// Another process sent what is no message of this job.
     #[error(transparent)]
     Wire(#[from] WireError),
+    /// The other processes of the job are lost.
+    #[error(transparent)]
+    Mesh(#[from] MeshError),
     /// A thread panicked.
     #[error("a thread panicked: {0}")]
     Panic(String),

@@ -133,6 +133,9 @@ pub trait StateStore: Send + Sync {
     /// Writes the frozen tables of a step (parallel to `tables`; `rebased` as returned by `rebase`). Returns the files.
     fn write(&self, part: FrozenPart) -> Result<Vec<StateFile>, JournalError>;
 
+    /// Hears that a checkpoint was published, with these files: what a process must be told whose journal is elsewhere.
+    fn published(&self, _tick: Tick, _files: &[StateFile]) {}
+
     /// Hands the rows of a table that `worker` restores to `take`, oldest first: a base of each shard, then the deltas after it. No more
     /// of them are in memory than one file has; a break stops the reading.
     fn read(

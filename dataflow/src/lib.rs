@@ -1,8 +1,8 @@
 //! The floor on which everything stands: time, batches, contracts, and the engine that runs a graph over ticks.
 //!
 //! Read in this order: [`tick`] is the model, [`source`], [`operator`] and [`sink`] are the contracts, [`graph`] is what
-//! runs, and [`engine`] runs it on timely. [`journal`] is what the engine asks of the floor above, [`disk`] how anyone writes
-//! files that must outlive a crash, [`objects`] the place of whole objects, and [`ipc`] whether an Arrow schema from outside is one.
+//! runs, and [`engine`] runs it on timely. [`journal`] is what the engine asks of the floor above, [`mesh`] the processes of
+//! a job that runs in several, [`disk`] how anyone writes files that must outlive a crash, [`objects`] the place of whole objects, and [`ipc`] whether an Arrow schema from outside is one.
 
 pub mod balance;
 pub mod batch;
@@ -14,6 +14,7 @@ pub mod graph;
 pub mod ipc;
 pub mod journal;
 pub mod key;
+pub mod mesh;
 pub mod objects;
 pub mod operator;
 pub mod schema;

@@ -6,23 +6,27 @@
 //! The order is the protocol's (RELIABILITY 6.2): the generation record fences whoever ran the job before; only then are the
 //! sinks asked for their tokens; only then is it decided where to begin.
 
+mod among;
 mod discovery;
 mod error;
 mod preview;
 mod standing;
 
+use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
-use riverrun_dataflow::engine::{self, Control, EngineError, Identity, Lanes, Observer, Snapshot};
+use riverrun_dataflow::engine::{self, Control, EngineError, Identity, Lanes, Observer, Others, Snapshot};
 use riverrun_dataflow::graph::SplitNode;
 use riverrun_dataflow::journal::LaneToken;
+use riverrun_dataflow::mesh::{Mesh, Place};
 use riverrun_dataflow::sink::{Claim, Promise, Token};
 use riverrun_dataflow::tick::Timeline;
 use riverrun_state::{
     Begin, Holder, InputSplit, Inputs, JobSpec, JobState, KeepLog, Location, Retention, SinkLanes, Started, Store,
     Succession,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use discovery::Discovery;
 pub use error::RunError;
@@ -41,7 +45,7 @@ use crate::upgrade::same_state;
 pub struct RunOptions {
     /// Where state is kept.
     pub state: Location,
-    /// Worker threads; at least 1.
+    /// Worker threads of each process; at least 1.
     pub workers: usize,
     /// Start over, as a new incarnation.
     pub fresh: bool,
@@ -103,6 +107,30 @@ pub fn run(
     run_on(plan, ground, options, control, observer)
 }
 
+/// Runs the part of `plan` that is this process's, like [`run`]; the other processes of `mesh` run the others.
+pub fn run_among(
+    plan: &Plan,
+    environment: &Environment,
+    options: &RunOptions,
+    mesh: Arc<Mesh>,
+    control: Arc<Control>,
+    observer: Arc<Observer>,
+) -> Result<Outcome, RunError> {
+    let process = mesh.place().process;
+    let ran = match process {
+        0 => plan.connect(environment).map_err(RunError::from).and_then(|connected| {
+            let ground = Ground { connected, store: options.state.open()?, retention: Retention::default() };
+            lead(plan, ground, options, Some(mesh.clone()), control, observer)
+        }),
+        _ => among::follow(plan, environment, options, mesh.clone(), control, observer),
+    };
+    if let Err(error) = &ran {
+        // Once the engine runs it has said so itself: the first reason counts.
+        mesh.fail(process, &error.to_string());
+    }
+    ran
+}
+
 /// Runs `plan` like [`run`], on places and a store that are given.
 pub fn run_on(
     plan: &Plan,
@@ -111,8 +139,21 @@ pub fn run_on(
     control: Arc<Control>,
     observer: Arc<Observer>,
 ) -> Result<Outcome, RunError> {
+    lead(plan, ground, options, None, control, observer)
+}
+
+/// Runs `plan` in the process that writes its log, alone or with the other processes of `mesh`.
+fn lead(
+    plan: &Plan,
+    ground: Ground,
+    options: &RunOptions,
+    mesh: Option<Arc<Mesh>>,
+    control: Arc<Control>,
+    observer: Arc<Observer>,
+) -> Result<Outcome, RunError> {
     let Ground { mut connected, store, retention } = ground;
-    let mut started = open(plan, &connected, store, retention, options)?;
+    let own = mesh.as_ref().map_or(Own::all(options.workers), |mesh| Own::of(mesh.place()));
+    let mut started = open(plan, &connected, store, retention, (options.fresh, own.of))?;
     let mut warnings = Warnings::default();
     if started.inputs().is_none() {
         let (shape, asked) = (Some(plan.shape().clone()), plan.past.clone());
@@ -122,35 +163,24 @@ pub fn run_on(
     let inputs = started.inputs().cloned().expect("resolved just now or before");
     can_be_read(plan, &inputs)?;
     goes_on_as_it_began(plan, &mut connected, &inputs, &mut warnings);
-    for sink in &mut connected.sinks {
-        // Lanes outlive rescaling and new partitions: they are what they were when the job was created.
-        if let Some(created) = started.lanes().iter().find(|created| created.sink == sink.name) {
-            sink.lanes = created.lanes;
-        }
-    }
-    let splits = by_source(&inputs);
-    let (lanes, tokens) = open_lanes(plan, &connected, &started, options)?;
+    as_created(&mut connected, started.lanes());
+    let claims = Claims::of(&started, options);
+    // The first lane of every sink is opened here: what it takes to have the others is done once, before anybody opens them.
+    let (lanes, tokens) = open_lanes(plan, &connected, &claims, &own)?;
+    let elsewhere = mesh.as_ref().map(|mesh| among::gather(mesh, &started, &inputs, &claims)).transpose()?;
+    let tokens = among::with_others(&connected, tokens, elsewhere.as_ref().unwrap_or(&BTreeMap::new()));
     let (generation, floors, succession) = (started.generation(), started.floors(), started.succession());
-    observer.identify(identity(plan, &started, options));
+    observer.identify(identity(plan, &started, own.of));
     let (recovery, parts) = started.recover(&tokens)?;
-    recovery.warnings.into_iter().for_each(|warning| warnings.say(warning));
-    let graph = plan.graph(&connected, splits);
-    let mut resume = engine::Recovery {
-        before: Timeline::start(graph.sources.len(), inputs.now),
-        entries: recovery.entries,
-        floors,
-        ..engine::Recovery::default()
-    };
-    if let Some(restored) = recovery.checkpoint {
-        resume.before = restored.parts.before;
-        resume.recent = restored.parts.recent;
-        resume.balance = restored.parts.balance;
-    }
-    let finished = recovery.finished;
+    recovery.warnings.iter().for_each(|warning| warnings.say(warning.clone()));
+    let graph = plan.graph(&connected, by_source(&inputs));
+    let resume = among::Resume::of(recovery, floors, Timeline::start(graph.sources.len(), inputs.now));
+    mesh.iter().for_each(|mesh| among::resume(mesh, &resume));
+    let finished = resume.finished;
     let job = engine::Job {
         graph,
         workers: options.workers,
-        recovery: resume,
+        recovery: resume.recovery,
         lanes,
         journal: parts.journal,
         state: parts.states,
@@ -160,12 +190,32 @@ pub fn run_on(
         observer: observer.clone(),
     };
     let (discovery, standing) = beside(&connected, &inputs, &control, &observer)?;
-    engine::run(job).map_err(|error| why(error, &succession))?;
+    let ran = match mesh {
+        None => engine::run(job),
+        Some(mesh) => engine::run_among(job, Others { mesh, lanes: elsewhere.unwrap_or_default() }),
+    };
+    ran.map_err(|error| why(error, &succession))?;
     standing.finish();
     let snapshot = observer.snapshot();
     let ended = ended(finished, &snapshot);
     let grown = discovery.end() && ended == Ended::Stopped;
     Ok(Outcome { ended, snapshot, generation, warnings: warnings.0, grown })
+}
+
+/// The workers of this process, of all workers of the job.
+struct Own {
+    workers: Range<usize>,
+    of: usize,
+}
+
+impl Own {
+    fn all(workers: usize) -> Own {
+        Own { workers: 0..workers, of: workers }
+    }
+
+    fn of(place: Place) -> Own {
+        Own { workers: place.own(), of: place.all() }
+    }
 }
 
 /// Starts what goes on beside the job, for as long as it runs.
@@ -200,6 +250,15 @@ fn goes_on_as_it_began(plan: &Plan, connected: &mut Connected, inputs: &Inputs, 
     }
 }
 
+/// Gives sinks the lanes that they had when the job was created: lanes outlive rescaling and new partitions.
+fn as_created(connected: &mut Connected, lanes: &[SinkLanes]) {
+    for sink in &mut connected.sinks {
+        if let Some(created) = lanes.iter().find(|created| created.sink == sink.name) {
+            sink.lanes = created.lanes;
+        }
+    }
+}
+
 /// Returns why a run ended: `finished` says that the job was before it began.
 fn ended(finished: bool, snapshot: &Snapshot) -> Ended {
     match (finished, snapshot.last) {
@@ -210,13 +269,13 @@ fn ended(finished: bool, snapshot: &Snapshot) -> Ended {
 }
 
 /// Returns which run of which job this is.
-fn identity(plan: &Plan, started: &Started, options: &RunOptions) -> Identity {
+fn identity(plan: &Plan, started: &Started, workers: usize) -> Identity {
     Identity {
         incarnation: started.incarnation().to_owned(),
         generation: started.generation(),
         plan: plan.hash().to_owned(),
         build: BUILD_ID.to_owned(),
-        workers: options.workers,
+        workers,
     }
 }
 
@@ -229,11 +288,26 @@ fn why(error: EngineError, succession: &Succession) -> RunError {
 
 /// What must be said aloud: at once, for a live job may run for months, and again in the outcome.
 #[derive(Default)]
-struct Warnings(Vec<String>);
+struct Warnings(Vec<String>, Unsaid);
+
+/// Whether warnings are for somebody else to say.
+#[derive(Default, PartialEq, Eq)]
+enum Unsaid {
+    #[default]
+    No,
+    Yes,
+}
 
 impl Warnings {
+    /// Returns warnings that another process says.
+    fn unsaid() -> Warnings {
+        Warnings(Vec::new(), Unsaid::Yes)
+    }
+
     fn say(&mut self, warning: String) {
-        tracing::warn!(target: "riverrun", "{warning}");
+        if self.1 == Unsaid::No {
+            tracing::warn!(target: "riverrun", "{warning}");
+        }
         self.0.push(warning);
     }
 }
@@ -244,7 +318,7 @@ fn open(
     connected: &Connected,
     store: Store,
     retention: Retention,
-    options: &RunOptions,
+    (fresh, workers): (bool, usize),
 ) -> Result<Started, RunError> {
     let spec = JobSpec {
         job: plan.name().to_owned(),
@@ -252,8 +326,8 @@ fn open(
         build: BUILD_ID.to_owned(),
         shards: plan.settings().shards,
         lanes: connected.sinks.iter().map(|sink| SinkLanes { sink: sink.name.clone(), lanes: sink.lanes }).collect(),
-        begin: if options.fresh { Begin::Fresh } else { Begin::Continue },
-        holder: Holder::here(options.workers),
+        begin: if fresh { Begin::Fresh } else { Begin::Continue },
+        holder: Holder::here(workers),
     };
     let mut started = JobState::open(store, spec)?.start()?;
     started.retain(match plan.settings().journal_keep {
@@ -304,26 +378,45 @@ fn bounds_differ(job: &str, source: &str, bounded: bool) -> String {
     format!("source `{source}` of job `{job}` was begun {was}; start over with --fresh to change that")
 }
 
-/// Opens all lanes, which fences older generations there, and returns them with the tokens of the exactly-once ones.
+/// On whose behalf lanes are opened.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Claims {
+    incarnation: String,
+    generation: u64,
+    fresh: bool,
+    append: bool,
+}
+
+impl Claims {
+    fn of(started: &Started, options: &RunOptions) -> Claims {
+        Claims {
+            incarnation: started.incarnation().to_owned(),
+            generation: started.generation(),
+            fresh: started.is_new() && started.file().fresh,
+            append: options.append,
+        }
+    }
+
+    fn on(&self, job: &str, sink: &str) -> Claim {
+        let Claims { incarnation, generation, fresh, append } = self.clone();
+        Claim { job: job.to_owned(), incarnation, sink: sink.to_owned(), generation, fresh, append }
+    }
+}
+
+/// Opens the lanes of the workers `own`, which fences older generations there, and returns them with the tokens of the exactly-once
+/// ones.
 fn open_lanes(
     plan: &Plan,
     connected: &Connected,
-    started: &Started,
-    options: &RunOptions,
+    claims: &Claims,
+    own: &Own,
 ) -> Result<(Lanes, Vec<LaneToken>), RunError> {
     let mut lanes = Lanes::new();
     let mut tokens = Vec::new();
     for (index, sink) in connected.sinks.iter().enumerate() {
-        let claim = Claim {
-            job: plan.name().to_owned(),
-            incarnation: started.incarnation().to_owned(),
-            sink: sink.name.clone(),
-            generation: started.generation(),
-            fresh: started.is_new() && started.file().fresh,
-            append: options.append,
-        };
+        let claim = claims.on(plan.name(), &sink.name);
         let index = u32::try_from(index).expect("fewer sinks than u32");
-        for lane in 0..sink.lanes {
+        for lane in (0..sink.lanes).filter(|lane| own.workers.contains(&engine::holder(*lane, sink.lanes, own.of))) {
             let (opened, token) = sink.sink.open(lane, &claim).map_err(|error| RunError::sink(&sink.name, error))?;
             let tick = committed(token, &claim);
             lanes.insert((index, lane), (opened, tick));

@@ -122,6 +122,11 @@ impl Board {
             "sources": self.observer.splits().unwrap_or_default(),
             "steps": self.observer.steps(),
             "meter": readings,
+            "mesh": self.observer.meshed().map(|(mesh, process)| json!({
+                "process": process,
+                "peers": mesh.peers(),
+                "rejected": mesh.rejected(),
+            })),
         });
         format!("{status:#}\n")
     }
@@ -144,6 +149,7 @@ impl Board {
             put_workers(&mut page, readings);
         }
         page.put(&metrics::CHECKPOINT_INTERVAL, &[], self.checkpoint_every.as_secs_f64());
+        self.put_mesh(&mut page);
         self.put_process(&mut page);
         page.text()
     }
@@ -232,6 +238,24 @@ impl Board {
         }
     }
 
+    fn put_mesh(&self, page: &mut Page) {
+        let Some((mesh, _)) = self.observer.meshed() else { return };
+        let peers = mesh.peers();
+        page.put(&metrics::MESH_PEERS, &[], peers.iter().filter(|peer| peer.here).count() as f64);
+        page.put(&metrics::MESH_EXPECTED, &[], mesh.expected() as f64);
+        for peer in peers {
+            let name = peer.process.to_string();
+            page.put(&metrics::MESH_BYTES, &["received", &name], peer.received_bytes as f64);
+            page.put(&metrics::MESH_BYTES, &["sent", &name], peer.sent_bytes as f64);
+            page.put(&metrics::MESH_MESSAGES, &["received", &name], peer.control_received as f64);
+            page.put(&metrics::MESH_MESSAGES, &["sent", &name], peer.control_sent as f64);
+            page.put(&metrics::MESH_AGE, &[&name], peer.heard_seconds);
+        }
+        for (reason, count) in mesh.rejected() {
+            page.put(&metrics::MESH_REJECTED, &[reason], count as f64);
+        }
+    }
+
     fn put_process(&self, page: &mut Page) {
         if let Some((files, bytes)) = self.files() {
             page.put(&metrics::STATE_FILES, &[], files as f64);
@@ -307,7 +331,7 @@ fn put_source(page: &mut Page, snapshot: &Snapshot, name: &str, splits: &[&Split
 
 fn put_parts(page: &mut Page, readings: &Readings, kinds: &BTreeMap<String, &'static str>) {
     for PartReading { stage, name, worker, busy_seconds, .. } in &readings.parts {
-        let kind = match *stage {
+        let kind = match stage.as_str() {
             "clock" | "ledger" => "engine",
             "encode" | "order" => "sink",
             "read" | "decode" => "source",
@@ -320,7 +344,7 @@ fn put_parts(page: &mut Page, readings: &Readings, kinds: &BTreeMap<String, &'st
 fn put_tables(page: &mut Page, readings: &Readings) {
     let mut tables: BTreeMap<(&str, &str), (u64, Option<u64>)> = BTreeMap::new();
     for table in &readings.tables {
-        let (rows, bytes) = tables.entry((&table.step, table.table)).or_default();
+        let (rows, bytes) = tables.entry((&table.step, &table.table)).or_default();
         *rows += table.rows;
         *bytes = table.bytes.map(|more| bytes.unwrap_or(0) + more);
     }
@@ -380,8 +404,8 @@ fn put_checkpoints(page: &mut Page, readings: &Readings) {
 }
 
 fn put_workers(page: &mut Page, readings: &Readings) {
-    for (number, worker) in readings.workers.iter().enumerate() {
-        let number = number.to_string();
+    for worker in &readings.workers {
+        let number = worker.worker.to_string();
         page.put(&metrics::WORKER_BUSY, &[&number], worker.busy_seconds);
         page.put(&metrics::WORKER_BACKPRESSURED, &[&number], worker.backpressured_seconds);
         page.put(&metrics::WORKER_IDLE, &[&number], worker.idle_seconds);

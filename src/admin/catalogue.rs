@@ -103,6 +103,12 @@ metrics! {
     CHECKPOINT_INTERVAL = gauge("riverrun_checkpoint_interval_seconds", &[], "Least time between checkpoints, as the job says.");
     STATE_FILES = gauge("riverrun_state_files", &[], "Files in the job's state folder, looked at every ten seconds at most; absent where state is not in a folder.");
     STATE_DISK = gauge("riverrun_state_disk_bytes", &[], "Bytes of these files.");
+    MESH_PEERS = gauge("riverrun_mesh_peers", &[], "Other processes of the job that this one is connected with; this and what follows of the mesh is there if the job runs in several.");
+    MESH_EXPECTED = gauge("riverrun_mesh_peers_expected", &[], "Other processes of the job that there should be.");
+    MESH_BYTES = counter("riverrun_mesh_bytes_total", &["direction", "peer"], "Bytes of rows and progress exchanged with another process: received, sent.");
+    MESH_MESSAGES = counter("riverrun_mesh_messages_total", &["direction", "peer"], "Messages on the connection of control with another process, heartbeats included: received, sent.");
+    MESH_AGE = gauge("riverrun_mesh_heartbeat_age_seconds", &["peer"], "How long ago another process was heard last; at --mesh-dead-after it counts as lost.");
+    MESH_REJECTED = counter("riverrun_mesh_rejected_connections_total", &["reason"], "Connections to the mesh that were turned away: strangers, and processes that do not belong to it.");
     WORKER_BUSY = counter("riverrun_worker_busy_seconds_total", &["worker"], "Time a worker spent at work; busy, backpressured and idle add up to the time it has run.");
     WORKER_BACKPRESSURED = counter("riverrun_worker_backpressured_seconds_total", &["worker"], "Time a worker slept because it may not read: too many ticks incomplete, or a sink too far behind.");
     WORKER_IDLE = counter("riverrun_worker_idle_seconds_total", &["worker"], "Time a worker slept because there was nothing to read.");
@@ -179,6 +185,8 @@ mod tests {
             "sink",
             "act",
             "phase",
+            "direction",
+            "peer",
         ];
         let mut names = BTreeSet::new();
         for Metric { name, kind, labels, help } in ALL {

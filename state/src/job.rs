@@ -16,6 +16,7 @@ use crate::collect::{Collector, Retention};
 use crate::error::StateError;
 use crate::file::load_each;
 use crate::folder::{Folder, Holder, JobFile, JobSpec, Lock, Opened, SinkLanes, random_id};
+use crate::follow::Followed;
 use crate::journal::{JobJournal, Tail};
 use crate::ledger::Ledger;
 use crate::log::{Appended, Bounds, Log, LogReader, Writer};
@@ -283,6 +284,13 @@ impl Started {
     /// Returns what tells later on whether another process has taken over.
     pub fn succession(&self) -> Succession {
         Succession { reader: self.log.reader().clone(), generation: self.generation() }
+    }
+
+    /// Returns what the other processes of the job need to know of this one.
+    pub fn followed(&self) -> Followed {
+        let Writer { generation, attempt, build, plan } = self.log.writer().clone();
+        let (job, incarnation) = (self.folder.job().to_owned(), self.file.incarnation.clone());
+        Followed { job, incarnation, generation, attempt, build, plan }
     }
 
     /// Sets which checkpoints are kept.

@@ -2,7 +2,8 @@
 //!
 //! Read in this order: [`store`] is where objects lie, [`record`] and [`log`] are the one log, [`folder`] is a job's place
 //! and its lock, [`rows`], [`mod@file`] and [`ledger`] are checkpoint files and which of them are live, [`states`] and
-//! [`journal`] are what the engine is given, [`recovery`] decides where a restart begins, [`job`] ties it together,
+//! [`journal`] are what the engine is given, [`recovery`] decides where a restart begins, [`job`] ties it together, [`follow`] is the part of it that a process has
+//! which does not lead,
 //! [`collect`] deletes what no restart needs, [`savepoint`] names what must stay, [`inspect`] looks at it all from outside, and
 //! [`past`] is what a replay needs of it.
 //!
@@ -22,6 +23,7 @@ pub mod error;
 mod events;
 pub mod file;
 pub mod folder;
+pub mod follow;
 pub mod inspect;
 pub mod job;
 pub mod journal;
@@ -43,6 +45,7 @@ pub mod upgrade;
 pub use collect::{KeepLog, Retention};
 pub use error::StateError;
 pub use folder::{Begin, Holder, JobSpec, SinkLanes};
+pub use follow::{Followed, Following};
 pub use job::{JobState, Parts, Started, Succession};
 pub use past::{Past, Wanted};
 pub use record::{InputSplit, Inputs};

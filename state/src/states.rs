@@ -10,6 +10,7 @@ use riverrun_dataflow::fail_point::reach;
 use riverrun_dataflow::journal::{FileKind, FrozenPart, JournalError, StateFile, StateStore, TakeRows};
 use riverrun_dataflow::key::worker_of;
 use riverrun_dataflow::operator::TableSpec;
+use riverrun_dataflow::tick::Tick;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::StateError;
@@ -156,6 +157,10 @@ impl StateStore for States {
             file
         };
         Ok(files.into_iter().map(enter).collect())
+    }
+
+    fn published(&self, tick: Tick, files: &[StateFile]) {
+        self.ledger.lock().publish(tick, files);
     }
 
     fn read(

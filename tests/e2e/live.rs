@@ -91,7 +91,8 @@ fn is_late(row: &Value) -> bool {
     row["user_id"].as_str().is_some_and(|user| user.starts_with("late-"))
 }
 
-fn written_as_given(place: &Place, written: &Written, expected: &[Value]) {
+/// What came out is what was given: each row once.
+pub fn written_as_given(place: &Place, written: &Written, expected: &[Value]) {
     let folder = place.path("topics");
     let (out, late) = (topics::rows(&folder, "out"), topics::rows(&folder, "late"));
     // Orders on time: exactly those of the recomputation, with the same clicks.

@@ -20,6 +20,7 @@ mod ledger;
 mod life_cycle;
 mod live;
 mod manager;
+mod mesh;
 mod oracle;
 mod prometheus;
 mod real_data;

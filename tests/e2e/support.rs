@@ -2,6 +2,7 @@
 
 pub mod brokers;
 pub mod cloud;
+pub mod crew;
 pub mod dice;
 pub mod jobs;
 pub mod place;

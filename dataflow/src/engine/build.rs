@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +33,8 @@ pub type PartStream<'s> = Stream<'s, Tick, Vec<Part>>;
 /// What the builders of all parts need.
 pub struct Build<'s> {
     pub scope: Scope<'s, Tick>,
+    /// The workers of this process.
+    pub own: Range<usize>,
     pub worker: usize,
     pub workers: usize,
     pub graph: Arc<Graph>,

@@ -7,7 +7,9 @@ use std::thread::Thread;
 use timely::scheduling::SyncActivator;
 
 use super::EngineError;
+use super::crossing::{Crossing, Failure};
 use super::pace::{Machine, Pace};
+use crate::journal::StateFile;
 use crate::tick::Tick;
 use crate::wire::WireError;
 
@@ -15,6 +17,8 @@ use crate::wire::WireError;
 pub struct Control {
     pace: Arc<dyn Pace>,
     stop: AtomicBool,
+    /// The stop is only for a start that follows at once.
+    again: AtomicBool,
     failed: AtomicBool,
     finished: AtomicBool,
     error: Mutex<Option<EngineError>>,
@@ -31,6 +35,8 @@ pub struct Control {
     workers: Mutex<Vec<Thread>>,
     /// Operators that wait for the log's thread, or for the end.
     waiting: Mutex<Vec<SyncActivator>>,
+    /// What reaches beyond this process, if the job runs in several.
+    crossing: OnceLock<Arc<Crossing>>,
 }
 
 impl Control {
@@ -44,6 +50,7 @@ impl Control {
         Arc::new(Control {
             pace,
             stop: AtomicBool::default(),
+            again: AtomicBool::default(),
             until: Default::default(),
             failed: AtomicBool::default(),
             finished: AtomicBool::default(),
@@ -54,6 +61,7 @@ impl Control {
             quiet: AtomicUsize::default(),
             workers: Mutex::default(),
             waiting: Mutex::default(),
+            crossing: OnceLock::new(),
         })
     }
 
@@ -70,7 +78,66 @@ impl Control {
     /// Asks for a clean stop: open ticks are closed, journalled and committed.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::SeqCst);
+        self.hold();
         self.wake();
+    }
+
+    /// From now on the job runs in several processes.
+    pub(crate) fn cross(&self, crossing: Arc<Crossing>) {
+        self.crossing.set(crossing).ok().expect("a job runs once");
+        if self.stopping() {
+            self.hold();
+        }
+    }
+
+    fn crossing(&self) -> Option<&Crossing> {
+        self.crossing.get().map(Arc::as_ref)
+    }
+
+    /// Tells other processes of the wish to stop, and of the tick up to which this one may go meanwhile.
+    fn hold(&self) {
+        if let Some(crossing) = self.crossing() {
+            crossing.hold(self.ahead());
+            self.decide_on_the_last();
+        }
+    }
+
+    /// Decides on the last tick, if that is for this process to do and all others have said how far they may go.
+    pub(crate) fn decide_on_the_last(&self) {
+        if let Some(tick) = self.crossing().and_then(Crossing::last_tick) {
+            self.end_at(tick);
+        }
+    }
+
+    /// The job is to stop after `tick`.
+    pub(crate) fn end_at(&self, tick: Tick) {
+        if self.until.set(tick).is_ok() {
+            self.nudge();
+            self.wake();
+        }
+    }
+
+    /// There is something to tell other processes.
+    fn nudge(&self) {
+        if let Some(crossing) = self.crossing() {
+            crossing.nudge();
+        }
+    }
+
+    /// Asks for a clean stop of a job that is to be started again at once: there is more for it to read.
+    pub fn stop_to_go_on(&self) {
+        self.again.store(true, Ordering::SeqCst);
+        self.stop();
+    }
+
+    /// Returns whether the job stops only to be started again at once.
+    pub fn goes_on(&self) -> bool {
+        self.again.load(Ordering::SeqCst)
+    }
+
+    /// Process 0 says that the job stops only to be started again at once.
+    pub(crate) fn hear_that_it_goes_on(&self) {
+        self.again.store(true, Ordering::SeqCst);
     }
 
     /// Returns whether a clean stop was asked for.
@@ -81,12 +148,15 @@ impl Control {
     /// Ends the job with an error. Only the first one counts; the others are its consequences.
     pub(crate) fn fail(&self, error: EngineError) {
         let mut first = self.error.lock().expect("the error is only ever replaced");
-        if first.is_none() {
-            *first = Some(error);
-        }
+        let crossing = self.crossing().filter(|_| first.is_none());
+        let failure = crossing.map(|crossing| (crossing, Failure::of(&error)));
+        first.get_or_insert(error);
         drop(first);
         self.failed.store(true, Ordering::SeqCst);
         self.wake();
+        if let Some((crossing, failure)) = failure {
+            crossing.failed(&failure);
+        }
     }
 
     /// Returns what came, if it is something; what cannot be read ends the job.
@@ -108,16 +178,26 @@ impl Control {
     /// Ends the job well.
     pub(crate) fn finish(&self) {
         self.finished.store(true, Ordering::SeqCst);
+        self.nudge();
         self.wake();
     }
 
-    pub(crate) fn ended(&self) -> bool {
-        self.failed() || self.finished.load(Ordering::SeqCst)
+    pub(crate) fn finished(&self) -> bool {
+        self.finished.load(Ordering::SeqCst)
+    }
+
+    /// Returns whether the job has ended, well or not, as far as this process is concerned.
+    pub fn ended(&self) -> bool {
+        self.failed() || self.finished()
     }
 
     /// Says whether too much waits for the log.
     pub(crate) fn log_is_behind(&self, behind: bool) {
-        if self.behind.swap(behind, Ordering::SeqCst) && !behind {
+        let was = self.behind.swap(behind, Ordering::SeqCst);
+        if was != behind {
+            self.nudge();
+        }
+        if was && !behind {
             self.wake();
         }
     }
@@ -129,8 +209,30 @@ impl Control {
 
     /// Tells the others that a tick is open, so that they close theirs and follow.
     pub(crate) fn open(&self, tick: Tick) {
+        self.follow(tick);
+        if let Some(crossing) = self.crossing() {
+            crossing.opened(tick);
+        }
+    }
+
+    /// Somebody has opened a tick.
+    pub(crate) fn follow(&self, tick: Tick) {
         if self.ahead.fetch_max(tick, Ordering::SeqCst) < tick {
             self.wake();
+        }
+    }
+
+    /// A tick is complete.
+    pub(crate) fn complete(&self, tick: Tick) {
+        if let Some(crossing) = self.crossing() {
+            crossing.complete(tick);
+        }
+    }
+
+    /// A checkpoint is published, with these files among those that it names.
+    pub(crate) fn published(&self, tick: Tick, files: &[StateFile]) {
+        if let Some(crossing) = self.crossing() {
+            crossing.published(tick, files);
         }
     }
 
@@ -140,23 +242,33 @@ impl Control {
 
     pub(crate) fn quiet(&self) {
         self.quiet.fetch_add(1, Ordering::SeqCst);
+        self.nudge();
         self.wake();
     }
 
     /// Returns the last tick of a job that was asked to stop: one after all that were open then. Its record is made after the
-    /// wish, so it is a checkpoint, and a stopped job has nothing to repeat.
-    pub(crate) fn until(&self) -> Tick {
-        *self.until.get_or_init(|| self.ahead() + 1)
+    /// wish, so it is a checkpoint, and a stopped job has nothing to repeat. `None`: the processes have not agreed on it yet.
+    pub(crate) fn until(&self) -> Option<Tick> {
+        match self.crossing() {
+            None => Some(*self.until.get_or_init(|| self.ahead() + 1)),
+            Some(_) => self.until.get().copied(),
+        }
     }
 
-    /// Returns whether all workers have opened their last tick.
-    pub(crate) fn all_quiet(&self, workers: usize) -> bool {
+    /// Returns whether all `workers` of this process have opened their last tick.
+    pub(crate) fn is_quiet(&self, workers: usize) -> bool {
         self.quiet.load(Ordering::SeqCst) == workers
+    }
+
+    /// Returns whether all workers have opened their last tick, those of other processes too.
+    pub(crate) fn all_quiet(&self, workers: usize) -> bool {
+        self.is_quiet(workers) && self.crossing().is_none_or(Crossing::all_quiet)
     }
 
     /// Only lanes hold up the end of the job: those that gather rows are to commit all up to `tick`.
     pub(crate) fn want(&self, tick: Tick) {
         if self.wanted.fetch_max(tick, Ordering::SeqCst) < tick {
+            self.nudge();
             self.answered();
         }
     }

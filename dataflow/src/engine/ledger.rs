@@ -28,6 +28,7 @@ use crate::balance::Counts;
 use crate::journal::{CheckpointParts, Journal, JournalEntry, JournalError, LaneDigest, LaneToken, StateFile};
 use crate::sink::Promise;
 use crate::tick::{Tick, TickRecord, Timeline};
+use crate::wire::WireError;
 
 /// Output that waits for its commit is committed early once it takes this much.
 const COMMIT_BYTES: u64 = 4 * 1024 * 1024;
@@ -295,6 +296,7 @@ pub fn ledger<'s>(
                     let checkpoint = record.checkpoint;
                     let (entry, repetition) = gathering.complete(record)?;
                     observer.complete(&entry);
+                    control.complete(entry.record.tick);
                     ledger.complete = entry.record.tick;
                     at.reached(gathering.next);
                     if checkpoint {
@@ -409,13 +411,17 @@ struct Written {
 }
 
 /// A checkpoint whose record is being appended.
-#[derive(Clone, Copy)]
 struct UnderWay {
     tick: Tick,
     finished: bool,
     pause: Duration,
-    files: usize,
-    bytes: u64,
+    files: Vec<StateFile>,
+}
+
+impl UnderWay {
+    fn bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.bytes).sum()
+    }
 }
 
 impl Publishing {
@@ -446,7 +452,7 @@ pub fn checkpoints<'s>(
         build.control.on_answer(build.scope.worker().sync_activator_for(address.to_vec()));
     }
     let mut publishing = publishing(build, setup);
-    let (own, control, workers) = (build.worker == 0, build.control.clone(), build.workers);
+    let (own, control, workers) = (build.worker == 0, build.control.clone(), build.own.len());
     let recovery = &setup.recovery;
     let newest = recovery.entries.last().map_or(build.start.tick, |entry| entry.record.tick);
     let end = (recovery.then == Then::End).then_some(newest);
@@ -462,8 +468,11 @@ pub fn checkpoints<'s>(
             });
             covered.for_each(|_, news| {
                 for Covered { sink, lane, tick, token } in news.drain(..) {
-                    let known = publishing.lanes.get_mut(&(sink, lane)).expect("only known lanes commit");
-                    (known.0, known.1) = (tick, token);
+                    match publishing.lanes.get_mut(&(sink, lane)) {
+                        Some(known) => (known.0, known.1) = (tick, token),
+                        None => control
+                            .fail(WireError(format!("it is of lane {lane} of sink {sink}, which nobody holds")).into()),
+                    }
                 }
             });
             if !own || control.ended() {
@@ -471,7 +480,7 @@ pub fn checkpoints<'s>(
             }
             let written = frontiers[0].frontier().first().copied().unwrap_or(Tick::MAX);
             let mut ledger = shared.0.borrow_mut();
-            match publishing.turn(&mut ledger, written, control.pace().now()) {
+            match publishing.turn(&mut ledger, written, &control) {
                 Ok(true) => control.finish(),
                 Ok(false) if end.is_some_and(|end| ledger.complete >= end && publishing.covered(end)) => {
                     control.finish()
@@ -509,19 +518,20 @@ fn publishing(build: &Build<'_>, setup: &Setup) -> Publishing {
 
 impl Publishing {
     /// Goes on with the oldest open checkpoint. Returns true once the last one of a finished job is published.
-    fn turn(&mut self, ledger: &mut Ledger, written: Tick, now: Instant) -> Result<bool, EngineError> {
+    fn turn(&mut self, ledger: &mut Ledger, written: Tick, control: &super::Control) -> Result<bool, EngineError> {
         ledger.poll()?;
-        if let Some(UnderWay { tick, finished, pause, files, bytes }) = self.under_way
+        if self.under_way.is_some()
             && let Some(result) = ledger.checkpoints_done.pop_front()
+            && let Some(done) = self.under_way.take()
         {
             result.map_err(EngineError::Journal)?;
-            self.under_way = None;
-            self.meter.checkpoint_published(tick, files, bytes);
+            self.meter.checkpoint_published(done.tick, done.files.len(), done.bytes());
+            control.published(done.tick, &done.files);
             ledger.schedule.open -= 1;
-            ledger.schedule.ended = now;
-            ledger.schedule.cost = pause;
-            ledger.history.kept.remove(&tick);
-            if finished {
+            ledger.schedule.ended = control.pace().now();
+            ledger.schedule.cost = done.pause;
+            ledger.history.kept.remove(&done.tick);
+            if done.finished {
                 return Ok(true);
             }
         }
@@ -532,11 +542,11 @@ impl Publishing {
         let Kept { before, recent, balance } = ledger.history.kept[&tick].clone();
         let Written { files, pause_micros, cpu_micros } = self.parts.remove(&tick).unwrap_or_default();
         let finished = recent.last().is_some_and(|record| record.last);
-        let (count, bytes) = (files.len(), files.iter().map(|file| file.bytes).sum());
-        Checkpointed { tick, files: count, bytes }.log();
-        let tokens = self.tokens();
         let pause = Duration::from_micros(pause_micros);
-        self.under_way = Some(UnderWay { tick, finished, pause, files: count, bytes });
+        let under_way = UnderWay { tick, finished, pause, files: files.clone() };
+        Checkpointed { tick, files: files.len(), bytes: under_way.bytes() }.log();
+        self.under_way = Some(under_way);
+        let tokens = self.tokens();
         let parts =
             CheckpointParts { tick, before, recent, files, tokens, balance, finished, pause_micros, cpu_micros };
         ledger.request(Request::Checkpoint(Box::new(parts)));

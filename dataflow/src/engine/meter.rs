@@ -9,6 +9,7 @@ mod readings;
 mod worker;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -93,6 +94,8 @@ pub struct Meter {
     begun: Instant,
     parts: Vec<Part>,
     names: Vec<String>,
+    /// The number of the first worker of this process.
+    first: usize,
     workers: Vec<Arc<WorkerMeter>>,
     acts: Vec<Arc<Act>>,
     sinks: Vec<SinkMeter>,
@@ -109,9 +112,9 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// Returns the meter of a job that is about to run.
+    /// Returns the meter of a job that is about to run, and of those of its workers that are this process's.
     #[expect(clippy::disallowed_methods, reason = "reaches no output")]
-    pub fn new(graph: &Graph, workers: usize) -> Meter {
+    pub fn new(graph: &Graph, workers: Range<usize>) -> Meter {
         let begun = Instant::now();
         let sources = || 0..graph.sources.len();
         let (steps, sinks) = (|| 0..graph.steps.len(), || 0..graph.sinks.len());
@@ -122,21 +125,22 @@ impl Meter {
         parts.extend(sinks().map(Part::Encode).chain(sinks().map(Part::Merge)));
         parts.push(Part::Ledger);
         let names = parts.iter().map(|part| name_of(graph, *part)).collect();
-        let zeros = || (0..workers).map(|_| AtomicU64::new(0)).collect();
+        let zeros = || workers.clone().map(|_| AtomicU64::new(0)).collect();
         let sink = |_| SinkMeter {
             rows: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             pending: zeros(),
-            waiting: (0..workers).map(|_| Opened::default()).collect(),
+            waiting: workers.clone().map(|_| Opened::default()).collect(),
             committed: AtomicU64::new(0),
             latency: Histogram::new(SHORT),
         };
         Meter {
             begun,
-            workers: (0..workers).map(|_| Arc::new(WorkerMeter::new(begun, parts.len()))).collect(),
+            first: workers.start,
+            workers: workers.clone().map(|_| Arc::new(WorkerMeter::new(begun, parts.len()))).collect(),
             parts,
             names,
-            acts: acts(graph, workers, begun),
+            acts: acts(graph, workers.clone(), begun),
             sinks: sinks().map(sink).collect(),
             sink_names: graph.sinks.iter().map(|sink| sink.name.clone()).collect(),
             step_names: graph.steps.iter().map(|step| step.name.clone()).collect(),
@@ -157,12 +161,12 @@ impl Meter {
     /// Returns the meter of a part on a worker.
     pub fn part(&self, worker: usize, part: Part) -> PartMeter {
         let index = self.parts.iter().position(|known| *known == part).expect("the meter knows all parts of the graph");
-        PartMeter::new(self.workers[worker].clone(), index)
+        PartMeter::new(self.workers[worker - self.first].clone(), index)
     }
 
     /// Returns what measures a worker's turns.
     pub fn laps(&self, worker: usize) -> Laps {
-        Laps::new(self.workers[worker].clone())
+        Laps::new(self.workers[worker - self.first].clone())
     }
 
     /// Returns the act of a kind at a place: index of the step or sink, and worker; zeros for the log's.
@@ -193,7 +197,7 @@ impl Meter {
 
     /// A worker holds `bytes` of rows for a sink that are not committed, the oldest of them of this tick.
     pub fn pending(&self, sink: usize, worker: usize, bytes: usize, oldest: Option<Tick>) {
-        let meter = &self.sinks[sink];
+        let (meter, worker) = (&self.sinks[sink], worker - self.first);
         meter.pending[worker].store(bytes as u64, Ordering::Relaxed);
         let waiting = &meter.waiting[worker];
         let oldest = oldest.unwrap_or(0);
@@ -281,10 +285,10 @@ fn name_of(graph: &Graph, part: Part) -> String {
 }
 
 /// All that a job does to the outside: its sources, its log, its state files, its sinks.
-fn acts(graph: &Graph, workers: usize, begun: Instant) -> Vec<Arc<Act>> {
+fn acts(graph: &Graph, workers: Range<usize>, begun: Instant) -> Vec<Arc<Act>> {
     let act = |kind, name: &str, place, worker| Arc::new(Act::new(kind, name, place, worker, begun));
     let mut acts = vec![act(ActKind::Append, "log", 0, 0), act(ActKind::Publish, "log", 0, 0)];
-    for worker in 0..workers {
+    for worker in workers {
         acts.extend(graph.sources.iter().enumerate().map(|(i, source)| act(ActKind::Read, &source.name, i, worker)));
         acts.extend(graph.steps.iter().enumerate().map(|(i, step)| act(ActKind::Write, &step.name, i, worker)));
         acts.extend(graph.sinks.iter().enumerate().map(|(i, sink)| act(ActKind::Commit, &sink.name, i, worker)));

@@ -1,19 +1,25 @@
 //! How a running job is doing: counts and positions, for progress lines, the final balance, and metrics.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use serde::Serialize;
 
+use super::crossing::Doing;
 use super::meter::{Meter, Readings};
 use crate::balance::Counts;
 use crate::graph::{Graph, SourceNode};
 use crate::journal::JournalEntry;
+use crate::mesh::MeshMeter;
 use crate::source::SourceError;
-use crate::tick::{Tick, Timeline};
+use crate::tick::{Tick, TickRecord, Timeline};
 use crate::time::EventTime;
+
+/// What is under way outside for less long is not told to other processes, in seconds.
+const WORTH_TELLING: f64 = 1.0;
 
 /// Is told by the engine; asked by whoever shows it. Never blocks the engine for longer than a copy.
 #[derive(Debug, Default)]
@@ -22,6 +28,22 @@ pub struct Observer {
     decoded: AtomicU64,
     state: Mutex<State>,
     identity: Mutex<Identity>,
+    /// There if the job runs in several processes.
+    elsewhere: OnceLock<Elsewhere>,
+}
+
+/// What is known of the other processes of the job.
+#[derive(Debug)]
+struct Elsewhere {
+    mesh: Arc<MeshMeter>,
+    /// The number of this process.
+    process: usize,
+    decoded: AtomicU64,
+    doing: Mutex<Doing>,
+    /// What their meters showed last, by process.
+    readings: Mutex<BTreeMap<usize, Readings>>,
+    /// The newest complete tick, as process 0 says.
+    complete: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -67,7 +89,7 @@ impl std::fmt::Debug for Shape {
 /// A job at one moment.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Snapshot {
-    /// Records decoded since this process started.
+    /// Records decoded since this process started, those of the job's other processes included.
     pub decoded: u64,
     /// The newest complete tick.
     pub tick: Tick,
@@ -153,7 +175,7 @@ impl Observer {
     pub(crate) fn start(
         &self,
         graph: &Graph,
-        workers: usize,
+        workers: Range<usize>,
         timeline: &Timeline,
         balance: &BTreeMap<String, Counts>,
         repeated_to: Tick,
@@ -204,14 +226,107 @@ impl Observer {
         self.state().meter.clone()
     }
 
-    /// Returns what the job's meter shows; nothing before it runs.
+    /// Returns what the job's meter shows; nothing before it runs. In a process that leads that of the others is added, as they told
+    /// it last.
     pub fn readings(&self) -> Option<Readings> {
+        let mut readings = self.readings_here()?;
+        if let Some(elsewhere) = self.elsewhere.get() {
+            let others = elsewhere.readings.lock().expect("readings are only copied and replaced");
+            others.values().for_each(|other| readings.add(other));
+        }
+        Some(readings)
+    }
+
+    /// Returns what the meter of this process shows.
+    pub(crate) fn readings_here(&self) -> Option<Readings> {
         self.meter().map(|meter| meter.read_all())
+    }
+
+    /// Takes in what the meter of another process shows.
+    pub(crate) fn hear_readings(&self, from: usize, readings: Readings) {
+        let Some(elsewhere) = self.elsewhere.get() else { return };
+        elsewhere.readings.lock().expect("readings are only copied and replaced").insert(from, readings);
     }
 
     /// Returns the newest complete tick.
     pub fn complete_tick(&self) -> Tick {
-        self.state().timeline.tick
+        match self.following() {
+            Some(elsewhere) => elsewhere.complete.load(Ordering::SeqCst),
+            None => self.state().timeline.tick,
+        }
+    }
+
+    /// The job runs in several processes, of which this is the one numbered `process`.
+    pub fn in_mesh(&self, mesh: Arc<MeshMeter>, process: usize) {
+        let (decoded, complete) = (AtomicU64::new(0), AtomicU64::new(0));
+        let (doing, readings) = Default::default();
+        self.elsewhere.get_or_init(|| Elsewhere { mesh, process, decoded, doing, readings, complete });
+    }
+
+    /// Returns what is counted of the mesh, and the number of this process, if the job runs in several.
+    pub fn meshed(&self) -> Option<(Arc<MeshMeter>, usize)> {
+        self.elsewhere.get().map(|elsewhere| (elsewhere.mesh.clone(), elsewhere.process))
+    }
+
+    /// Returns what is known of the others, if this process does not lead.
+    fn following(&self) -> Option<&Elsewhere> {
+        self.elsewhere.get().filter(|elsewhere| elsewhere.process > 0)
+    }
+
+    /// Takes in a record that process 0 has made; its own ledger tells that process more.
+    pub(crate) fn follow(&self, record: &TickRecord) {
+        if self.following().is_none() {
+            return;
+        }
+        let mut state = self.state();
+        if state.timeline.tick + 1 == record.tick {
+            state.timeline.apply(record);
+        }
+    }
+
+    /// Process 0 says that all ticks up to this one are complete.
+    pub(crate) fn hear_of_complete(&self, tick: Tick) {
+        let Some(elsewhere) = self.following() else { return };
+        elsewhere.complete.fetch_max(tick, Ordering::SeqCst);
+        let mut state = self.state();
+        state.caught_up |= tick > state.repeated_to;
+    }
+
+    /// Takes in what the other processes have decoded together, and what each is doing.
+    pub(crate) fn hear_of_others<'a>(&self, decoded: u64, doing: impl Iterator<Item = &'a Doing>) {
+        let Some(elsewhere) = self.elsewhere.get() else { return };
+        elsewhere.decoded.store(decoded, Ordering::Relaxed);
+        let mut all = Doing::default();
+        for one in doing {
+            all.done += one.done;
+            all.outside.extend(one.outside.iter().cloned());
+        }
+        *elsewhere.doing.lock().expect("it is only copied and replaced") = all;
+    }
+
+    /// Returns what gets on in the other processes.
+    pub(crate) fn doing_elsewhere(&self) -> Doing {
+        let elsewhere = self.elsewhere.get();
+        elsewhere.map(|it| it.doing.lock().expect("it is only copied and replaced").clone()).unwrap_or_default()
+    }
+
+    /// Returns what gets on in this process.
+    pub(crate) fn doing(&self) -> Doing {
+        let Some(meter) = self.meter() else { return Doing::default() };
+        let process = self.elsewhere.get().map_or(0, |elsewhere| elsewhere.process);
+        let acts = meter.read_acts();
+        let under_way = |act: &super::ActReading| {
+            let seconds = act.under_way_seconds.filter(|seconds| *seconds >= WORTH_TELLING)?;
+            Some((format!("{}, process {process}", act.kind.named(&act.name)), seconds))
+        };
+        let worked: u64 = meter.read_workers().iter().map(|worker| worker.done).sum();
+        let ended: u64 = acts.iter().map(|act| act.durations.count).sum();
+        Doing { done: worked + ended, outside: acts.iter().filter_map(under_way).collect() }
+    }
+
+    /// Returns the records that this process has decoded.
+    pub(crate) fn decoded_here(&self) -> u64 {
+        self.decoded.load(Ordering::Relaxed)
     }
 
     /// Returns how far the job has read in event time, in microseconds since the epoch: the least of what its splits have reached
@@ -349,7 +464,7 @@ impl Observer {
             if whole == 0 { 1.0 } else { read as f64 / whole as f64 }
         });
         Snapshot {
-            decoded: self.decoded.load(Ordering::Relaxed),
+            decoded: self.decoded_here() + self.elsewhere.get().map_or(0, |it| it.decoded.load(Ordering::Relaxed)),
             tick: state.timeline.tick,
             repeated_to: state.repeated_to,
             now: state.timeline.now,

@@ -81,6 +81,8 @@ pub fn broadcast<'s>(
     timelines: Rc<RefCell<Timelines>>,
 ) -> RecordStream<'s> {
     let records = if build.workers == 1 { records } else { records.broadcast() };
+    // One worker of a process that does not lead tells its observer, which has no ledger to hear from.
+    let observer = (build.worker == build.own.start).then(|| build.observer.clone());
     records
         .clone()
         .unary::<CapacityContainerBuilder<Vec<()>>, _, _, _>(Pipeline, "timeline", move |_, _| {
@@ -92,6 +94,7 @@ pub fn broadcast<'s>(
                 let mut timelines = timelines.borrow_mut();
                 let next = next.get_or_insert_with(|| timelines.next());
                 while let Some(record) = early.remove(next) {
+                    observer.iter().for_each(|observer| observer.follow(&record));
                     timelines.push(record);
                     *next += 1;
                 }

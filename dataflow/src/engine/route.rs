@@ -1,5 +1,6 @@
 //! Routing: rows to the worker that owns their shard, chunks to the worker whose turn it is to decode.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt32Array, UInt64Array};
@@ -64,13 +65,14 @@ pub fn route<'s>(
     })
 }
 
-/// Spreads chunks over all workers, so that one file or partition does not bind a job to one core.
+/// Spreads chunks over all workers of the process, so that one file or partition does not bind a job to one core. To another
+/// process they would have to be carried, which costs about as much as decoding them.
 pub fn spread<'s>(build: &Build<'s>, name: &str, chunks: RawStream<'s>) -> RawStream<'s> {
-    if build.workers == 1 {
+    if build.own.len() == 1 {
         return chunks;
     }
-    let first = build.worker;
-    chunks.unary::<NoopBuilder<Raw>, _, _, _>(DistributorPact(move |_| InTurn { next: first }), name, |_, _| {
+    let in_turn = InTurn { own: build.own.clone(), next: build.worker - build.own.start };
+    chunks.unary::<NoopBuilder<Raw>, _, _, _>(DistributorPact(move |_| in_turn), name, |_, _| {
         |input, output| {
             input.for_each(|time, raw| output.session_with_builder(&time).give_container(raw));
         }
@@ -152,14 +154,15 @@ impl Distributor<Batch> for ByShard {
     }
 }
 
-/// Sends each chunk to the next worker.
+/// Sends each chunk to the next worker of the process.
 struct InTurn {
+    own: Range<usize>,
     next: usize,
 }
 
 impl Distributor<Raw> for InTurn {
     fn partition<T: Clone, P: Push<Message<T, Raw>>>(&mut self, raw: &mut Raw, time: &T, to: &mut [P]) {
-        let worker = self.next % to.len();
+        let worker = self.own.start + self.next % self.own.len();
         self.next += 1;
         Message::push_at(raw, time.clone(), &mut to[worker]);
     }

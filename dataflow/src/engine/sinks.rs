@@ -135,7 +135,7 @@ fn encode_lane(encoder: &mut dyn Encoder, lane: u32, batch: &RecordBatch) -> Res
 }
 
 /// Returns the worker that holds a lane.
-fn holder(lane: u32, lanes: u32, workers: usize) -> usize {
+pub fn holder(lane: u32, lanes: u32, workers: usize) -> usize {
     (u64::from(lane) * workers as u64 / u64::from(lanes)) as usize
 }
 
@@ -384,7 +384,8 @@ fn hold(build: &Build<'_>, setup: &Setup, index: usize, address: Vec<usize>) -> 
     let mut tokens = BTreeMap::new();
     for lane in (0..node.lanes).filter(|lane| holder(*lane, node.lanes, build.workers) == build.worker) {
         let opened = setup.lanes.lock().expect("lanes are only taken out").remove(&(index as u32, lane));
-        let (opened, token) = opened.expect("every lane is opened before the job runs");
+        let (opened, token) =
+            opened.expect("every lane is opened, by the process whose worker holds it, before the job runs");
         lanes.insert(lane, HeldLane { lane: opened, owed: Vec::new() });
         tokens.insert(lane, token);
     }

@@ -10,6 +10,7 @@ use arrow::array::{
 };
 use arrow::datatypes::{DataType, Field, Int64Type, SchemaRef, UInt64Type};
 
+mod among;
 mod gather;
 mod live;
 mod stall;
@@ -410,6 +411,13 @@ fn incarnation(world: &Arc<World>, workers: usize) -> Result<Snapshot, EngineErr
 }
 
 fn run_on(world: &Arc<World>, graph: Graph, workers: usize, control: Arc<Control>) -> Result<Snapshot, EngineError> {
+    let observer = Arc::new(Observer::default());
+    run(job_on(world, graph, (0..workers, workers), recovery(world), control, observer.clone()))?;
+    Ok(observer.snapshot())
+}
+
+/// Where the job goes on.
+fn recovery(world: &World) -> Recovery {
     let checkpoint = world.checkpoints.lock().unwrap().last().cloned();
     let mut recovery = Recovery { before: Timeline::start(1, 0), ..Recovery::default() };
     if let Some(parts) = checkpoint {
@@ -419,18 +427,36 @@ fn run_on(world: &Arc<World>, graph: Graph, workers: usize, control: Arc<Control
     }
     let c = recovery.after().tick;
     recovery.entries = world.log.lock().unwrap().iter().filter(|entry| entry.record.tick > c).cloned().collect();
-    let lanes = (0..3).map(|lane| {
+    recovery
+}
+
+/// The token of every lane.
+fn tokens(world: &World) -> BTreeMap<(u32, u32), Option<Tick>> {
+    let written = world.written.lock().unwrap();
+    (0..3).map(|lane| ((0, lane), written.get(&lane).and_then(|lane| lane.0))).collect()
+}
+
+/// The part of a job that the workers `own` do, of so many.
+fn job_on(
+    world: &Arc<World>,
+    graph: Graph,
+    (own, all): (Range<usize>, usize),
+    recovery: Recovery,
+    control: Arc<Control>,
+    observer: Arc<Observer>,
+) -> Job {
+    let tokens = tokens(world);
+    let lanes = (0..3).filter(|lane| own.contains(&holder(*lane, 3, all))).map(|lane| {
         let written = WrittenLane(world.clone(), lane);
         let opened: Box<dyn Lane> = match world.gathers {
             true => Box::new(gather::GatheringLane::new(written)),
             false => Box::new(written),
         };
-        ((0, lane), (opened, world.written.lock().unwrap().get(&lane).and_then(|lane| lane.0)))
+        ((0, lane), (opened, tokens[&(0, lane)]))
     });
-    let observer = Arc::new(Observer::default());
-    let job = Job {
+    Job {
         graph,
-        workers,
+        workers: own.len(),
         recovery,
         lanes: lanes.collect(),
         journal: Box::new(Log(world.clone())),
@@ -438,10 +464,8 @@ fn run_on(world: &Arc<World>, graph: Graph, workers: usize, control: Arc<Control
         commit_every: Duration::from_millis(1),
         checkpoint_every: Duration::from_millis(3),
         control,
-        observer: observer.clone(),
-    };
-    run(job)?;
-    Ok(observer.snapshot())
+        observer,
+    }
 }
 
 fn calm(seed: u64, rows: usize, workers: usize) -> (BTreeMap<u32, String>, Snapshot) {

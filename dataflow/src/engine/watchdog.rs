@@ -18,6 +18,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::control::Control;
+use super::crossing::Doing;
 use super::events::OutsideIsSlow;
 use super::meter::{ActReading, PartReading, WorkerReading};
 use super::{EngineError, Observer};
@@ -76,6 +77,8 @@ struct Scene {
     stopping: bool,
     workers: Vec<WorkerReading>,
     acts: Vec<ActReading>,
+    /// What gets on in other processes of the job: they wait for each other.
+    elsewhere: Doing,
 }
 
 impl Scene {
@@ -86,7 +89,7 @@ impl Scene {
 
     /// Returns the pieces of work done.
     fn done(&self) -> u64 {
-        self.workers.iter().map(|worker| worker.done).sum()
+        self.workers.iter().map(|worker| worker.done).sum::<u64>() + self.elsewhere.done
     }
 
     fn acts_ended(&self) -> u64 {
@@ -136,7 +139,8 @@ impl Watch {
             let elapsed = now.saturating_duration_since(std::mem::replace(&mut last, now));
             let Some(meter) = observer.meter().filter(|_| !control.ended()) else { continue };
             let (workers, acts) = (meter.read_workers(), meter.read_acts());
-            let scene = Scene { complete: observer.complete_tick(), stopping: control.stopping(), workers, acts };
+            let (complete, elsewhere) = (observer.complete_tick(), observer.doing_elsewhere());
+            let scene = Scene { complete, stopping: control.stopping(), workers, acts, elsewhere };
             let finding = self.look(elapsed, &scene);
             meter.still(self.still, matches!(finding, Finding::Stalled(..)));
             match finding {
@@ -190,8 +194,9 @@ impl Watch {
     /// Returns the report on a job that stands still.
     fn report(&self, scene: &Scene, cause: StallCause, still: Duration, parts: &[PartReading]) -> Stall {
         let mut findings = Vec::new();
-        for (number, ((_, stuck), worker)) in self.turns.iter().zip(&scene.workers).enumerate() {
+        for ((_, stuck), worker) in self.turns.iter().zip(&scene.workers) {
             if *stuck >= self.limits.inside {
+                let number = worker.worker;
                 findings.push(format!(
                     "worker {number} has been at this for {:.1} s: {}",
                     stuck.as_secs_f64(),
@@ -212,10 +217,12 @@ impl Watch {
 }
 
 fn slow_acts(scene: &Scene) -> impl Iterator<Item = (String, Duration)> {
-    scene.acts.iter().filter_map(|act| {
+    let here = scene.acts.iter().filter_map(|act| {
         let age = Duration::try_from_secs_f64(act.under_way_seconds?).ok()?;
         Some((format!("{}, worker {}", act.kind.named(&act.name), act.worker), age))
-    })
+    });
+    let there = scene.elsewhere.outside.iter();
+    here.chain(there.filter_map(|(what, age)| Some((what.clone(), Duration::try_from_secs_f64(*age).ok()?))))
 }
 
 fn at(worker: &WorkerReading) -> String {

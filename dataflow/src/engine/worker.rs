@@ -78,6 +78,7 @@ impl Running {
         let inputs = worker.dataflow::<Tick, _, _>(|scope| {
             let parts = Build {
                 scope,
+                own: setup.own.clone(),
                 worker: place.0,
                 workers: place.1,
                 graph: graph.clone(),
@@ -120,8 +121,16 @@ impl Running {
         }
         if !self.reader.is_open() {
             let tick = self.reader.tick();
-            if control.stopping() && tick > control.until() && !self.reader.must_repeat() {
-                return Ok(self.go_quiet(setup, now));
+            if control.stopping() && !self.reader.must_repeat() {
+                match control.until() {
+                    Some(until) if tick > until => return Ok(self.go_quiet(setup, now)),
+                    Some(_) => {}
+                    // The processes are about to agree on the last tick.
+                    None => {
+                        self.withheld = true;
+                        return Ok(POLL);
+                    }
+                }
             }
             // A tick is opened once the one `in_flight` before it is complete, and the log has not too many before it to write.
             let behind = control.is_behind() && tick > control.ahead();

@@ -7,7 +7,9 @@ use arrow::array::{
     TimestampMillisecondArray,
 };
 use arrow::datatypes::{DataType, Field, Int64Type};
+use riverrun_dataflow::mesh::{Hello, Purpose};
 use riverrun_dataflow::source::{Chunk, Numbering, Payload, Records};
+use riverrun_dataflow::testing::mesh::{control_bytes, hello_bytes, read_control, read_hello};
 use riverrun_dataflow::testing::wire::{batch_bytes, chunk_bytes, read_batch, read_chunk};
 use riverrun_fuzz::hold::Target;
 
@@ -71,6 +73,48 @@ fn wire_chunk() {
                 }
             }
             drop(read_chunk(&chunk_bytes(chunk)).expect("what was read can be sent"));
+        }),
+    });
+}
+
+#[test]
+fn mesh_hello() {
+    let who = Hello {
+        job: "attribution".into(),
+        plan: "0123456789abcdef".into(),
+        build: "riverrun-1".into(),
+        generation: 7,
+        process: 2,
+        processes: 3,
+        workers: 4,
+        purpose: Purpose::Control,
+        instance: u64::MAX,
+    };
+    hold(&Target {
+        name: "mesh-hello",
+        samples: vec![hello_bytes(&who), hello_bytes(&Hello { purpose: Purpose::Data, ..who.clone() })],
+        mend: as_it_is(),
+        spare: 64 << 10,
+        cases: 6000,
+        read: Box::new(|bytes| match read_hello(bytes) {
+            Ok(caller) => drop(who.judge(&caller)),
+            Err(refusal) => assert!(!refusal.to_string().is_empty() && !refusal.word().is_empty()),
+        }),
+    });
+}
+
+#[test]
+fn mesh_control() {
+    hold(&Target {
+        name: "mesh-control",
+        samples: vec![control_bytes(b"{\"opened\":7}", &[7; 300], "the disk is full"), control_bytes(b"", b"", "")],
+        mend: as_it_is(),
+        spare: 256 << 10,
+        cases: 6000,
+        read: Box::new(|bytes| {
+            if let Ok(bodies) = read_control(bytes) {
+                assert!(bodies.iter().map(Vec::len).sum::<usize>() <= bytes.len());
+            }
         }),
     });
 }

@@ -49,7 +49,7 @@ impl Discovery {
             while ended.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
                 if watched.iter().any(Watched::has_grown) {
                     seen.store(true, Ordering::SeqCst);
-                    return control.stop();
+                    return control.stop_to_go_on();
                 }
             }
         };

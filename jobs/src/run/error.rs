@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use riverrun_dataflow::engine::{EngineError, StallCause};
 use riverrun_dataflow::journal::JournalError;
+use riverrun_dataflow::mesh::MeshError;
 use riverrun_dataflow::sink::SinkError;
 use riverrun_dataflow::source::SourceError;
 use riverrun_state::StateError;
@@ -25,6 +26,9 @@ pub enum RunError {
     /// The job's state cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
+    /// The processes of the job do not come together, or one is lost.
+    #[error(transparent)]
+    Mesh(#[from] MeshError),
     /// The running job failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -59,6 +63,7 @@ impl RunError {
             RunError::State(StateError::NoPast { .. }) => 3,
             RunError::State(_) => 78,
             RunError::NotEmpty(_) => 5,
+            RunError::Mesh(error) => mesh_exit_code(error),
             RunError::Engine(error) | RunError::Replay(error) => engine_exit_code(error),
         }
     }
@@ -79,6 +84,18 @@ fn replayed(error: &EngineError) -> String {
     }
 }
 
+fn mesh_exit_code(error: &MeshError) -> u8 {
+    match error {
+        MeshError::Config(_) | MeshError::Mismatch { .. } => 78,
+        MeshError::Absent { .. }
+        | MeshError::Occupied { .. }
+        | MeshError::Superseded { .. }
+        | MeshError::Lost { .. }
+        | MeshError::Stopped => 75,
+        MeshError::Unreadable { .. } => 70,
+    }
+}
+
 fn engine_exit_code(error: &EngineError) -> u8 {
     match error {
         EngineError::Source { error: SourceError::Changed { .. } | SourceError::Lost { .. }, .. } => 78,
@@ -93,6 +110,7 @@ fn engine_exit_code(error: &EngineError) -> u8 {
             StallCause::Inside => 75,
             StallCause::Outside => 74,
         },
+        EngineError::Mesh(error) => mesh_exit_code(error),
         EngineError::Step { .. }
         | EngineError::NotDeterministic { .. }
         | EngineError::Panic(_)

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::act::ActKind;
 use super::histogram::Durations;
@@ -11,7 +11,7 @@ use super::{Meter, Part};
 use crate::tick::Tick;
 
 /// All that a meter shows.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Readings {
     /// Since the job began to run in this process.
     pub seconds: f64,
@@ -36,8 +36,10 @@ pub struct Readings {
 }
 
 /// A worker.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct WorkerReading {
+    /// Its number among all workers of the job.
+    pub worker: usize,
     /// Turns of its loop.
     pub turns: u64,
     /// Pieces of work done: chunks read, batches, parts of ticks.
@@ -60,13 +62,10 @@ pub struct WorkerReading {
 }
 
 /// A part on a worker.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PartReading {
-    /// Which part.
-    #[serde(skip)]
-    pub part: Part,
     /// What is done there: `restore`, `read`, `decode`, `clock`, `step`, `encode`, `order`, `ledger`.
-    pub stage: &'static str,
+    pub stage: String,
     /// The part, in words.
     #[serde(rename = "part")]
     pub named: String,
@@ -81,7 +80,7 @@ pub struct PartReading {
 }
 
 /// Acts on the outside.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ActReading {
     /// What is done.
     pub kind: ActKind,
@@ -96,7 +95,7 @@ pub struct ActReading {
 }
 
 /// A sink.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SinkReading {
     /// Its name.
     pub name: String,
@@ -115,12 +114,12 @@ pub struct SinkReading {
 }
 
 /// The rows that a step keeps.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TableReading {
     /// The step.
     pub step: String,
     /// The table.
-    pub table: &'static str,
+    pub table: String,
     /// The worker.
     pub worker: usize,
     /// Rows.
@@ -130,7 +129,7 @@ pub struct TableReading {
 }
 
 /// Checkpoints of this process; the last one first.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct CheckpointReading {
     /// Its tick; 0: there was none yet.
     pub tick: Tick,
@@ -150,6 +149,29 @@ pub struct CheckpointReading {
     pub total: Durations,
     /// How long freezing took, per step and worker.
     pub freeze: Durations,
+}
+
+impl Readings {
+    /// Adds those of another process of the job.
+    pub fn add(&mut self, other: &Readings) {
+        self.workers.extend(other.workers.iter().cloned());
+        self.parts.extend(other.parts.iter().cloned());
+        self.acts.extend(other.acts.iter().cloned());
+        self.tables.extend(other.tables.iter().cloned());
+        self.checkpoints.freeze.add(&other.checkpoints.freeze);
+        // Sinks are listed in the order of the job, the same everywhere.
+        for (own, more) in self.sinks.iter_mut().zip(&other.sinks) {
+            own.rows += more.rows;
+            own.bytes += more.bytes;
+            own.pending_bytes += more.pending_bytes;
+            own.pending_seconds = own.pending_seconds.max(more.pending_seconds);
+            own.committed = match (own.committed, more.committed) {
+                (Some(own), Some(more)) => Some(own.max(more)),
+                (own, more) => own.or(more),
+            };
+            own.latency.add(&more.latency);
+        }
+    }
 }
 
 impl Part {
@@ -226,9 +248,10 @@ impl Meter {
     /// Returns what the workers are at.
     pub fn read_workers(&self) -> Vec<WorkerReading> {
         let seconds = |nanos: u64| nanos as f64 / 1e9;
-        let read = |worker: &std::sync::Arc<super::WorkerMeter>| {
+        let read = |(number, worker): (usize, &std::sync::Arc<super::WorkerMeter>)| {
             let at = worker.at.load(Ordering::Relaxed).checked_sub(1);
             WorkerReading {
+                worker: number,
                 turns: worker.turns.load(Ordering::Relaxed),
                 done: worker.done.load(Ordering::Relaxed),
                 begun: worker.begun_tick.load(Ordering::Relaxed),
@@ -239,19 +262,18 @@ impl Meter {
                 idle_seconds: seconds(worker.idle_nanos.load(Ordering::Relaxed)),
             }
         };
-        self.workers.iter().map(read).collect()
+        (self.first..).zip(&self.workers).map(read).collect()
     }
 
     /// Returns how far each part has come.
     pub fn read_parts(&self) -> Vec<PartReading> {
         let mut readings = Vec::new();
         for (index, part) in self.parts.iter().enumerate() {
-            for (worker, meter) in self.workers.iter().enumerate() {
+            for (worker, meter) in (self.first..).zip(&self.workers) {
                 let counters = &meter.parts[index];
                 let next = counters.next.load(Ordering::Relaxed);
                 readings.push(PartReading {
-                    part: *part,
-                    stage: part.stage(),
+                    stage: part.stage().to_owned(),
                     named: part.named(&self.names[index]),
                     name: self.names[index].clone(),
                     worker,
@@ -302,6 +324,7 @@ impl Meter {
         for ((step, worker), tables) in sizes.iter() {
             for (table, size) in tables {
                 let step = self.step_names[*step].clone();
+                let table = (*table).to_owned();
                 readings.push(TableReading { step, table, worker: *worker, rows: size.rows, bytes: size.bytes });
             }
         }

@@ -32,7 +32,7 @@ impl SplitReader for Endless {
 }
 
 /// Returns every key's numbers, which must be 1, 2, 3, ... without a gap or a repetition.
-fn numbers(world: &World) -> BTreeMap<String, Vec<i64>> {
+pub(super) fn numbers(world: &World) -> BTreeMap<String, Vec<i64>> {
     let mut numbers: BTreeMap<String, Vec<i64>> = BTreeMap::new();
     for line in world.output().values().flat_map(|text| text.lines()) {
         let (key, number) = line.split_once(' ').unwrap();

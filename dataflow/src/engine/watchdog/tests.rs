@@ -8,7 +8,7 @@ const OUTSIDE: Duration = Duration::from_secs(120);
 fn worker(turns: u64, begun: Tick, at: Option<Part>) -> WorkerReading {
     let at_name = at.map(|part| part.named("x"));
     let (busy_seconds, backpressured_seconds, idle_seconds) = (0.0, 0.0, 0.0);
-    WorkerReading { turns, done: 0, begun, at, at_name, busy_seconds, backpressured_seconds, idle_seconds }
+    WorkerReading { worker: 0, turns, done: 0, begun, at, at_name, busy_seconds, backpressured_seconds, idle_seconds }
 }
 
 /// A worker that has done so many pieces of work, all in one turn.
@@ -39,7 +39,9 @@ fn ended(seconds: u64, scene: impl Fn(u64) -> Scene) -> Option<(u64, StallCause)
 }
 
 fn scene(complete: Tick, workers: Vec<WorkerReading>, acts: Vec<ActReading>) -> Scene {
-    Scene { complete, stopping: false, workers, acts }
+    let numbered = |(number, worker)| WorkerReading { worker: number, ..worker };
+    let workers = workers.into_iter().enumerate().map(numbered).collect();
+    Scene { complete, stopping: false, workers, acts, elsewhere: Doing::default() }
 }
 
 #[test]
@@ -132,7 +134,7 @@ fn the_report_names_who_holds_the_job_back() {
     }
     let part = |part: Part, worker, next| {
         let (named, name) = (part.named("x"), "x".to_owned());
-        PartReading { part, stage: part.stage(), named, name, worker, busy_seconds: 0.0, next }
+        PartReading { stage: part.stage().to_owned(), named, name, worker, busy_seconds: 0.0, next }
     };
     let parts = [
         part(Part::Clock, 0, Some(9)),

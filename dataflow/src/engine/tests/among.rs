@@ -1,0 +1,162 @@
+//! Jobs in several processes, each a thread with a mesh of its own: what one process gives, stopped and crashed like it.
+
+use std::path::Path;
+use std::thread::JoinHandle;
+
+use super::live::{live_graph, numbers};
+use super::*;
+use crate::mesh::{Address, MeshConfig, MeshMeter, Place};
+
+fn mesh(folder: &Path, place: Place) -> Arc<Mesh> {
+    let config = MeshConfig {
+        job: "test".into(),
+        plan: "p".into(),
+        build: "b".into(),
+        generation: 1,
+        place,
+        peers: (0..place.processes).map(|process| Address::Unix(folder.join(format!("p{process}")))).collect(),
+        listen: None,
+        tls: None,
+        startup: Duration::from_secs(60),
+        beat: Duration::from_millis(100),
+        dead: Duration::from_secs(60),
+    };
+    Mesh::form(&config, MeshMeter::new(place.process, place.processes), &|| false).unwrap()
+}
+
+/// What came of each process.
+type Ran = Vec<Result<Snapshot, EngineError>>;
+
+/// Runs a job in as many processes as there are controls, with so many workers each.
+fn run_in(world: &Arc<World>, graph: &Graph, workers: usize, controls: &[Arc<Control>]) -> Ran {
+    let folder = tempfile::tempdir().unwrap();
+    let processes = controls.len();
+    // Decided once, by the one that leads, and before anybody begins.
+    let (recovery, tokens) = (recovery(world), tokens(world));
+    let start = |(process, control): (usize, &Arc<Control>)| -> JoinHandle<Result<Snapshot, EngineError>> {
+        let place = Place { process, processes, workers };
+        let (world, graph, control) = (world.clone(), graph.clone(), control.clone());
+        let (recovery, tokens, folder) = (recovery.clone(), tokens.clone(), folder.path().to_owned());
+        std::thread::spawn(move || {
+            let mesh = mesh(&folder, place);
+            let observer = Arc::new(Observer::default());
+            let own = place.own();
+            let mut job = job_on(&world, graph, (own, place.all()), recovery, control, observer.clone());
+            if process > 0 {
+                job.journal = Box::new(Nobodys);
+            }
+            let elsewhere = tokens.into_iter().filter(|(lane, _)| !job.lanes.contains_key(lane)).collect();
+            run_among(job, Others { mesh, lanes: elsewhere })?;
+            Ok(observer.snapshot())
+        })
+    };
+    let running: Vec<_> = controls.iter().enumerate().map(start).collect();
+    running.into_iter().map(|process| process.join().unwrap()).collect()
+}
+
+/// The journal of a process that does not lead.
+struct Nobodys;
+impl Journal for Nobodys {
+    fn append_ticks(&mut self, _: &[JournalEntry]) -> Result<(), JournalError> {
+        panic!("it is process 0 that writes the log")
+    }
+    fn append_checkpoint(&mut self, _: CheckpointParts) -> Result<(), JournalError> {
+        panic!("it is process 0 that writes the log")
+    }
+}
+
+fn controls(processes: usize) -> Vec<Arc<Control>> {
+    (0..processes).map(|_| Control::new()).collect()
+}
+
+#[test]
+fn any_number_of_processes_gives_the_same_bytes() {
+    let (want, snapshot) = calm(1, 2000, 2);
+    for (processes, workers) in [(2, 1), (3, 1), (2, 2)] {
+        let world = Arc::new(World::new(1, 2000));
+        let ran = run_in(&world, &graph(&world), workers, &controls(processes));
+        assert_eq!(world.output(), want, "{processes} processes with {workers} workers");
+        let snapshots: Vec<Snapshot> = ran.into_iter().map(Result::unwrap).collect();
+        assert_eq!(snapshots[0].balance, snapshot.balance);
+        // What another process decoded last may not be told any more.
+        assert!(snapshots.iter().all(|snapshot| snapshot.last), "all know that it was the last tick");
+    }
+}
+
+/// Ends all as one that failed, and the others as those who lost it.
+fn how_it_ended(ran: Ran, seed: u64) -> bool {
+    let mut failed = 0;
+    let mut well = 0;
+    for process in ran {
+        match process {
+            Ok(_) => well += 1,
+            Err(EngineError::Sink { .. } | EngineError::Journal(_)) => failed += 1,
+            Err(EngineError::Mesh(MeshError::Lost { reason, .. })) => assert!(reason.contains("crash"), "{reason}"),
+            Err(error) => panic!("seed {seed}: {error}"),
+        }
+    }
+    assert!(well == 0 || failed == 0, "seed {seed}: {well} ended well, {failed} failed");
+    failed == 0
+}
+
+#[test]
+fn crashes_of_any_process_and_other_numbers_of_them_change_no_byte() {
+    for seed in 0..6 {
+        let (want, _) = calm(seed, 600, 1);
+        let world = Arc::new(World::new(seed, 600));
+        let mut random = Random(seed + 1000);
+        let mut crashes = 0;
+        loop {
+            let fuse = if crashes < 6 { random.below(9) as i64 } else { -1 };
+            world.fuse.store(fuse, Ordering::SeqCst);
+            let processes = 2 + random.below(2) as usize;
+            let ran = run_in(&world, &graph(&world), 1 + random.below(2) as usize, &controls(processes));
+            if how_it_ended(ran, seed) {
+                break;
+            }
+            crashes += 1;
+        }
+        assert_eq!(world.output(), want, "seed {seed}, {crashes} crashes");
+    }
+}
+
+#[test]
+fn a_stop_of_any_process_stops_all_after_one_tick() {
+    for seed in 0..6 {
+        let world = Arc::new(World::new(seed, 900));
+        let good = world.lines.iter().flatten().filter(|line| line.contains(',')).count();
+        let written = |world: &World| numbers(world).values().map(Vec::len).sum::<usize>();
+        let mut random = Random(seed + 77);
+        let mut lives = 0;
+        world.fuse.store(-1, Ordering::SeqCst);
+        while written(&world) < good {
+            lives += 1;
+            assert!(lives < 200, "seed {seed}: no progress");
+            let controls = controls(2 + random.below(2) as usize);
+            let stopper = controls[random.below(controls.len() as u64) as usize].clone();
+            let (done, before) = (world.clone(), written(&world));
+            let more = before + random.below(400) as usize;
+            let stopping = std::thread::spawn(move || {
+                for _ in 0..30_000 {
+                    std::thread::park_timeout(Duration::from_millis(1));
+                    if written(&done) >= good.min(more) {
+                        break;
+                    }
+                }
+                stopper.stop();
+            });
+            let ran = run_in(&world, &live_graph(&world), 1, &controls);
+            stopping.join().unwrap();
+            for process in ran {
+                assert!(!process.unwrap().last);
+            }
+            let recorded = world.log.lock().unwrap().last().map_or(0, |entry| entry.record.tick);
+            let kept = world.checkpoints.lock().unwrap().last().map_or(0, |parts| parts.tick);
+            assert_eq!(kept, recorded, "seed {seed}: whoever comes next has nothing to repeat");
+        }
+        for (key, mut found) in numbers(&world) {
+            found.sort_unstable();
+            assert!(found.iter().copied().eq(1..=found.len() as i64), "seed {seed}, {key}: {found:?}");
+        }
+    }
+}
