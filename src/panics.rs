@@ -57,6 +57,7 @@ fn lost(info: &PanicHookInfo<'_>) -> ! {
     let line = json!({ "level": "ERROR", "message": message, "thread": thread.name(), "hint": hint });
     // Nothing can be done about a stderr that is gone.
     let _ = writeln!(std::io::stderr(), "{line}");
+    supervised::end(Exit::Fenced as u8, Some(line.to_string()));
     std::process::exit(Exit::Fenced as i32);
 }
 
