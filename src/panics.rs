@@ -19,8 +19,9 @@ use crate::supervised;
 
 /// How a panic begins by which timely says that a connection broke.
 const BROKEN: &str = "timely communication error:";
-/// How long the connection of control may take to say why: it knows which process is lost, and what it said.
-const WHY: Duration = Duration::from_secs(2);
+/// How long the connection of control may take to say why: it knows which process is lost, and what it said. Longer than the others
+/// are told of it first, which a frozen one makes take its time.
+const WHY: Duration = Duration::from_secs(10);
 /// How long a process that has ended its job may take to end itself.
 const ENDING: Duration = Duration::from_secs(30);
 

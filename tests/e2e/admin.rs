@@ -19,12 +19,18 @@ const PARTITIONS: u32 = 2;
 const SMALL: &[&str] = &["--set", "tick.max_rows=200", "--set", "commit.every=10ms"];
 /// Lets a test read what the process says while it runs. The pipe stays open: when it closes, the process has ended.
 const WITH_STDERR: &str = r#"exec "$@" 3>&2 2>err.txt"#;
-/// Metrics that a live job in a folder does not have: those of bounded input, and of Kafka.
+/// Metrics that a live job in a folder does not have: those of bounded input, of Kafka, and of a job in several processes.
 const NOT_LIVE: &[&str] = &[
     "riverrun_source_read_ratio",
     "riverrun_source_read_lag_seconds",
     "riverrun_source_replay_headroom_seconds",
     "riverrun_source_skipped_offsets_total",
+    "riverrun_mesh_peers",
+    "riverrun_mesh_peers_expected",
+    "riverrun_mesh_bytes_total",
+    "riverrun_mesh_messages_total",
+    "riverrun_mesh_heartbeat_age_seconds",
+    "riverrun_mesh_rejected_connections_total",
 ];
 
 /// An answer of the admin port.
