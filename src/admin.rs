@@ -10,7 +10,7 @@ mod control;
 mod page;
 mod process;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -40,27 +40,22 @@ const PATHS: &[(&str, &str)] = &[
 ];
 
 /// Reads an address to listen on: `127.0.0.1:9464`, `[::1]:9464`, `localhost:9464`; port 0: any that is free.
-///
-/// Others than those of loopback are refused: there is no authentication that could stand before them.
 pub fn address(text: &str) -> Result<SocketAddr, String> {
     let local = text.strip_prefix("localhost:").map(|port| format!("{}:{port}", Ipv4Addr::LOCALHOST));
-    let address: SocketAddr = local
-        .as_deref()
-        .unwrap_or(text)
-        .parse()
-        .map_err(|_| "an address is written as 127.0.0.1:9464, [::1]:9464 or localhost:9464".to_owned())?;
-    let loopback = match address.ip() {
-        IpAddr::V4(ip) => ip.is_loopback(),
-        IpAddr::V6(ip) => ip.is_loopback(),
-    };
-    if !loopback {
-        return Err(format!(
-            "{} can be reached from outside, and this port has no authentication; listen on 127.0.0.1 and put a proxy with \
-             authentication before it",
-            address.ip()
-        ));
+    let address = local.as_deref().unwrap_or(text).parse();
+    address.map_err(|_| "an address is written as 127.0.0.1:9464, [::1]:9464 or localhost:9464".to_owned())
+}
+
+/// Refuses an address that others can reach, unless somebody insists: there is no authentication that could stand before it.
+pub fn allow(address: SocketAddr, insecure: bool) -> Result<SocketAddr, Failure> {
+    if address.ip().is_loopback() || insecure {
+        return Ok(address);
     }
-    Ok(address)
+    let message = format!(
+        "--admin: {} can be reached from outside, and this port has no authentication\n  hint: listen on 127.0.0.1, and put a proxy with authentication before it; or, where the network lets nobody else reach it, say so with --insecure-no-auth",
+        address.ip()
+    );
+    Err(Failure::new(Exit::Usage, message))
 }
 
 /// A server that runs until it is dropped.

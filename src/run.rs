@@ -10,7 +10,7 @@ use riverrun_state::inspect::Named;
 use riverrun_state::{Location, Store};
 use serde::Serialize;
 
-use crate::admin::{Admin, Board, Steering};
+use crate::admin::{self, Admin, Board, Steering};
 use crate::args::{Global, RunArgs, StateArgs, WatchArgs};
 use crate::exit::{Done, Exit, Failure, OrExit};
 use crate::job;
@@ -171,7 +171,8 @@ pub fn watched(
     let quiet = global.quiet;
     let control = stopping.control();
     let observer = Arc::new(Observer::default());
-    let admin = args.admin.map(|address| {
+    let address = args.admin.map(|address| admin::allow(address, args.insecure_no_auth)).transpose()?;
+    let admin = address.map(|address| {
         let folder = state.folder().map(|folder| folder.join("jobs").join(plan.name()));
         let every = plan.settings().checkpoint_every;
         let board = Board::new(plan.name(), every, folder, control.clone(), observer.clone());

@@ -49,6 +49,10 @@ pub struct WatchArgs {
     /// Serves health and metrics at this address of this machine, for example `127.0.0.1:9464`; port 0: any that is free.
     #[arg(long, value_name = "ADDR", env = "RIVERRUN_ADMIN", value_parser = crate::admin::address)]
     pub admin: Option<std::net::SocketAddr>,
+    /// Lets --admin be an address that others can reach: whoever does sees the job's health and figures. For networks that let nobody
+    /// else reach it.
+    #[arg(long, env = "RIVERRUN_INSECURE_NO_AUTH", value_parser = switch())]
+    pub insecure_no_auth: bool,
     /// Lets who knows the token in this file stop the job and have it save its state, by `/control/` of the admin port.
     #[arg(long, value_name = "FILE", env = "RIVERRUN_CONTROL_TOKEN_FILE", requires = "admin")]
     pub control_token_file: Option<std::path::PathBuf>,

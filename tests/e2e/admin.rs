@@ -243,7 +243,14 @@ fn a_job_that_recovers_is_not_ready_and_counts_no_row_twice() {
 fn an_admin_port_is_refused_where_it_could_be_reached_or_is_taken() {
     let place = Place::new();
     place.write("job.yaml", jobs::minutes(Over::Topics));
-    place.run("job.yaml").args(&["--admin", "0.0.0.0:0"]).fail(2, &["no authentication", "127.0.0.1"]);
+    place
+        .run("job.yaml")
+        .args(&["--admin", "0.0.0.0:0"])
+        .fail(2, &["no authentication", "127.0.0.1", "--insecure-no-auth"]);
+    Shop { rows: 50, ..Shop::default() }.open().write(&place);
+    place.write("files.yaml", jobs::minutes(Over::Files));
+    let insisting = place.run("files.yaml").args(&["--admin", "0.0.0.0:0", "--insecure-no-auth"]).finish();
+    assert_eq!(insisting.code, Some(0), "{insisting}");
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     place.run("job.yaml").args(&["--admin", &address]).fail(5, &["cannot serve --admin", &address, "in use"]);
