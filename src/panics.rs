@@ -50,8 +50,11 @@ pub fn install() {
 
 /// Ends the process because a connection with another one broke, unless somebody who knows more does so first.
 fn lost(info: &PanicHookInfo<'_>) -> ! {
-    let has_ended = MESHED.get().is_some_and(|control| control.ended());
-    std::thread::park_timeout(if has_ended { ENDING } else { WHY });
+    // Not parked: timely wakes this thread as if it were at work.
+    std::thread::sleep(WHY);
+    if MESHED.get().is_some_and(|control| control.ended()) {
+        std::thread::sleep(ENDING);
+    }
     let message = info.payload_as_str().unwrap_or(BROKEN);
     let thread = std::thread::current();
     let hint = "another process of the job is gone; all of them start again, from the job's log";

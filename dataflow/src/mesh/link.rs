@@ -140,7 +140,9 @@ impl Links {
         let mut own = self.shared.voice.write().unwrap_or_else(PoisonError::into_inner);
         let (letters, words, lost) = {
             let mut heard = self.shared.heard();
-            (std::mem::take(&mut heard.letters), std::mem::take(&mut heard.words), heard.lost.clone())
+            let letters: Vec<VecDeque<Vec<u8>>> = heard.letters.iter_mut().map(std::mem::take).collect();
+            let words: Vec<Option<Vec<u8>>> = heard.words.iter_mut().map(Option::take).collect();
+            (letters, words, heard.lost.clone())
         };
         for (process, word) in words.into_iter().enumerate().filter_map(|(process, word)| Some((process, word?))) {
             voice.hear(process, Heard::Word(word));
@@ -312,7 +314,9 @@ impl Shared {
                     if !self.heard().ended[process] {
                         let reason = match error.kind() {
                             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => self.silence(),
-                            io::ErrorKind::UnexpectedEof => "its connection was closed".to_owned(),
+                            io::ErrorKind::UnexpectedEof
+                            | io::ErrorKind::ConnectionReset
+                            | io::ErrorKind::BrokenPipe => "its connection was closed".to_owned(),
                             _ => error.to_string(),
                         };
                         self.lose(process, MeshError::Lost { process, reason });

@@ -246,8 +246,8 @@ fn a_process_of_a_newer_generation_takes_the_address_of_an_older_one() {
     until("the end", || ear.lost().is_some());
     meshes.clear();
     let other = MeshConfig { generation: 8, ..config(folder.path(), 1, 2) };
-    start(other.clone(), meter(&other)).join().unwrap().unwrap();
-    forming.join().unwrap().unwrap();
+    let other = start(other.clone(), meter(&other)).join().unwrap().unwrap();
+    assert_eq!(forming.join().unwrap().unwrap().place().processes, other.place().processes);
 }
 
 #[test]
