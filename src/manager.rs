@@ -43,7 +43,7 @@ pub use api::{
 };
 pub use keys::Role;
 pub use phase::Phase;
-pub use problem::Problem;
+pub use problem::ProblemDocument;
 pub use record::{ChangeKind, OperationState, Spec};
 pub use secrets::names as secret_names;
 
@@ -56,13 +56,13 @@ use doors::Doors;
 use keeper::{Keeper, Waker};
 use metrics::Metrics;
 use policy::Policy;
-use problem::Kind;
+use problem::{Kind, Problem};
 use processes::{Places, Processes, private_folder};
 use server::Tls;
 use store::{AuditEntry, Store};
 
 /// Processes of a job, at most.
-const PROCESSES_MAX: u16 = 1;
+const PROCESSES_MAX: u16 = 64;
 /// Workers of a process, at most.
 const WORKERS_MAX: u16 = 1024;
 /// A process of a job is on this machine: it answers soon, or not at all.
@@ -111,7 +111,12 @@ pub fn serve(args: &ServeArgs, global: &Global) -> Done {
         doors,
         buckets: Buckets::default(),
         policy,
-        rules: Rules { healthy: args.healthy_within, stop: args.stop_within, ..Rules::default() },
+        rules: Rules {
+            healthy: args.healthy_within,
+            stop: args.stop_within,
+            silence: args.silent_within,
+            ..Rules::default()
+        },
         metrics: Metrics::new(),
         keepers: Mutex::default(),
         threads: Mutex::default(),

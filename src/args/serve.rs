@@ -50,6 +50,9 @@ pub struct ServeArgs {
     /// A job that takes longer to stop cleanly is killed.
     #[arg(long, value_name = "SPAN", default_value = "2m", env = "RIVERRUN_STOP_WITHIN", value_parser = span)]
     pub stop_within: std::time::Duration,
+    /// A process that lives and has not answered for so long is frozen: it is killed, and its job started again.
+    #[arg(long, value_name = "SPAN", default_value = "1m", env = "RIVERRUN_SILENT_WITHIN", value_parser = span)]
+    pub silent_within: std::time::Duration,
     /// Stops its jobs cleanly when it is stopped itself, and starts them again when it comes back; without, they run on. It always does so
     /// as the first process of a container, which ends with it.
     #[arg(long, env = "RIVERRUN_STOP_JOBS", value_parser = switch())]

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::args::{Global, ServerArgs};
 use crate::exit::{Exit, Failure, OrExit};
-use crate::manager::{PREFIX, Problem, VERSION_HEADER};
+use crate::manager::{PREFIX, ProblemDocument, VERSION_HEADER};
 use crate::output::{Format, Stdout};
 
 /// A manager that takes longer to be reached is not there.
@@ -176,7 +176,7 @@ impl Client {
     }
 
     fn refused(&self, status: StatusCode, text: &str) -> Failure {
-        let problem: Option<Problem> = serde_json::from_str(text).ok();
+        let problem: Option<ProblemDocument> = serde_json::from_str(text).ok();
         let exit = match status.as_u16() {
             401 | 403 => Exit::Denied,
             404 => Exit::NotFound,

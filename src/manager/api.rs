@@ -148,12 +148,18 @@ pub fn router(manager: Arc<Manager>) -> Router {
 
 async fn wrong_method(request: Request) -> Response {
     let detail = format!("{} does not answer to {}", request.uri().path(), request.method());
-    dressed(Problem::new(Kind::WrongMethod, detail).into_response(), None)
+    refused(Problem::new(Kind::WrongMethod, detail), request.uri().path())
 }
 
 async fn missing(request: Request) -> Response {
     let detail = format!("there is no {}\n  hint: {PREFIX}/openapi.json says what there is", request.uri().path());
-    dressed(Problem::new(Kind::NotFound, detail).into_response(), None)
+    refused(Problem::new(Kind::NotFound, detail), request.uri().path())
+}
+
+/// Returns the answer to a request that nobody handles.
+fn refused(problem: Problem, path: &str) -> Response {
+    let id = super::keys::random(8).unwrap_or_default();
+    dressed(problem.document(path, &id).into_response(), &id)
 }
 
 /// A request on its way to its answer.
@@ -189,7 +195,7 @@ impl Asked {
         };
         let response = match result {
             Ok(answer) => answer.into_response(),
-            Err(problem) => Problem { instance: path.clone(), request_id: id.clone(), ..problem }.into_response(),
+            Err(problem) => problem.document(&path, &id).into_response(),
         };
         let status = response.status().as_u16();
         self.manager.metrics.answered(self.route.method.as_str(), self.route.path, status, begun.elapsed());
@@ -198,7 +204,7 @@ impl Asked {
             let from = self.from.ip().to_string();
             self.audit(AuditEntry { at: Moment::now(), who, from, what, job, status, request: id.clone() }).await;
         }
-        dressed(response, Some(&id))
+        dressed(response, &id)
     }
 
     /// Finds out who asks, and whether they may.
@@ -246,13 +252,12 @@ impl Asked {
 }
 
 /// Adds what every answer has.
-fn dressed(mut response: Response<Body>, id: Option<&str>) -> Response {
+fn dressed(mut response: Response<Body>, id: &str) -> Response {
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(VERSION_HEADER, HeaderValue::from_static(env!("CARGO_PKG_VERSION")));
-    let id = id.map(str::to_owned).or_else(|| super::keys::random(8).ok()).unwrap_or_default();
-    if let Ok(id) = HeaderValue::from_str(&id) {
+    if let Ok(id) = HeaderValue::from_str(id) {
         headers.insert("x-request-id", id);
     }
     if response.status() == StatusCode::NO_CONTENT {

@@ -44,6 +44,8 @@ impl Default for Rules {
 
 /// A changed job whose processes end so often before it is at its work is taken back.
 const ENDS_OF_A_CHANGE_MAX: u32 = 3;
+/// Processes of a job end together: so long it is waited for the one that says why.
+const ENDS_TOGETHER: Duration = Duration::from_secs(3);
 /// A generation that was fenced sooner than this after its start has another owner that lives: it waits before it tries again.
 const FENCED_AT_ONCE: Duration = Duration::from_secs(5);
 
@@ -58,6 +60,8 @@ pub struct Seen {
     pub strays: usize,
     /// What the processes say of themselves.
     pub health: Health,
+    /// Since so long a process of the launch was seen to have ended.
+    pub ended_for: Duration,
     /// Since so long a process that lives has not said how it is doing.
     pub silence: Duration,
     /// Whether the job file is in order, where that was asked.
@@ -157,9 +161,10 @@ pub fn acts(job: &Job, seen: &Seen) -> Vec<Act> {
         Some(ending) if job.phase.is_ending() => {
             let alive = indexed.filter(|(_, process)| **process == Process::Alive).map(|(index, _)| index);
             let gently = ending.cleanly && seen.now < ending.deadline;
-            // The state of a job is one thing: one process names it.
-            let savepoint = |index| ending.savepoint.clone().filter(|_| index == 0);
-            alive.map(|index| if gently { Act::Stop(index, savepoint(index)) } else { Act::Kill(index) }).collect()
+            // The state of a job is one thing: one process names it, and takes the others with it when it stops.
+            let asked = |index: &u16| !gently || ending.savepoint.is_none() || *index == 0;
+            let act = |index| if gently { Act::Stop(index, ending.savepoint.clone()) } else { Act::Kill(index) };
+            alive.filter(asked).map(act).collect()
         }
         _ if job.launch.is_some() && matches!(job.phase, Phase::Scheduling | Phase::Restoring | Phase::Running) => {
             indexed.filter(|(_, process)| **process == Process::Absent).map(|(index, _)| Act::Start(index)).collect()
@@ -378,6 +383,11 @@ impl Turn<'_> {
             .collect();
         let end = (*ends.iter().max_by_key(|end| telling(end.code)).expect("one ended")).clone();
         let all = ends.len() == self.seen.processes.len();
+        // That a peer is gone, or that all is done, others say too; why, only the first.
+        let is_telling = telling(end.code) > telling(Some(75));
+        if !all && !is_telling && self.seen.ended_for < ENDS_TOGETHER {
+            return;
+        }
         match self.job.task().cloned() {
             Some(Task::Run) | None if all && end.code == Some(0) && end.finished => {
                 self.job.change = None;

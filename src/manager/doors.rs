@@ -109,9 +109,9 @@ mod tests {
         let given = |text: String| HeaderMap::from_iter([(header::AUTHORIZATION, text.parse().unwrap())]);
         assert_eq!(doors.caller(&given(format!("Bearer {shown}")), &store).unwrap().role, Role::Admin);
         for bad in ["Bearer x".to_owned(), shown.clone(), format!("Bearer {shown}0")] {
-            assert_eq!(doors.caller(&given(bad.clone()), &store).unwrap_err().status, 401, "{bad}");
+            assert_eq!(doors.caller(&given(bad.clone()), &store).unwrap_err().kind, Kind::Unauthenticated, "{bad}");
         }
-        assert_eq!(doors.caller(&HeaderMap::new(), &store).unwrap_err().status, 401);
+        assert_eq!(doors.caller(&HeaderMap::new(), &store).unwrap_err().kind, Kind::Unauthenticated);
         store.put_key(&Key::make("a", Role::Admin, "*", None, Moment(0)).unwrap().0).unwrap();
         assert!(!Doors::at(inside, None, &store, false).unwrap().are_open(), "who made keys wants them asked for");
     }

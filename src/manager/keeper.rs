@@ -49,12 +49,14 @@ pub struct Keeper {
     waker: Arc<Waker>,
     /// When all processes of the job said last how they are doing, or were not to.
     heard: Moment,
+    /// When a process of the launch was first seen to have ended.
+    ended: Option<Moment>,
 }
 
 impl Keeper {
     /// Returns the keeper of a job.
     pub fn of(manager: Arc<Manager>, job: &str, waker: Arc<Waker>) -> Keeper {
-        Keeper { manager, job: job.to_owned(), waker, heard: Moment::now() }
+        Keeper { manager, job: job.to_owned(), waker, heard: Moment::now(), ended: None }
     }
 
     /// Keeps the job until it is forgotten or the manager ends.
@@ -110,10 +112,13 @@ impl Keeper {
         if !runs || health > Health::Unknown {
             self.heard = now;
         }
+        let has_ended = processes.iter().any(|process| matches!(process, Process::Ended(_)));
+        self.ended = has_ended.then(|| self.ended.unwrap_or(now));
+        let ended_for = self.ended.map_or(Duration::ZERO, |ended| now.since(ended));
         if job.launch.is_none() {
             self.manager.processes.scraped(&self.job, &[]);
         }
-        Seen { now, processes, strays, health, silence: now.since(self.heard), valid }
+        Seen { now, processes, strays, health, ended_for, silence: now.since(self.heard), valid }
     }
 
     fn validate(&self, job: &Job) -> Result<(), String> {

@@ -11,9 +11,20 @@ use serde::{Deserialize, Serialize};
 use super::store::{ChangeError, StoreError};
 
 /// What came in the way.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Problem {
+    /// Its kind.
+    pub kind: Kind,
+    /// What came in the way, and what to do.
+    pub detail: String,
+    /// What is wrong in a job file.
+    pub errors: Vec<Finding>,
+}
+
+/// What came in the way, as it is sent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Problem {
+pub struct ProblemDocument {
     /// Names the kind of problem for good.
     #[serde(rename = "type")]
     pub kind: String,
@@ -119,23 +130,28 @@ impl Kind {
 impl Problem {
     /// Returns a problem of a kind.
     pub fn new(kind: Kind, detail: impl Into<String>) -> Problem {
-        let (status, code, title) = kind.facts();
-        let domain = match kind {
+        Problem { kind, detail: detail.into(), errors: Vec::new() }
+    }
+
+    /// Returns it as it is sent: in answer to the request with this id, for this path.
+    pub fn document(self, instance: &str, request: &str) -> ProblemDocument {
+        let (status, code, title) = self.kind.facts();
+        let domain = match self.kind {
             Kind::Internal => "internal",
             Kind::Storage | Kind::Busy => "external",
             _ => "user",
         };
-        Problem {
+        ProblemDocument {
             kind: format!("urn:riverrun:problem:{code}"),
             title: title.to_owned(),
             status,
-            detail: detail.into(),
-            instance: String::new(),
+            detail: self.detail,
+            instance: instance.to_owned(),
             code: code.to_owned(),
-            errors: Vec::new(),
-            request_id: String::new(),
+            errors: self.errors,
+            request_id: request.to_owned(),
             domain: domain.to_owned(),
-            retryable: matches!(kind, Kind::TooMany | Kind::Storage | Kind::Busy),
+            retryable: matches!(self.kind, Kind::TooMany | Kind::Storage | Kind::Busy),
         }
     }
 
@@ -210,7 +226,7 @@ impl From<RunError> for Problem {
     }
 }
 
-impl IntoResponse for Problem {
+impl IntoResponse for ProblemDocument {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let body = serde_json::to_vec(&self).expect("our own types are representable");

@@ -6,6 +6,7 @@
 //! lives, whoever started it and whatever process ids are used again.
 
 mod folder;
+mod peers;
 mod signal;
 mod targets;
 
@@ -94,6 +95,9 @@ impl Processes {
         write_private(&generation.job_file(), text.as_bytes()).map_err(attempt)?;
         let token = keys::random(32).map_err(attempt)?;
         write_private(&folder.token(), token.as_bytes()).map_err(attempt)?;
+        if launch.processes > 1 {
+            peers::prepare(&self.places.data, job, launch.generation).map_err(attempt)?;
+        }
         let stderr = append_to(&folder.stderr()).map_err(attempt)?;
         let mut command = Command::new(&self.program);
         command.args(self.arguments(job, spec, append, launch, &generation, &folder));
@@ -116,7 +120,11 @@ impl Processes {
     ) -> Vec<String> {
         let resolved = |text: &str| secrets::for_process(&self.places.data, job, text);
         let path = |path: &Path| path.display().to_string();
-        let verb = if launch.task == Task::Run { "run" } else { "upgrade" };
+        let verb = match (&launch.task, launch.processes) {
+            (Task::Run, 1) => "run",
+            (Task::Run, _) => "worker",
+            (Task::Upgrade { .. } | Task::Plant { .. }, _) => "upgrade",
+        };
         let mut all = vec![verb.to_owned(), path(&generation.job_file())];
         let mut put = |name: &str, value: String| all.extend([name.to_owned(), value]);
         put("--topics", resolved(spec.topics.as_deref().unwrap_or(&self.places.topics)));
@@ -135,6 +143,16 @@ impl Processes {
             }
             Task::Upgrade { allow } => allow.iter().for_each(|name| put("--allow-reset", name.clone())),
             Task::Plant { savepoint } => put("--from-savepoint", savepoint.clone()),
+        }
+        if verb == "worker" {
+            let peers = peers::addresses(&self.places.data, job, launch);
+            let mesh = [
+                ("--process", folder.index.to_string()),
+                ("--processes", launch.processes.to_string()),
+                ("--peers", peers.join(",")),
+                ("--mesh-generation", launch.generation.to_string()),
+            ];
+            all.extend(mesh.into_iter().flat_map(|(name, value)| [name.to_owned(), value]));
         }
         all.push("--quiet".to_owned());
         all.extend((append && launch.task == Task::Run).then(|| "--append".to_owned()));
@@ -237,6 +255,7 @@ impl Processes {
     /// Deletes what is left of a job whose processes have ended.
     pub fn forget(&self, job: &str) -> std::io::Result<()> {
         self.targets.set(job, &[]);
+        peers::forget(&self.places.data, job);
         for folder in [self.places.data.join("run").join(job), secrets::folder(&self.places.data, job)] {
             match fs::remove_dir_all(folder) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),

@@ -12,8 +12,6 @@ use super::phase::{At, Phase, To};
 /// So many events of a job are kept.
 const EVENTS_MAX: usize = 100;
 
-/// Momenteconds since the epoch.
-
 /// What is to be run, as it was submitted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

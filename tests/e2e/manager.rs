@@ -139,7 +139,11 @@ fn command_line(pid: u32) -> String {
 }
 
 fn kill(pid: u32) {
-    let sent = std::process::Command::new("sh").args(["-c", &format!("kill -9 {pid}")]).status();
+    signal(pid, "KILL");
+}
+
+fn signal(pid: u32, name: &str) {
+    let sent = std::process::Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]).status();
     assert!(sent.is_ok(), "the signal was not sent");
 }
 
@@ -499,4 +503,131 @@ fn prometheus_likes_what_the_manager_serves() {
     manager.signal(Stop::Terminate);
     assert_eq!(manager.finish().code, Some(0));
     managed.one_alive();
+}
+
+#[test]
+fn a_changed_job_that_cannot_run_is_taken_back_and_nothing_is_lost_or_doubled() {
+    let managed = Managed::with_traffic(707);
+    let calm = Place::new();
+    fill(&calm, 707);
+    calm.run("job.yaml").args(&["--topics", "topics", "--until-end"]).args(SLOW).succeed();
+    managed.submit("job.yaml", &["--until-end"]);
+    // Its new sink would write over what is somebody else's: that is found out when it runs.
+    managed.place.write("manager/files/precious.jsonl", "precious\n");
+    let text = String::from_utf8(managed.place.read("job.yaml")).unwrap();
+    managed.place.write("second.yaml", text + "  more: { from: attributed, file: { path: precious.jsonl } }\n");
+    let told =
+        managed.cli(&["submit", "second.yaml", "--until-end"]).args(SLOW).fail(1, &["taken back", "precious.jsonl"]);
+    assert_eq!(told.document()["state"], "failed");
+    let status = managed.until_phase("attribution", "finished");
+    assert_eq!(status["job"]["revision"], 3, "the former file is a revision of its own: {status:#}");
+    assert_eq!(managed.place.read("manager/files/precious.jsonl"), b"precious\n");
+    for sink in ["out", "bad", "late"] {
+        let of = |place: &Place| {
+            let mut rows: Vec<_> =
+                topics::records(&place.path("topics"), sink).into_iter().map(|it| it.value).collect();
+            rows.sort();
+            rows
+        };
+        assert!(of(&managed.place) == of(&calm), "{sink} differs from an undisturbed run");
+    }
+}
+
+#[test]
+fn a_manager_that_is_to_stop_its_jobs_does_and_starts_them_again_when_it_comes_back() {
+    let place = Place::new();
+    fill(&place, 708);
+    let mut managed = Managed::at(place, &["--stop-jobs"]);
+    managed.submit("job.yaml", &[]);
+    let mut manager = managed.manager.take().unwrap();
+    manager.signal(Stop::Terminate);
+    assert_eq!(manager.finish().code, Some(0));
+    assert!(managed.alive().is_empty(), "a job runs on");
+    managed.start(&[]);
+    let status = managed.until("attribution", "the next generation", |status| {
+        status["job"]["phase"] == "running" && status["job"]["generation"] == 2
+    });
+    assert_eq!(status["job"]["restarts"]["inARow"], 0, "what was asked for does not count: {status:#}");
+}
+
+#[test]
+fn a_frozen_process_is_found_out_and_its_job_goes_on() {
+    let place = Place::new();
+    fill(&place, 709);
+    let calm = Place::new();
+    fill(&calm, 709);
+    calm.run("job.yaml").args(&["--topics", "topics", "--until-end"]).args(SLOW).succeed();
+    let managed = Managed::at(place, &["--silent-within", "8s"]);
+    managed.submit("job.yaml", &["--until-end"]);
+    let frozen = managed.one_alive();
+    signal(frozen, "STOP");
+    managed.until("attribution", "another generation", |status| status["job"]["generation"].as_u64() > Some(1));
+    managed.until_phase("attribution", "finished");
+    let rows = |place: &Place| {
+        topics::records(&place.path("topics"), "out").into_iter().map(|it| it.value).collect::<Vec<_>>()
+    };
+    assert!(rows(&managed.place) == rows(&calm), "it differs from an undisturbed run");
+    assert!(command_line(frozen).is_empty(), "the frozen process still lives");
+}
+
+/// An authority, and a certificate that it gives to an address of this machine.
+const CERTIFICATES: &str = r#"
+set -e
+new="-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes"
+openssl req -x509 $new -days 2 -subj /CN=authority -keyout ca.key -out ca.pem
+openssl req $new -subj /CN=manager -keyout key.pem -out manager.csr
+echo "subjectAltName=IP:127.0.0.1" >extensions
+openssl x509 -req -in manager.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile extensions -out cert.pem
+"#;
+
+#[test]
+fn the_api_is_served_encrypted_to_who_trusts_its_certificate() {
+    let place = Place::new();
+    let made = std::process::Command::new("sh").args(["-c", CERTIFICATES]).current_dir(place.folder()).output();
+    if !made.is_ok_and(|made| made.status.success()) {
+        eprintln!("SKIPPED: there is no openssl to make a certificate with, so nobody has served the API encrypted");
+        return;
+    }
+    place.write("no.pem", "no certificate");
+    let serve = ["serve", "--data", "m2", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--tls-key", "key.pem"];
+    place.riverrun(&serve).args(&["--tls-cert", "no.pem"]).fail(78, &["no.pem"]);
+    let managed = Managed::at(place, &["--tls-cert", "cert.pem", "--tls-key", "key.pem"]);
+    assert!(managed.server().starts_with("https://"), "{}", managed.server());
+    managed.cli(&["list", "--server-ca", "ca.pem"]).succeed();
+    managed.cli(&["list"]).fail(7, &["cannot be reached"]);
+    let plain = format!("http://{}", managed.address());
+    managed.place.riverrun(&["list", "--server", &plain]).fail(7, &["cannot be reached"]);
+}
+
+#[test]
+fn a_job_in_several_processes_gives_the_same_rows_whoever_is_killed_and_however_it_is_spread() {
+    let place = Place::new();
+    fill(&place, 710);
+    let calm = Place::new();
+    fill(&calm, 710);
+    calm.run("job.yaml").args(&["--topics", "topics", "--until-end"]).args(SLOW).succeed();
+    let managed = Managed::at(place, &[]);
+    managed.submit("job.yaml", &["--until-end", "--processes", "2"]);
+    assert_eq!(managed.alive().len(), 2);
+    kill(managed.alive()[1]);
+    managed.until("attribution", "another generation", |status| {
+        status["job"]["generation"].as_u64() > Some(1) && status["job"]["phase"] == "running"
+    });
+    let alive =
+        |status: &Value| status["processes"].as_array().unwrap().iter().filter(|it| it["state"] == "alive").count();
+    let rescaled = managed.cli(&["rescale", "attribution", "--processes", "3"]).finish();
+    if rescaled.code == Some(0) && managed.status("attribution")["job"]["phase"] == "running" {
+        assert_eq!(alive(&managed.status("attribution")), 3, "{rescaled}");
+    }
+    managed.until_phase("attribution", "finished");
+    assert!(managed.alive().is_empty());
+    for sink in ["out", "bad", "late"] {
+        let of = |place: &Place| {
+            topics::records(&place.path("topics"), sink)
+                .into_iter()
+                .map(|it| (it.partition, it.value))
+                .collect::<Vec<_>>()
+        };
+        assert!(of(&managed.place) == of(&calm), "{sink} differs from an undisturbed run in one process");
+    }
 }

@@ -63,6 +63,7 @@ pub fn resume(manager: &Arc<Manager>, call: &Call) -> Result<Answer, Problem> {
     act(manager, call, "resume", Phase::Running, |job| {
         job.restart = job.restart || matches!(job.phase, Phase::Failed | Phase::Finished);
         job.wanted = Wanted::Running;
+        waits_no_longer(job);
         Ok(())
     })
 }
@@ -72,8 +73,15 @@ pub fn restart(manager: &Arc<Manager>, call: &Call) -> Result<Answer, Problem> {
     act(manager, call, "restart", Phase::Running, |job| {
         job.wanted = Wanted::Running;
         job.restart = !matches!(job.phase, Phase::Suspended | Phase::Cancelled);
+        waits_no_longer(job);
         Ok(())
     })
+}
+
+/// Somebody says that it is time: what was waited for is over.
+fn waits_no_longer(job: &mut Job) {
+    job.restarts.in_a_row = 0;
+    job.restarts.not_before = Moment::now();
 }
 
 /// Ends a job at once.

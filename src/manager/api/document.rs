@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::call::{Answer, Call};
 use super::{PREFIX, Route, probe, routes};
 use crate::manager::Manager;
-use crate::manager::problem::Problem;
+use crate::manager::problem::{Problem, ProblemDocument};
 
 /// The schemas of documents, by name.
 type Schemas = RefCell<Map<String, Value>>;
@@ -60,7 +60,7 @@ fn operation(route: &Route, schemas: &Schemas) -> Value {
     let query =
         |(name, means): &(&str, &str)| json!({ "name": name, "in": "query", "description": means, "schema": text });
     parameters.extend(route.query.iter().map(query));
-    let problem = json!({ "application/problem+json": { "schema": probe::schema::<Problem>(schemas) } });
+    let problem = json!({ "application/problem+json": { "schema": probe::schema::<ProblemDocument>(schemas) } });
     let mut good = json!({ "description": "done, or begun" });
     if let Some(gives) = route.gives {
         good["content"] = json!({ "application/json": { "schema": (gives.0)(schemas) } });

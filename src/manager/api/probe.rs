@@ -233,6 +233,5 @@ mod tests {
                 "choice": { "type": "string", "enum": ["one", "two"] },
             })
         );
-        drop((Choice::One, Choice::Two));
     }
 }

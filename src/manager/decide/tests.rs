@@ -41,6 +41,7 @@ impl Play {
             processes: Vec::new(),
             strays: 0,
             health: Health::Unknown,
+            ended_for: Duration::ZERO,
             silence: Duration::ZERO,
             valid: Some(Ok(())),
         };
@@ -201,6 +202,44 @@ fn one_process_ends_and_the_whole_generation_is_started_again() {
     play.all(ended(None)).is(Phase::Scheduling).later(Duration::from_secs(1));
     assert_eq!(play.acts(), [Act::Start(0), Act::Start(1), Act::Start(2)]);
     assert_eq!(play.job.restarts.in_a_row, 1, "three ends of one generation count once");
+}
+
+#[test]
+fn it_is_waited_for_the_process_that_says_why_the_others_ended() {
+    let three = || {
+        let mut play = Play::new();
+        play.job.spec.processes = 3;
+        play.settle().start().health(Health::Ready).is(Phase::Running);
+        play.seen.processes[1] = ended(Some(75));
+        play.settle().is(Phase::Running);
+        play
+    };
+    let mut play = three();
+    play.seen.processes[0] = ended(Some(78));
+    play.settle().is(Phase::Failing);
+    // A frozen one never says anything.
+    let mut play = three();
+    play.seen.ended_for = Duration::from_secs(3);
+    play.settle().is(Phase::Recovering);
+    assert_eq!(play.acts(), [Act::Kill(0), Act::Kill(2)]);
+    // Those who are done are done one after the other.
+    let mut play = Play::new();
+    play.job.spec.processes = 2;
+    play.settle().start().health(Health::Ready);
+    play.seen.processes[1] = finished();
+    play.settle().is(Phase::Running);
+    play.all(finished()).is(Phase::Finished);
+}
+
+#[test]
+fn one_process_names_the_state_of_all() {
+    let mut play = Play::new();
+    play.job.spec.processes = 2;
+    play.settle().start().health(Health::Ready);
+    play.job.wanted = Wanted::Suspended;
+    play.job.savepoint = Some("friday".to_owned());
+    play.settle().is(Phase::Suspending);
+    assert_eq!(play.acts(), [Act::Stop(0, Some("friday".to_owned()))]);
 }
 
 #[test]
