@@ -14,8 +14,8 @@ const RULE: &str = "k8s/monitoring/prometheus-rule.yaml";
 /// Returns `promtool`: of the system, or where the test command puts it.
 fn promtool() -> Option<PathBuf> {
     let own = std::env::current_exe().unwrap().ancestors().nth(3).unwrap().join("tools/promtool");
-    let found = [own, PathBuf::from("promtool")].into_iter();
-    let found = found.filter(|it| Command::new(it).arg("--version").output().is_ok()).next();
+    let found =
+        [own, PathBuf::from("promtool")].into_iter().find(|it| Command::new(it).arg("--version").output().is_ok());
     if found.is_none() {
         eprintln!("LEFT OUT: there is no promtool, so alerts are not tested");
     }
