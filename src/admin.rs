@@ -190,12 +190,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_loopback_is_listened_on() {
+    fn only_loopback_is_listened_on_unless_somebody_insists() {
         for good in ["127.0.0.1:9464", "localhost:0", "[::1]:1", "127.9.9.9:80"] {
-            assert!(address(good).unwrap().ip().is_loopback(), "{good}");
+            assert!(allow(address(good).unwrap(), false).is_ok(), "{good}");
         }
         for open in ["0.0.0.0:9464", "[::]:9464", "192.168.1.7:80", "[::ffff:127.0.0.1]:80"] {
-            assert!(address(open).unwrap_err().contains("no authentication"), "{open}");
+            let open = address(open).unwrap();
+            assert!(allow(open, false).unwrap_err().error.to_string().contains("no authentication"), "{open}");
+            assert_eq!(allow(open, true).unwrap(), open);
         }
         for wrong in ["", "9464", "localhost", "example.org:80", "127.0.0.1", "127.0.0.1:70000"] {
             assert!(address(wrong).unwrap_err().contains("is written as"), "{wrong}");

@@ -28,10 +28,12 @@ fn served() -> BTreeSet<String> {
     for page in ["docs/guide/metrics.md", "docs/guide/manager.md"] {
         let Ok(page) = std::fs::read_to_string(root().join(page)) else { continue };
         for line in page.lines().filter(|line| line.starts_with("| `")) {
-            let Some(name) = line[3..].split('`').next() else { continue };
-            names.insert(name.to_owned());
-            if line.contains("| histogram |") {
-                names.extend(["bucket", "sum", "count"].map(|part| format!("{name}_{part}")));
+            let first = line[2..].split(" | ").next().unwrap_or_default();
+            for name in first.split('`').filter(|name| name.starts_with("riverrun_") || name.starts_with("process_")) {
+                names.insert(name.to_owned());
+                if line.contains("| histogram |") {
+                    names.extend(["bucket", "sum", "count"].map(|part| format!("{name}_{part}")));
+                }
             }
         }
     }
