@@ -5,7 +5,7 @@
 //! ```
 //! Two connections between any two processes: one that timely has for its batches, and one of control, on which each says where
 //! it stands, again and again. A mesh is all or nothing: whoever is lost, cut off or frozen ends it for all, and the job starts
-//! again from its log. What comes in at the door is nobody's until it has said who it is ([`hello`]): it is heard for a short
+//! again from its log. What comes in at the door is nobody's until it has said who it is (`hello.rs`): it is heard for a short
 //! while, turned away with a reason, counted, and can neither keep the others waiting nor bring anything down.
 //!
 //! What the processes say to each other once the job runs is the engine's own (`engine/crossing.rs`); here it is bytes.
