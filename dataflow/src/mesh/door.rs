@@ -162,21 +162,19 @@ impl Shared {
             Ok(socket) => socket,
             Err(refusal) => return self.reject(&refusal),
         };
-        let refusal = match hello::receive(&mut InTime::of(&mut socket, deadline)).and_then(|caller| self.judge(caller))
-        {
-            Ok(caller) => match self.let_in(&caller, socket, deadline) {
-                Ok(()) => return,
-                Err(refusal) => refusal,
-            },
-            Err(refusal) => {
-                // A stranger is told nothing, not even that it knocked at a mesh.
-                if !matches!(refusal, Refusal::Stranger | Refusal::Slow | Refusal::Gone) {
-                    hello::answer(&mut InTime::of(&mut socket, deadline), Some(&refusal)).ok();
-                }
-                refusal
-            }
-        };
-        self.reject(&refusal);
+        match hello::receive(&mut InTime::of(&mut socket, deadline)).and_then(|caller| self.judge(caller)) {
+            Ok(caller) => self.let_in(&caller, socket, deadline),
+            Err(refusal) => self.turn_away(&refusal, &mut socket, deadline),
+        }
+    }
+
+    /// Tells a caller why it is not let in. Who hears it finds it counted.
+    fn turn_away(&self, refusal: &Refusal, socket: &mut Socket, deadline: Instant) {
+        self.reject(refusal);
+        // A stranger is told nothing, not even that it knocked at a mesh.
+        if !matches!(refusal, Refusal::Stranger | Refusal::Slow | Refusal::Gone) {
+            hello::answer(&mut InTime::of(socket, deadline), Some(refusal)).ok();
+        }
     }
 
     /// Returns the caller, if it is a peer.
@@ -209,7 +207,7 @@ impl Shared {
     }
 
     /// Gives a peer its place, and says so.
-    fn let_in(&self, caller: &Hello, mut socket: Socket, deadline: Instant) -> Result<(), Refusal> {
+    fn let_in(&self, caller: &Hello, mut socket: Socket, deadline: Instant) {
         let mut arrivals = self.arrivals();
         let complete = arrivals.complete;
         let place = arrivals.by_process.entry(caller.process).or_default();
@@ -223,12 +221,11 @@ impl Shared {
         };
         if complete || !is_free {
             drop(arrivals);
-            hello::answer(&mut InTime::of(&mut socket, deadline), Some(&Refusal::Taken)).ok();
-            return Err(Refusal::Taken);
+            return self.turn_away(&Refusal::Taken, &mut socket, deadline);
         }
         // Few bytes into an empty buffer: this does not wait, though the lock is held.
         if hello::answer(&mut InTime::of(&mut socket, deadline), None).is_err() {
-            return Err(Refusal::Gone);
+            return self.reject(&Refusal::Gone);
         }
         match caller.purpose {
             Purpose::Control => {
@@ -237,7 +234,6 @@ impl Shared {
             _ => place.data = Some(socket),
         }
         self.changed.notify_all();
-        Ok(())
     }
 
     fn hear_of_newer(&self, generation: u64) {
