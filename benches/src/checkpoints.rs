@@ -63,7 +63,7 @@ fn measure(arguments: &Arguments, folder: &Path, plan: Plan) -> anyhow::Result<(
         Workload::W4 => Vec::new(),
     };
     let (binary, workload) = (binary(arguments)?.canonicalize()?, plan.workload);
-    let job = Live { binary, folder: folder.canonicalize()?, workload, workers: arguments.workers, set };
+    let job = Live { binary, folder: folder.canonicalize()?, workload, processes: 1, workers: arguments.workers, set };
     let mut feeder = Feeder::open(&topics(folder), plan)?;
     feeder.fill()?;
     let mut life = job.start()?;

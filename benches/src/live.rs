@@ -1,4 +1,4 @@
-//! A live job as a process: started, looked into through its admin port, killed, started again.
+//! A live job as one process or several: started, looked into through its admin port, killed, started again.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -23,7 +23,9 @@ pub struct Live {
     pub folder: PathBuf,
     /// Which job.
     pub workload: Workload,
-    /// Worker threads.
+    /// Processes.
+    pub processes: usize,
+    /// Worker threads of each.
     pub workers: usize,
     /// What it overrides.
     pub set: Vec<String>,
@@ -31,8 +33,10 @@ pub struct Live {
 
 /// A life of the job.
 pub struct Life {
-    child: Child,
-    log: PathBuf,
+    /// By process.
+    children: Vec<Child>,
+    /// What each says.
+    logs: Vec<PathBuf>,
     port: Option<u16>,
 }
 
@@ -48,17 +52,30 @@ pub struct Restore {
 impl Live {
     /// Starts the job.
     pub fn start(&self) -> anyhow::Result<Life> {
-        let log = self.folder.join("log");
+        let children = (0..self.processes).map(|process| self.start_one(process)).collect::<anyhow::Result<_>>()?;
+        Ok(Life { children, logs: (0..self.processes).map(|process| self.log(process)).collect(), port: None })
+    }
+
+    fn log(&self, process: usize) -> PathBuf {
+        self.folder.join(format!("log{process}"))
+    }
+
+    fn start_one(&self, process: usize) -> anyhow::Result<Child> {
+        let log = self.log(process);
         let file = std::fs::File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
         let job = format!("live-{}.yaml", self.workload.name());
         let mut command = Command::new(&self.binary);
-        command.current_dir(&self.folder).arg("run");
+        command.current_dir(&self.folder).arg(if self.processes == 1 { "run" } else { "worker" });
+        if self.processes > 1 {
+            let peers: Vec<String> = (0..self.processes).map(|process| format!("unix:p{process}")).collect();
+            command.args(["--processes", &self.processes.to_string(), "--process", &process.to_string()]);
+            command.args(["--peers", &peers.join(",")]);
+        }
         command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("jobs").join(job));
         command.args(["--log", "info", "--log-format", "json", "--admin", "127.0.0.1:0"]);
         command.args(["-w", &self.workers.to_string(), "--state", "state", "--topics"]).arg(topics(&self.folder));
         command.args(self.set.iter().flat_map(|set| ["--set", set]));
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file).spawn()?;
-        Ok(Life { child, log, port: None })
+        Ok(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file).spawn()?)
     }
 
     /// Returns what `riverrun` answers to a question about the job's checkpoints.
@@ -81,10 +98,12 @@ impl Life {
     pub fn until(&mut self, what: &str, mut there: impl FnMut(&mut Life) -> bool) -> anyhow::Result<()> {
         let begun = now();
         while !there(self) {
-            if let Some(ended) = self.child.try_wait()? {
-                bail!("the job ended before {what}, {ended}:\n{}", self.said());
+            for process in 0..self.children.len() {
+                if let Some(ended) = self.children[process].try_wait()? {
+                    bail!("process {process} of the job ended before {what}, {ended}:\n{}", self.said(process));
+                }
             }
-            ensure!(begun.elapsed() < HUNG_AFTER, "{what} never came:\n{}", self.said());
+            ensure!(begun.elapsed() < HUNG_AFTER, "{what} never came:\n{}", self.said(0));
             std::thread::sleep(Duration::from_millis(1));
         }
         Ok(())
@@ -116,7 +135,7 @@ impl Life {
 
     fn page(&mut self) -> Option<String> {
         if self.port.is_none() {
-            let log = self.said();
+            let log = self.said(0);
             let line = log.lines().find_map(|line| line.strip_prefix("admin: http://127.0.0.1:"))?;
             self.port = line.parse().ok();
         }
@@ -130,9 +149,9 @@ impl Life {
     /// Returns what the job said that it read to put its state back.
     pub fn restored(&self) -> Restore {
         let mut all = Restore::default();
-        for line in self.said().lines() {
-            let Ok(event) = serde_json::from_str::<Value>(line) else { continue };
-            if event["message"] == "restored" {
+        for said in (0..self.logs.len()).map(|process| self.said(process)) {
+            let events = said.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            for event in events.filter(|event| event["message"] == "restored") {
                 all.rows += event["rows"].as_u64().unwrap_or(0);
                 all.cpu += Duration::from_micros(event["cpu_micros"].as_u64().unwrap_or(0));
             }
@@ -140,33 +159,39 @@ impl Life {
         all
     }
 
-    fn said(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap_or_default()
+    fn said(&self, process: usize) -> String {
+        std::fs::read_to_string(&self.logs[process]).unwrap_or_default()
     }
 
-    /// Returns a figure of the memory of the process, `VmRSS` or `VmHWM`, in KiB.
+    /// Returns a figure of the memory of all processes together, `VmRSS` or `VmHWM`, in KiB.
     pub fn memory_kib(&self, figure: &str) -> u64 {
-        memory_kib(self.child.id(), figure).unwrap_or(0)
+        self.children.iter().filter_map(|child| memory_kib(child.id(), figure)).sum()
     }
 
-    /// Returns the CPU time that the process has used.
+    /// Returns the CPU time that all processes have used.
     pub fn cpu(&self) -> anyhow::Result<Duration> {
-        process_cpu(&format!("/proc/{}/stat", self.child.id())).map(|cpu| cpu.own)
+        self.children.iter().map(|child| Ok(process_cpu(&format!("/proc/{}/stat", child.id()))?.own)).sum()
     }
 
-    /// Kills the process and waits until it is gone.
+    /// Kills the last process, and waits until all are gone: the others follow it.
     pub fn kill(mut self) -> anyhow::Result<()> {
-        self.child.kill()?;
-        self.child.wait()?;
+        if let Some(last) = self.children.last_mut() {
+            last.kill()?;
+        }
+        for child in &mut self.children {
+            child.wait()?;
+        }
         Ok(())
     }
 }
 
 impl Drop for Life {
     fn drop(&mut self) {
-        // It may have ended by itself, or been waited for.
-        self.child.kill().ok();
-        self.child.wait().ok();
+        for child in &mut self.children {
+            // It may have ended by itself, or been waited for.
+            child.kill().ok();
+            child.wait().ok();
+        }
     }
 }
 

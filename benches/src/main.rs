@@ -11,6 +11,10 @@
 //!
 //! `kafka`: What does a job between topics of a real broker take, beside a program that only reads them, and how soon is a result seen?
 //!
+//! `processes`: What do more workers give, and what do rows cost that travel between processes?
+//!
+//! `ticks`: What does a tick cost with hardly a row in it, by processes and workers?
+//!
 //! `sessions`: What do a million sessions take that are open at once?
 
 mod broker;
@@ -23,6 +27,7 @@ mod measure;
 mod processes;
 mod recovery;
 mod sessions;
+mod ticks;
 
 use std::path::PathBuf;
 
@@ -44,6 +49,8 @@ enum Bench {
     Kafka,
     /// A job in one process and in several.
     Processes,
+    /// The cost of a tick with hardly a row in it, in one process and in several.
+    Ticks,
 }
 
 /// Measures whole jobs as processes.
@@ -80,10 +87,14 @@ struct Arguments {
     /// recovery: kills.
     #[arg(long, default_value_t = 40)]
     kills: u64,
-    /// checkpoints: seconds for which each number of keys is looked at; kafka: for which latency is measured.
+    /// checkpoints: seconds for which each number of keys is looked at; kafka: for which latency is measured; ticks: for which each
+    /// shape is looked at, at most 20.
     #[arg(long, default_value_t = 60)]
     seconds: u64,
-    /// recovery, checkpoints: worker threads.
+    /// recovery: processes of the job.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    processes: u16,
+    /// recovery, checkpoints: worker threads of each process.
     #[arg(short, long, default_value_t = 2)]
     workers: usize,
     /// kafka: another program that does the same job between the same topics, called as
@@ -138,6 +149,7 @@ fn main() -> anyhow::Result<()> {
             Bench::Sessions => sessions::sessions(&arguments, &scratch)?,
             Bench::Kafka => kafka::kafka(&arguments, &scratch)?,
             Bench::Processes => processes::processes(&arguments, &scratch)?,
+            Bench::Ticks => ticks::ticks(&arguments, &scratch)?,
         }
     }
     Ok(())

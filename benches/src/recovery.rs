@@ -55,6 +55,7 @@ fn measure(arguments: &Arguments, folder: &Path, workload: Workload) -> anyhow::
         binary: binary(arguments)?.canonicalize()?,
         folder: folder.canonicalize()?,
         workload,
+        processes: usize::from(arguments.processes),
         workers: arguments.workers,
         set: Vec::new(),
     };

@@ -193,9 +193,14 @@ impl Mesh {
         self.links.attend(voice);
     }
 
-    /// There is news of where this process stands.
+    /// There is news of where this process stands, for all others.
     pub fn nudge(&self) {
         self.links.nudge();
+    }
+
+    /// There is news of where this process stands, for one other.
+    pub fn nudge_one(&self, to: usize) {
+        self.links.nudge_one(to);
     }
 
     /// Returns the connections for the batches, by process. They are taken once.

@@ -1,6 +1,6 @@
 //! Control: what each process says to each other one, and whether it still says something.
 //!
-//! A process says where it stands whenever that changes, and at least once a beat; whoever says nothing for long is frozen or cut
+//! A process says where it stands when that changes, to those whom it concerns, and to all at least once a beat; whoever says nothing for long is frozen or cut
 //! off. Where it stands is made up when it is said, so a slow network makes a process say less, never later: nothing queues but
 //! letters, which are few.
 
@@ -158,12 +158,14 @@ impl Links {
         self.nudge();
     }
 
-    /// There is news of where this process stands.
+    /// There is news of where this process stands, for all.
     pub fn nudge(&self) {
-        for link in self.shared.links.iter().flatten() {
-            link.out().word = true;
-            link.due.notify_all();
-        }
+        self.shared.links.iter().flatten().for_each(Link::nudge);
+    }
+
+    /// There is news of where this process stands, for one other.
+    pub fn nudge_one(&self, to: usize) {
+        self.shared.links.get(to).into_iter().flatten().for_each(Link::nudge);
     }
 
     /// Returns what tells the mesh of generation `own` that a newer one is there.
@@ -217,6 +219,11 @@ impl Links {
 }
 
 impl Link {
+    fn nudge(&self) {
+        self.out().word = true;
+        self.due.notify_all();
+    }
+
     fn out(&self) -> MutexGuard<'_, Out> {
         self.out.lock().unwrap_or_else(PoisonError::into_inner)
     }
