@@ -21,6 +21,6 @@ mod text;
 
 pub use compression::Compression;
 pub use lines::LineReader;
-pub use listing::{covers, is_same};
+pub use listing::{covers, is_same, lies_below};
 pub use sink::{FileSink, FileSinkConfig, committed_length};
 pub use source::{FileSource, FileSourceConfig};

@@ -109,6 +109,11 @@ pub trait SplitReader: Send {
         false
     }
 
+    /// Returns whether it waits only because it is paced: nobody outside is slow.
+    fn is_paced(&self) -> bool {
+        false
+    }
+
     /// Returns whether the split has ended: no further `read` will ever give a record.
     fn ended(&self) -> bool;
 }

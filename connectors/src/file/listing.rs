@@ -99,6 +99,12 @@ pub fn is_same(one: &str, other: &str) -> bool {
     plain(Path::new(one)) == plain(Path::new(other))
 }
 
+/// Returns whether a path lies below a folder, however they are written.
+pub fn lies_below(path: &str, folder: &str) -> bool {
+    let (path, folder) = (plain(Path::new(path)), plain(Path::new(folder)));
+    path != folder && path.starts_with(folder)
+}
+
 /// Returns the path from the root of the file system on, without `.` and `..`.
 fn plain(path: &Path) -> PathBuf {
     let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
@@ -153,5 +159,7 @@ mod tests {
         }
         assert!(is_same("./a//b.jsonl", "a/c/../b.jsonl"));
         assert!(!is_same("a/b.jsonl", "b.jsonl"));
+        assert!(lies_below("./a//b/c", "a/x/../b") && lies_below("s3://bucket/a/b", "s3://bucket/a/"));
+        assert!(!lies_below("ab/c", "a") && !lies_below("a/", "a") && !lies_below("a", "a/b"));
     }
 }

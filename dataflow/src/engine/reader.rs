@@ -353,6 +353,11 @@ impl Reader {
         open.hollow || ahead > open.tick || (open.rows > 0 && age >= self.graph.ticks.interval) || age >= IDLE_TICK
     }
 
+    /// No split gives another row.
+    pub fn end(&mut self) {
+        self.splits.iter_mut().for_each(|split| split.ended = true);
+    }
+
     /// Closes the open tick and returns its marks.
     pub fn close(&mut self) -> Vec<Mark> {
         let open = self.open.take().expect("only an open tick is closed");
@@ -414,7 +419,10 @@ impl OwnSplit {
     fn must_wait(&self) -> bool {
         let waits = self.waits();
         if let Some(act) = &self.waiting {
-            act.goes_on(waits);
+            match self.reader.as_ref().is_some_and(|reader| reader.is_paced()) {
+                true => act.begins_anew(),
+                false => act.goes_on(waits),
+            }
         }
         waits
     }

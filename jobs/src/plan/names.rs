@@ -187,6 +187,22 @@ fn same_places(spec: &JobSpec, faults: &mut Vec<Fault>) {
             let hint = "give each a place of its own, or join their streams with `union`";
             faults.push(Fault::error(codes::SAME_PLACE, written.span, message).hint(hint));
         }
+        // A lake sweeps its folder: what it does not know there, it takes for left over.
+        let within = |(kind, inner): (&str, &Spanned<String>), (outer_kind, outer): (&str, &Spanned<String>)| {
+            kind != "topic" && outer_kind == "lake" && file::lies_below(&inner.value, &outer.value)
+        };
+        let nested = |other: &Option<SinkPlace>| {
+            place(other).is_some_and(|(other_kind, other)| {
+                within((kind, &written), (other_kind, &other)) || within((other_kind, &other), (kind, &written))
+            })
+        };
+        if let Some(other) = spec.sinks[..index].iter().find(|other| nested(&other.place)) {
+            let (one, two) = (&other.name.value, &sink.name.value);
+            let message =
+                format!("sinks `{one}` and `{two}` write one below the other, and a lake has its folder for itself");
+            let hint = "give each a folder of its own, side by side";
+            faults.push(Fault::error(codes::SAME_PLACE, written.span, message).hint(hint));
+        }
         let read = spec.sources.iter().find(|source| match &source.place {
             Some(SourcePlace::Topic { name: topic, .. }) => kind == "topic" && topic.value == written.value,
             Some(SourcePlace::File(path)) => kind == "file" && file::covers(&path.value, &written.value),

@@ -210,6 +210,10 @@ impl SplitReader for SlowReader {
         self.is_held || self.reader.waits()
     }
 
+    fn is_paced(&self) -> bool {
+        self.is_held
+    }
+
     fn ended(&self) -> bool {
         self.reader.ended()
     }

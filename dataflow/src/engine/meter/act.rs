@@ -66,6 +66,11 @@ impl Act {
         }
     }
 
+    /// One is under way, and has not been for long: whoever waits knows why.
+    pub fn begins_anew(&self) {
+        self.since.store(micros_since(self.begun) + 1, Ordering::Relaxed);
+    }
+
     /// Returns for how long the one under way has been, if one is.
     pub fn age(&self) -> Option<Duration> {
         let since = self.since.load(Ordering::Relaxed).checked_sub(1)?;

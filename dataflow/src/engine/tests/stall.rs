@@ -1,5 +1,6 @@
 //! Jobs that stand still, and jobs that only look like it.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 
 use super::live::{EndlessLines, live_graph};
@@ -273,6 +274,74 @@ fn a_sink_that_hangs_for_ever_ends_the_job_if_that_was_asked_for() {
         drop(opener);
     });
     assert!(matches!(result, Err(EngineError::Stalled(_))), "{result:?}");
+}
+
+/// A source that gives nothing while it is shut, and says why.
+struct Shut {
+    lines: Lines,
+    shut: Arc<AtomicBool>,
+    paced: bool,
+}
+impl Source for Shut {
+    fn splits(&self, bounded: bool) -> Result<Vec<SplitSpec>, SourceError> {
+        self.lines.splits(bounded)
+    }
+    fn open(&self, split: &SplitSpec, position: u64) -> Result<Box<dyn SplitReader>, SourceError> {
+        let reader = self.lines.open(split, position)?;
+        Ok(Box::new(ShutReader { reader, shut: self.shut.clone(), paced: self.paced }))
+    }
+}
+struct ShutReader {
+    reader: Box<dyn SplitReader>,
+    shut: Arc<AtomicBool>,
+    paced: bool,
+}
+impl ShutReader {
+    fn is_shut(&self) -> bool {
+        self.shut.load(Ordering::SeqCst)
+    }
+}
+impl SplitReader for ShutReader {
+    fn read(&mut self, limits: &ReadLimits) -> Result<Option<Chunk>, SourceError> {
+        if self.is_shut() { Ok(None) } else { self.reader.read(limits) }
+    }
+    fn waits(&self) -> bool {
+        self.is_shut()
+    }
+    fn is_paced(&self) -> bool {
+        self.is_shut() && self.paced
+    }
+    fn ended(&self) -> bool {
+        self.reader.ended()
+    }
+}
+
+#[test]
+fn a_source_that_is_paced_is_not_one_that_does_not_answer() {
+    for paced in [true, false] {
+        let world = Arc::new(World::new(4, 300));
+        let shut = Arc::new(AtomicBool::new(true));
+        let mut graph = graph(&world);
+        graph.sources[0].source = Arc::new(Shut { lines: Lines(world.clone()), shut: shut.clone(), paced });
+        let watched =
+            Watched { world: world.clone(), graph, workers: 2, gate: None, log: None, outside: Some(LIMIT * 2) };
+        let result = watched.run(|seen| match paced {
+            true => {
+                let stalled = seen.stalls.recv_timeout(LIMIT * 5);
+                assert!(stalled.is_err(), "a job that is paced was ended: {stalled:?}");
+                shut.store(false, Ordering::SeqCst);
+            }
+            false => {
+                let stall = seen.stalls.recv_timeout(NEVER).expect("it is noticed");
+                assert_eq!(stall.cause, StallCause::Outside, "{stall}");
+                shut.store(false, Ordering::SeqCst);
+            }
+        });
+        assert_eq!(result.is_ok(), paced, "{result:?}");
+        if paced {
+            assert_eq!(world.output(), calm(4, 300, 1).0);
+        }
+    }
 }
 
 #[test]
