@@ -24,7 +24,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 pub use board::Board;
-pub use control::Steering;
+pub use control::{Steering, StopWish};
 
 use crate::exit::{Exit, Failure, OrExit};
 

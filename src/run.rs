@@ -10,7 +10,7 @@ use riverrun_state::inspect::Named;
 use riverrun_state::{Location, Store};
 use serde::Serialize;
 
-use crate::admin::{self, Admin, Board, Steering};
+use crate::admin::{self, Admin, Board, Steering, StopWish};
 use crate::args::{Global, RunArgs, StateArgs, WatchArgs};
 use crate::exit::{Done, Exit, Failure, OrExit};
 use crate::job;
@@ -90,13 +90,15 @@ pub struct Stopping {
     now: Arc<Mutex<Arc<Control>>>,
     /// The name under which the job is to leave its last state, if whoever wants it to stop gave one.
     savepoint: Arc<Mutex<Option<String>>>,
+    /// The stop is to be the end of all input.
+    drain: Arc<AtomicBool>,
 }
 
 impl Stopping {
     /// Begins to listen to signals.
     pub fn listen(quiet: bool) -> Result<Stopping, Failure> {
-        let stopping =
-            Stopping { asked: Arc::default(), now: Arc::new(Mutex::new(Control::new())), savepoint: Arc::default() };
+        let now = Arc::new(Mutex::new(Control::new()));
+        let stopping = Stopping { asked: Arc::default(), now, savepoint: Arc::default(), drain: Arc::default() };
         let signalled = stopping.clone();
         signals::listen(move || {
             signalled.stop();
@@ -110,15 +112,30 @@ impl Stopping {
     /// Stops the job cleanly.
     fn stop(&self) {
         self.asked.store(true, Ordering::SeqCst);
-        self.now.lock().unwrap_or_else(PoisonError::into_inner).stop();
+        self.tell(&self.now.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn tell(&self, control: &Control) {
+        match self.drains() {
+            true => control.drain(),
+            false => control.stop(),
+        }
     }
 
     /// Stops the job cleanly; it leaves its last state as a savepoint, if there is a name for it.
-    pub fn stop_with(&self, savepoint: Option<String>) {
-        if let Some(name) = savepoint {
+    pub fn stop_with(&self, wish: StopWish) {
+        if let Some(name) = wish.savepoint {
             *self.savepoint.lock().unwrap_or_else(PoisonError::into_inner) = Some(name);
         }
+        if wish.drain {
+            self.drain.store(true, Ordering::SeqCst);
+        }
         self.stop();
+    }
+
+    /// Returns whether the stop that was asked for is to be the end of all input.
+    pub fn drains(&self) -> bool {
+        self.drain.load(Ordering::SeqCst)
     }
 
     /// Returns the name of the savepoint that was asked for together with the stop.
@@ -137,7 +154,7 @@ impl Stopping {
         *self.now.lock().unwrap_or_else(PoisonError::into_inner) = control.clone();
         // A signal that came before was for the one before.
         if self.is_asked() {
-            control.stop();
+            self.tell(&control);
         }
         control
     }

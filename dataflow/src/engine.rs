@@ -204,6 +204,7 @@ fn prepare(job: Job, own: Range<usize>, elsewhere: BTreeMap<(u32, u32), Option<T
     let start = job.recovery.after();
     let newest = job.recovery.entries.last().map_or(start.tick, |entry| entry.record.tick);
     job.control.follow(start.tick);
+    job.control.repeats_until(newest);
     job.observer.start(&job.graph, own.clone(), &start, &job.recovery.balance, newest);
     if start.last {
         return None;

@@ -40,6 +40,16 @@ pub struct StopWish {
     /// The name under which it leaves its last state.
     #[serde(default)]
     pub savepoint: Option<String>,
+    /// It is the end of all input, for good: what waits for later rows comes out.
+    #[serde(default)]
+    pub drain: bool,
+}
+
+impl StopWish {
+    /// Returns whether nothing is asked for but a clean stop, as by a signal.
+    pub fn is_plain(&self) -> bool {
+        self.savepoint.is_none() && !self.drain
+    }
 }
 
 impl Steering {
@@ -68,7 +78,10 @@ impl Steering {
                 return Err((StatusCode::CONFLICT, format!("job `{}` has a savepoint `{name}` already", self.job)));
             }
         }
-        self.stopping.stop_with(wish.savepoint);
+        if wish.drain && self.stopping.is_asked() && !self.stopping.drains() {
+            return Err((StatusCode::CONFLICT, format!("job `{}` is stopping already, without a drain", self.job)));
+        }
+        self.stopping.stop_with(wish);
         Ok(())
     }
 }

@@ -165,7 +165,7 @@ pub struct StopArgs {
     /// Leaves its last state as a savepoint of this name.
     #[arg(long, value_name = "NAME", env = "RIVERRUN_SAVEPOINT", value_parser = savepoint_name)]
     pub savepoint: Option<String>,
-    /// Gives out everything that waits for later rows, for good.
+    /// Gives out everything that waits for later rows, and finishes the job for good.
     #[arg(long, env = "RIVERRUN_DRAIN", value_parser = switch())]
     pub drain: bool,
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::moment::Moment;
 use super::phase::{Phase, at};
 use super::record::{Change, ChangeKind, Ending, Job, Launch, OperationState, Spec, Task, Trouble, Wanted};
+use crate::admin::StopWish;
 
 /// How patient the manager is.
 #[derive(Clone, Copy, Debug)]
@@ -116,7 +117,7 @@ pub enum Act {
     /// The process with this index is started.
     Start(u16),
     /// The process with this index is asked to stop cleanly.
-    Stop(u16, Option<String>),
+    Stop(u16, StopWish),
     /// The process with this index is killed.
     Kill(u16),
     /// All processes of other generations are killed.
@@ -161,9 +162,10 @@ pub fn acts(job: &Job, seen: &Seen) -> Vec<Act> {
         Some(ending) if job.phase.is_ending() => {
             let alive = indexed.filter(|(_, process)| **process == Process::Alive).map(|(index, _)| index);
             let gently = ending.cleanly && seen.now < ending.deadline;
-            // The state of a job is one thing: one process names it, and takes the others with it when it stops.
-            let asked = |index: &u16| !gently || ending.savepoint.is_none() || *index == 0;
-            let act = |index| if gently { Act::Stop(index, ending.savepoint.clone()) } else { Act::Kill(index) };
+            let wish = StopWish { savepoint: ending.savepoint.clone(), drain: ending.drain };
+            // The state of a job is one thing: one process names or ends it, and takes the others with it when it stops.
+            let asked = |index: &u16| !gently || wish.is_plain() || *index == 0;
+            let act = |index| if gently { Act::Stop(index, wish.clone()) } else { Act::Kill(index) };
             alive.filter(asked).map(act).collect()
         }
         _ if job.launch.is_some() && matches!(job.phase, Phase::Scheduling | Phase::Restoring | Phase::Running) => {
@@ -215,11 +217,11 @@ impl Turn<'_> {
     }
 
     fn at_once(&self) -> Ending {
-        Ending { cleanly: false, savepoint: None, deadline: self.seen.now }
+        Ending { cleanly: false, savepoint: None, drain: false, deadline: self.seen.now }
     }
 
     fn cleanly(&self, savepoint: Option<String>) -> Ending {
-        Ending { cleanly: true, savepoint, deadline: self.seen.now.after(self.rules.stop) }
+        Ending { cleanly: true, savepoint, drain: false, deadline: self.seen.now.after(self.rules.stop) }
     }
 
     /// A job at rest goes on if somebody wants it to.
@@ -248,7 +250,8 @@ impl Turn<'_> {
 
     fn suspend(&mut self) {
         let savepoint = self.job.savepoint.take();
-        self.job.ending = Some(self.cleanly(savepoint));
+        let drain = std::mem::take(&mut self.job.drain);
+        self.job.ending = Some(Ending { drain, ..self.cleanly(savepoint) });
         go!(self, [Validating Scheduling Restoring Running Upgrading Rescaling Recovering] => Suspending, None);
     }
 
@@ -487,10 +490,12 @@ impl Turn<'_> {
             _ => None,
         });
         self.job.launch = None;
-        self.job.ending = None;
+        let drained = self.job.ending.take().is_some_and(|ending| ending.drain);
         match self.job.phase {
+            Phase::Suspending if finished => go!(self, [Suspending] => Finished, None),
             Phase::Suspending => {
-                self.tell_if(!clean, trouble.clone());
+                let trouble = trouble.or_else(|| drained.then(|| "it was stopped before it was drained".to_owned()));
+                self.tell_if(!clean || drained, trouble.clone());
                 go!(self, [Suspending] => Suspended, trouble);
             }
             Phase::Upgrading if clean && !finished => {

@@ -15,6 +15,7 @@ use super::phase::Phase;
 use super::problem::Problem;
 use super::processes::Observed;
 use super::record::{Job, Task};
+use crate::admin::StopWish;
 
 /// How often a job is looked at that is not at rest.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -154,8 +155,8 @@ impl Keeper {
                 let Some(launch) = launch else { return Ok(()) };
                 processes.ensure(&self.job, &job.spec, job.append, launch, *index)
             }
-            Act::Stop(index, savepoint) => {
-                self.stop(generation, *index, savepoint.as_deref());
+            Act::Stop(index, wish) => {
+                self.stop(generation, *index, wish);
                 Ok(())
             }
             Act::Kill(index) => {
@@ -171,15 +172,14 @@ impl Keeper {
     }
 
     /// Asks a process to stop cleanly. It is asked again as long as it lives, which it takes for the same wish.
-    fn stop(&self, generation: u64, index: u16, savepoint: Option<&str>) {
-        let wish = json!({ "savepoint": savepoint });
-        let asked = self.manager.tell(&self.job, generation, index, "stop", &wish);
+    fn stop(&self, generation: u64, index: u16, wish: &StopWish) {
+        let asked = self.manager.tell(&self.job, generation, index, "stop", &json!(wish));
         match asked {
             Ok(()) => {}
-            // A savepoint that cannot be made is no reason to stop without it: the deadline ends this.
+            // What cannot be done with the stop is no reason to stop without it: the deadline ends this.
             Err(Some(refusal)) => tracing::warn!(job = self.job, index, refusal, "the process does not stop"),
             // It serves no admin port, or not yet.
-            Err(None) if savepoint.is_none() => self.manager.processes.interrupt(&self.job, generation, index),
+            Err(None) if wish.is_plain() => self.manager.processes.interrupt(&self.job, generation, index),
             Err(None) => {}
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Created -> Validating -> Scheduling -> Restoring -> Running
-//! Running -> Suspending -> Suspended            Running -> Finishing -> Finished
+//! Running -> Suspending -> Suspended | Finished Running -> Finishing -> Finished
 //! Running -> Upgrading | Rescaling | Recovering -> Scheduling
 //! any     -> Failing -> Failed                  any     -> Cancelling -> Cancelled
 //! ```
@@ -98,7 +98,7 @@ moves! {
     Scheduling => Restoring Recovering Finishing Failing Suspending Cancelling;
     Restoring => Running Recovering Finishing Failing Suspending Upgrading Rescaling Cancelling;
     Running => Recovering Finishing Failing Suspending Upgrading Rescaling Cancelling;
-    Suspending => Suspended Failing Cancelling;
+    Suspending => Suspended Finished Failing Cancelling;
     Suspended => Validating Cancelling;
     Upgrading => Scheduling Failing Suspending Cancelling;
     Rescaling => Scheduling Failing Suspending Cancelling;

@@ -100,6 +100,9 @@ pub struct Ending {
     pub cleanly: bool,
     /// The name under which the job leaves its last state.
     pub savepoint: Option<String>,
+    /// It is the end of all input, for good.
+    #[serde(default)]
+    pub drain: bool,
     /// After this they are killed all the same.
     pub deadline: Moment,
 }
@@ -219,6 +222,9 @@ pub struct Job {
     /// The savepoint that is to be left when it is suspended.
     #[serde(default)]
     pub savepoint: Option<String>,
+    /// It is to be finished for good when it is stopped.
+    #[serde(default)]
+    pub drain: bool,
     /// How often it was started again.
     #[serde(default)]
     pub restarts: Restarts,
@@ -262,6 +268,7 @@ impl Job {
             restart: false,
             purge: false,
             savepoint: None,
+            drain: false,
             restarts: Restarts::default(),
             trouble: None,
             events: vec![Event { at: now, phase, generation: 0, what: None }],

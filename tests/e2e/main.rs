@@ -10,6 +10,7 @@ mod buckets;
 mod damage;
 mod diff;
 mod disk_errors;
+mod drain;
 mod event_time;
 mod fixtures;
 mod frustration;

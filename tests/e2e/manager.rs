@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::admin::check_by_promtool;
-use crate::oracle::Model;
+use crate::oracle::{self, Model};
 use crate::support::jobs::{self, Over};
 use crate::support::process::{HUNG_AFTER, Invocation, Stop};
 use crate::support::{Finished, Place, Running, Shop, topics};
@@ -223,7 +223,6 @@ fn every_verb_does_what_it_says_and_says_it_in_json() {
     let made = managed.cli(&["savepoint", "create", job, "monday"]).succeed().document();
     assert!(made["tick"].as_u64() > Some(0), "{made}");
     managed.cli(&["stop", job, "--savepoint", "monday"]).fail(5, &["monday"]);
-    managed.cli(&["stop", job, "--drain"]).fail(2, &["drained"]);
     managed.cli(&["stop", job, "--savepoint", "friday"]).succeed();
     assert_eq!((managed.status(job)["job"]["phase"].clone(), managed.alive()), (json!("suspended"), Vec::<u32>::new()));
     let names = |all: Value| -> Vec<String> {
@@ -252,6 +251,9 @@ fn every_verb_does_what_it_says_and_says_it_in_json() {
     assert_eq!((managed.status(job)["job"]["phase"].clone(), managed.alive()), (json!("cancelled"), Vec::<u32>::new()));
     managed.cli(&["resume", job, "--detach"]).succeed();
     managed.until_phase(job, "running");
+    managed.cli(&["stop", job, "--drain"]).succeed();
+    assert_eq!((managed.status(job)["job"]["phase"].clone(), managed.alive()), (json!("finished"), Vec::<u32>::new()));
+    managed.cli(&["stop", job, "--drain"]).fail(5, &["only while it runs"]);
     let checks = managed.cli(&["doctor"]).succeed().document();
     assert!(checks.as_array().unwrap().iter().all(|check| check["good"] == true), "{checks}");
 
@@ -630,4 +632,23 @@ fn a_job_in_several_processes_gives_the_same_rows_whoever_is_killed_and_however_
         };
         assert!(of(&managed.place) == of(&calm), "{sink} differs from an undisturbed run in one process");
     }
+}
+
+#[test]
+fn a_job_in_several_processes_is_drained_as_one() {
+    let shopping = Shop { seed: 711, rows: 2000, ..Shop::default() }.open();
+    let place = Place::new();
+    place.write("job.yaml", jobs::minutes(Over::Topics));
+    let mut producer = topics::producer(&place.path("topics"), "clicks", PARTITIONS);
+    topics::append(&mut producer, shopping.clicks.iter().map(Vec::as_slice));
+    let (job, managed) = ("item-minutes", Managed::at(place, &[]));
+    managed.submit("job.yaml", &["--processes", "3"]);
+    let all = shopping.clicks.len() as u64;
+    managed.until(job, "all rows", |status| status["run"]["snapshot"]["balance"]["clicks"]["in"] == all);
+    let expected = oracle::minutes(&oracle::clicks(&shopping.click_files()));
+    let rows = || topics::rows(&managed.place.path("topics"), "out");
+    assert!(rows().len() < expected.len(), "nothing but the end closes the last windows");
+    managed.cli(&["stop", job, "--drain"]).succeed();
+    assert_eq!((managed.status(job)["job"]["phase"].clone(), managed.alive()), (json!("finished"), Vec::<u32>::new()));
+    oracle::assert_same(&rows(), &expected, &[]);
 }

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::Thread;
 
+use serde::{Deserialize, Serialize};
 use timely::scheduling::SyncActivator;
 
 use super::EngineError;
@@ -27,7 +28,11 @@ pub struct Control {
     /// The newest tick that any worker has opened.
     ahead: AtomicU64,
     /// The last tick of a stopped job.
-    until: OnceLock<Tick>,
+    until: OnceLock<Last>,
+    /// A stop is to be the end of all input, for good.
+    drain: AtomicBool,
+    /// The newest tick that a former process had journalled.
+    former: AtomicU64,
     /// The tick at which the job ends as soon as all lanes cover it; 0 before.
     wanted: AtomicU64,
     /// Workers that know of the stop and will open no tick beyond the last.
@@ -37,6 +42,14 @@ pub struct Control {
     waiting: Mutex<Vec<SyncActivator>>,
     /// What reaches beyond this process, if the job runs in several.
     crossing: OnceLock<Arc<Crossing>>,
+}
+
+/// The last tick of a job that was asked to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Last {
+    pub tick: Tick,
+    /// No input follows, ever.
+    pub drains: bool,
 }
 
 impl Control {
@@ -52,6 +65,8 @@ impl Control {
             stop: AtomicBool::default(),
             again: AtomicBool::default(),
             until: Default::default(),
+            drain: AtomicBool::default(),
+            former: AtomicU64::default(),
             failed: AtomicBool::default(),
             finished: AtomicBool::default(),
             behind: AtomicBool::default(),
@@ -82,6 +97,38 @@ impl Control {
         self.wake();
     }
 
+    /// Asks for a clean stop that is the end of all input, as if no source would ever give another row: what waits for time to pass
+    /// comes out, and the job is finished for good. Without effect once the last tick is decided on.
+    pub fn drain(&self) {
+        self.hear_that_it_drains();
+        self.stop();
+    }
+
+    /// Somebody wishes the stop that follows to be the end of all input.
+    pub(crate) fn hear_that_it_drains(&self) {
+        self.drain.store(true, Ordering::SeqCst);
+    }
+
+    /// Returns whether somebody wishes that a stop be the end of all input.
+    pub(crate) fn wishes_to_drain(&self) -> bool {
+        self.drain.load(Ordering::SeqCst)
+    }
+
+    /// The job derives ticks again up to this one.
+    pub(crate) fn repeats_until(&self, former: Tick) {
+        self.former.store(former, Ordering::SeqCst);
+    }
+
+    /// Returns the last tick of a job whose workers may have opened those up to `ahead`, but will not have closed another.
+    fn last_after(&self, ahead: Tick) -> Last {
+        let former = self.former.load(Ordering::SeqCst);
+        match self.wishes_to_drain() {
+            // What is recorded cannot be made an end any more.
+            true => Last { tick: ahead.max(former) + 1, drains: true },
+            false => Last { tick: ahead + 1, drains: false },
+        }
+    }
+
     /// From now on the job runs in several processes.
     pub(crate) fn cross(&self, crossing: Arc<Crossing>) {
         self.crossing.set(crossing).ok().expect("a job runs once");
@@ -104,14 +151,15 @@ impl Control {
 
     /// Decides on the last tick, if that is for this process to do and all others have said how far they may go.
     pub(crate) fn decide_on_the_last(&self) {
-        if let Some(tick) = self.crossing().and_then(Crossing::last_tick) {
-            self.end_at(tick);
+        if let Some(held) = self.crossing().and_then(Crossing::all_held) {
+            // A tick that a worker may have closed before it knew would not be the end of its input.
+            self.end_at(self.last_after(if self.wishes_to_drain() { held } else { held - 1 }));
         }
     }
 
-    /// The job is to stop after `tick`.
-    pub(crate) fn end_at(&self, tick: Tick) {
-        if self.until.set(tick).is_ok() {
+    /// The job is to stop after this tick.
+    pub(crate) fn end_at(&self, last: Last) {
+        if self.until.set(last).is_ok() {
             self.nudge();
             self.wake();
         }
@@ -248,11 +296,17 @@ impl Control {
 
     /// Returns the last tick of a job that was asked to stop: one after all that were open then. Its record is made after the
     /// wish, so it is a checkpoint, and a stopped job has nothing to repeat. `None`: the processes have not agreed on it yet.
-    pub(crate) fn until(&self) -> Option<Tick> {
+    pub(crate) fn until(&self) -> Option<Last> {
         match self.crossing() {
-            None => Some(*self.until.get_or_init(|| self.ahead() + 1)),
+            None => Some(*self.until.get_or_init(|| self.last_after(self.ahead()))),
             Some(_) => self.until.get().copied(),
         }
+    }
+
+    /// Returns whether `tick`, which is about to be closed and is not a recorded one, is the end of all input.
+    pub(crate) fn drains_with(&self, tick: Tick) -> bool {
+        // Whoever decides on the last tick knows of all that are open; so asking early decides nothing else.
+        self.wishes_to_drain() && self.stopping() && self.until() == Some(Last { tick, drains: true })
     }
 
     /// Returns whether all `workers` of this process have opened their last tick.

@@ -4,14 +4,17 @@
 //!
 //! | what | who says it | what the others do |
 //! |---|---|---|
-//! | the newest tick opened | all | close theirs, and follow |
-//! | the wish to stop: no tick beyond *held* will be opened | all | wish the same |
-//! | the last tick: the greatest *held* | process 0, once all hold | open all ticks up to it |
+//! | the newest tick opened | all, passed on by process 0 | close theirs, and follow |
+//! | the wish to stop: no tick beyond *held* will be opened | all, passed on by process 0 | wish the same |
+//! | the last tick: the greatest *held*, or one more if it is the end of all input | process 0, once all hold | open all ticks up to it |
 //! | all workers have opened their last tick | all | process 0 ends the job when all have, and the lanes cover it |
 //! | the log is behind; lanes are to commit up to a tick; the newest complete tick | process 0 | as if it were their own |
-//! | the job has ended well | process 0, passed on by all | end |
+//! | the job has ended well | process 0 | end |
 //! | what was decoded and done, and what is waited for outside | all | progress, watchdog |
 //! | what the meter shows, once a second | all but process 0 | process 0 adds it to its own |
+//!
+//! Process 0 stands in the middle: news goes to it at once, and from it to all at once. The others hear of each other through it, and
+//! from each other once a beat; so a tick takes words in proportion to the number of processes, not to its square.
 //!
 //! All of it only grows, or its last word counts; so what is lost or comes late is made good by the next word. A checkpoint that was
 //! published is told by letter: it must not be missed.
@@ -22,6 +25,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::control::Last;
 use super::meter::Readings;
 use super::{Control, EngineError, Observer};
 use crate::journal::{StateFile, StateStore};
@@ -36,10 +40,13 @@ const READINGS_EVERY: Duration = Duration::from_secs(1);
 struct Standing {
     /// Its workers have opened their last tick, and wait for the end. Read before `opened`, which then does not change any more.
     quiet: bool,
-    /// The newest tick that any of its workers has opened.
+    /// The newest tick that any of its workers has opened; of process 0, that anybody has.
     opened: Tick,
     /// It wishes to stop: it opens no tick beyond this one until it knows the last.
     held: Option<Tick>,
+    /// It wishes the stop to be the end of all input.
+    #[serde(default)]
+    drains: bool,
     /// The job has ended well.
     finished: bool,
     /// Records decoded.
@@ -67,7 +74,7 @@ struct Lead {
     behind: bool,
     /// The stop is only for a start that follows at once.
     again: bool,
-    until: Option<Tick>,
+    until: Option<Last>,
     wanted: Option<Tick>,
     complete: Tick,
 }
@@ -101,7 +108,7 @@ impl Failure {
 /// The part of [`Control`] that reaches beyond this process.
 pub struct Crossing {
     mesh: Arc<Mesh>,
-    /// The newest tick that a worker of this process has opened.
+    /// The newest tick that a worker of this process has opened; of process 0, that anybody has.
     opened: AtomicU64,
     /// The newest complete tick, as the ledger of this process says.
     complete: AtomicU64,
@@ -141,30 +148,33 @@ impl Crossing {
     /// A worker of this process has opened a tick.
     pub fn opened(&self, tick: Tick) {
         if self.opened.fetch_max(tick, Ordering::SeqCst) < tick {
-            self.mesh.nudge();
+            self.nudge();
         }
     }
 
-    /// There is something to tell.
+    /// There is something to tell: to all by process 0, to process 0 by all others.
     pub fn nudge(&self) {
-        self.mesh.nudge();
+        match self.leads() {
+            true => self.mesh.nudge(),
+            false => self.mesh.nudge_one(0),
+        }
     }
 
     /// A tick is complete.
     pub fn complete(&self, tick: Tick) {
         self.complete.store(tick, Ordering::SeqCst);
-        self.mesh.nudge();
+        self.nudge();
     }
 
     /// This process wishes to stop. `ahead`, read after the wish was noted: a worker that has not seen the wish yet is about to open
     /// a tick that is one beyond it at most.
     pub fn hold(&self, ahead: Tick) {
         self.held.get_or_init(|| ahead + 1);
-        self.mesh.nudge();
+        self.nudge();
     }
 
-    /// Returns the last tick of the job, if this process decides on it and all hold.
-    pub fn last_tick(&self) -> Option<Tick> {
+    /// Returns the greatest tick that any process may have opened, if this one decides on the last tick and all hold.
+    pub fn all_held(&self) -> Option<Tick> {
         let own = self.held.get().copied().filter(|_| self.leads())?;
         let others = self.others();
         self.mesh.others().try_fold(own, |last, process| others[process].held.map(|held| last.max(held)))
@@ -211,6 +221,7 @@ impl Voice for Speaker {
             quiet: control.is_quiet(crossing.mesh.place().workers),
             opened: crossing.opened.load(Ordering::SeqCst),
             held: crossing.held.get().copied(),
+            drains: control.wishes_to_drain(),
             finished: control.finished(),
             decoded: self.observer.decoded_here(),
             doing: self.observer.doing(),
@@ -249,8 +260,8 @@ impl Speaker {
             self.observer.hear_readings(from, readings);
         }
         let (control, crossing) = (&self.control, &self.crossing);
-        let (opened, stops, quiet, finished) =
-            (standing.opened, standing.held.is_some(), standing.quiet, standing.finished);
+        let (opened, quiet, finished) = (standing.opened, standing.quiet, standing.finished);
+        let (stops, drains) = (standing.held.is_some(), standing.drains);
         let lead = standing.lead.clone().filter(|_| from == 0);
         {
             let mut others = crossing.others();
@@ -260,6 +271,12 @@ impl Speaker {
             self.observer.hear_of_others(decoded, doing);
         }
         control.follow(opened);
+        if crossing.leads() {
+            crossing.opened(opened);
+        }
+        if drains {
+            control.hear_that_it_drains();
+        }
         if stops && !control.stopping() {
             control.stop();
         }
@@ -272,7 +289,7 @@ impl Speaker {
                 control.hear_that_it_goes_on();
             }
             control.log_is_behind(behind);
-            until.into_iter().for_each(|tick| control.end_at(tick));
+            until.into_iter().for_each(|last| control.end_at(last));
             wanted.into_iter().for_each(|tick| control.want(tick));
             self.observer.hear_of_complete(complete);
         }

@@ -123,7 +123,7 @@ impl Running {
             let tick = self.reader.tick();
             if control.stopping() && !self.reader.must_repeat() {
                 match control.until() {
-                    Some(until) if tick > until => return Ok(self.go_quiet(setup, now)),
+                    Some(last) if tick > last.tick => return Ok(self.go_quiet(setup, now)),
                     Some(_) => {}
                     // The processes are about to agree on the last tick.
                     None => {
@@ -160,6 +160,9 @@ impl Running {
         if close {
             let tick = self.reader.tick();
             self.laps.begun(tick);
+            if self.reader.is_live() && control.drains_with(tick) {
+                self.reader.end();
+            }
             for mark in self.reader.close() {
                 self.inputs.marks.send(mark);
             }

@@ -18,10 +18,6 @@ use crate::manager::record::{Change, ChangeKind, Job, Operation, OperationState,
 /// Stops a job cleanly.
 pub fn stop(manager: &Arc<Manager>, call: &Call) -> Result<Answer, Problem> {
     let stop: Stop = call.body_or_default()?;
-    if stop.drain {
-        let detail = "a live job cannot be drained in this version\n  hint: stop it without, and resume it when there is more to do";
-        return Err(Problem::new(Kind::NotSupported, detail));
-    }
     if let Some(name) = &stop.savepoint {
         riverrun_state::savepoint::check_name(name).map_err(|rule| Problem::new(Kind::BadRequest, rule))?;
         if manager.has_savepoint(call.job()?, name)? {
@@ -33,24 +29,29 @@ pub fn stop(manager: &Arc<Manager>, call: &Call) -> Result<Answer, Problem> {
             return Err(Problem::new(Kind::Conflict, detail));
         }
     }
-    suspend_with(manager, call, "stop", stop.savepoint)
+    suspend_with(manager, call, "stop", stop)
 }
 
 /// Stops a job cleanly.
 pub fn suspend(manager: &Arc<Manager>, call: &Call) -> Result<Answer, Problem> {
-    suspend_with(manager, call, "suspend", None)
+    suspend_with(manager, call, "suspend", Stop::default())
 }
 
-fn suspend_with(manager: &Arc<Manager>, call: &Call, kind: &str, savepoint: Option<String>) -> Result<Answer, Problem> {
-    act(manager, call, kind, Phase::Suspended, |job| {
+fn suspend_with(manager: &Arc<Manager>, call: &Call, kind: &str, stop: Stop) -> Result<Answer, Problem> {
+    let goal = if stop.drain { Phase::Finished } else { Phase::Suspended };
+    act(manager, call, kind, goal, |job| {
         let runs = !job.phase.is_at_rest() || job.wanted == Wanted::Running && job.phase == Phase::Suspended;
-        if savepoint.is_some() && !matches!(job.phase, Phase::Running | Phase::Restoring) {
+        let does_run = matches!(job.phase, Phase::Running | Phase::Restoring);
+        if stop.savepoint.is_some() && !does_run {
             return Err(conflict(job, "it leaves a savepoint only when it is stopped while it runs"));
+        }
+        if stop.drain && !does_run {
+            return Err(conflict(job, "it can be drained only while it runs"));
         }
         match runs || job.phase == Phase::Suspended {
             true => {
                 job.wanted = Wanted::Suspended;
-                job.savepoint = savepoint;
+                (job.savepoint, job.drain) = (stop.savepoint, stop.drain);
                 Ok(())
             }
             false => Err(conflict(job, "there is nothing to stop")),

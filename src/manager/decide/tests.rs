@@ -30,6 +30,10 @@ fn finished() -> Process {
     Process::Ended(End { code: Some(0), finished: true, message: None })
 }
 
+fn leaving(savepoint: &str) -> StopWish {
+    StopWish { savepoint: Some(savepoint.to_owned()), drain: false }
+}
+
 impl Play {
     /// A job that was just submitted, with an operation that waits until it runs.
     fn new() -> Play {
@@ -239,7 +243,7 @@ fn one_process_names_the_state_of_all() {
     play.job.wanted = Wanted::Suspended;
     play.job.savepoint = Some("friday".to_owned());
     play.settle().is(Phase::Suspending);
-    assert_eq!(play.acts(), [Act::Stop(0, Some("friday".to_owned()))]);
+    assert_eq!(play.acts(), [Act::Stop(0, leaving("friday"))]);
 }
 
 #[test]
@@ -273,12 +277,44 @@ fn a_suspended_job_leaves_its_savepoint_and_goes_on_when_it_is_resumed() {
     play.job.savepoint = Some("friday".to_owned());
     play.job.operation = Some(underway(Phase::Suspended));
     play.settle().is(Phase::Suspending);
-    assert_eq!(play.acts(), [Act::Stop(0, Some("friday".to_owned()))]);
+    assert_eq!(play.acts(), [Act::Stop(0, leaving("friday"))]);
     play.all(ended(Some(0))).is(Phase::Suspended);
     assert_eq!(play.told.last(), Some(&(OperationState::Succeeded, None)));
     assert!(play.acts().is_empty());
     play.job.wanted = Wanted::Running;
     play.settle().is(Phase::Scheduling).start().health(Health::Ready).is(Phase::Running);
+}
+
+#[test]
+fn a_drained_job_is_finished_or_was_not_drained() {
+    let drained = |processes: usize, end: Process| {
+        let mut play = Play::new();
+        play.job.spec.processes = processes as u16;
+        play.settle().start().health(Health::Ready);
+        play.job.wanted = Wanted::Suspended;
+        play.job.drain = true;
+        play.job.operation = Some(underway(Phase::Finished));
+        play.settle().is(Phase::Suspending);
+        assert_eq!(play.acts(), [Act::Stop(0, StopWish { savepoint: None, drain: true })]);
+        play.all(end);
+        play
+    };
+    for processes in [1, 3] {
+        let mut play = drained(processes, finished());
+        play.is(Phase::Finished);
+        assert_eq!(play.told.last(), Some(&(OperationState::Succeeded, None)));
+        assert!(play.acts().is_empty());
+    }
+    // It stopped for another reason first.
+    for code in [Some(0), Some(75), None] {
+        let mut play = drained(1, ended(code));
+        play.is(Phase::Suspended);
+        let (state, why) = play.told.last().unwrap();
+        assert_eq!((*state, why.is_some()), (OperationState::Failed, true), "{code:?}");
+        play.job.wanted = Wanted::Running;
+        play.settle().start().health(Health::Ready).is(Phase::Running);
+        assert!(!play.job.drain, "it is asked anew, or not");
+    }
 }
 
 #[test]
@@ -293,7 +329,7 @@ fn who_does_not_stop_in_time_is_killed() {
 fn an_upgrade_stops_with_a_savepoint_upgrades_once_and_starts() {
     let mut play = Play::running();
     play.change(ChangeKind::Upgrade).is(Phase::Upgrading);
-    assert_eq!(play.acts(), [Act::Stop(0, Some("before".to_owned()))]);
+    assert_eq!(play.acts(), [Act::Stop(0, leaving("before"))]);
     play.all(ended(Some(0))).is(Phase::Scheduling);
     let allow = vec!["step".to_owned()];
     assert_eq!(play.job.task(), Some(&Task::Upgrade { allow }));
@@ -366,7 +402,7 @@ fn a_rescaled_job_goes_on_with_what_it_is_to_have() {
     let mut play = Play::running();
     play.job.spec.workers = 4;
     play.change(ChangeKind::Rescale).is(Phase::Rescaling);
-    assert_eq!(play.acts(), [Act::Stop(0, None)]);
+    assert_eq!(play.acts(), [Act::Stop(0, StopWish::default())]);
     play.all(ended(Some(0))).is(Phase::Scheduling);
     assert_eq!(play.job.launch.as_ref().unwrap().workers, 4);
     play.start().health(Health::Ready).is(Phase::Running);

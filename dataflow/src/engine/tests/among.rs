@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::thread::JoinHandle;
 
-use super::live::{live_graph, numbers};
+use super::live::{is_finished, live_graph, numbers};
 use super::*;
 use crate::mesh::{Address, MeshConfig, MeshMeter, Place};
 
@@ -158,5 +158,33 @@ fn a_stop_of_any_process_stops_all_after_one_tick() {
             found.sort_unstable();
             assert!(found.iter().copied().eq(1..=found.len() as i64), "seed {seed}, {key}: {found:?}");
         }
+    }
+}
+
+#[test]
+fn a_drain_by_any_process_finishes_the_job_for_all() {
+    for seed in 0..6 {
+        let world = Arc::new(World::new(seed, 600));
+        let mut random = Random(seed + 277);
+        for life in 0.. {
+            assert!(life < 100, "seed {seed}: it is never finished");
+            let fuse = if life > 3 { -1 } else { random.below(12) as i64 };
+            world.fuse.store(fuse, Ordering::SeqCst);
+            let controls = controls(2 + random.below(2) as usize);
+            let drainer = controls[random.below(controls.len() as u64) as usize].clone();
+            let pause = random.below(30);
+            let draining = std::thread::spawn(move || {
+                std::thread::park_timeout(Duration::from_millis(pause));
+                drainer.drain();
+            });
+            let ran = run_in(&world, &live_graph(&world), 1 + random.below(2) as usize, &controls);
+            draining.join().unwrap();
+            let all_know = ran.iter().all(|process| process.as_ref().is_ok_and(|snapshot| snapshot.last));
+            if how_it_ended(ran, seed) {
+                assert!(all_know, "seed {seed}: no row will ever follow");
+                break;
+            }
+        }
+        is_finished(&world, seed);
     }
 }

@@ -85,6 +85,50 @@ fn a_live_job_that_is_stopped_and_crashed_loses_and_doubles_nothing() {
     }
 }
 
+/// Asserts that a job is finished for good: its last record ends all splits, and whoever runs it again finds nothing to do.
+pub(super) fn is_finished(world: &Arc<World>, seed: u64) {
+    let last = world.log.lock().unwrap().last().unwrap().record.clone();
+    assert!(last.last && last.watermarks.iter().all(|time| *time == EventTime::MAX), "seed {seed}: {last:?}");
+    let output = world.output();
+    world.fuse.store(-1, Ordering::SeqCst);
+    assert!(run_on(world, live_graph(world), 2, Control::new()).unwrap().last);
+    assert_eq!(world.output(), output, "seed {seed}: a finished job has nothing to do");
+    for (key, mut found) in numbers(world) {
+        found.sort_unstable();
+        assert!(found.iter().copied().eq(1..=found.len() as i64), "seed {seed}, {key}: {found:?}");
+    }
+}
+
+#[test]
+fn a_drained_job_is_finished_for_good_wherever_it_crashes() {
+    for seed in 0..12 {
+        let world = Arc::new(World::new(seed, 900));
+        let mut random = Random(seed + 177);
+        for life in 0.. {
+            assert!(life < 100, "seed {seed}: it is never finished");
+            let fuse = if life > 5 { -1 } else { random.below(12) as i64 };
+            world.fuse.store(fuse, Ordering::SeqCst);
+            let control = Control::new();
+            let (drainer, pause) = (control.clone(), random.below(60));
+            let draining = std::thread::spawn(move || {
+                (0..pause * 10).for_each(|_| std::thread::yield_now());
+                drainer.drain();
+            });
+            let ran = run_on(&world, live_graph(&world), 1 + random.below(4) as usize, control);
+            draining.join().unwrap();
+            match ran {
+                Ok(snapshot) => {
+                    assert!(snapshot.last, "seed {seed}: no row will ever follow");
+                    break;
+                }
+                Err(EngineError::Sink { .. } | EngineError::Journal(_)) => {}
+                Err(error) => panic!("seed {seed}: {error}"),
+            }
+        }
+        is_finished(&world, seed);
+    }
+}
+
 #[test]
 fn rows_that_came_while_a_live_job_was_away_are_not_from_the_future() {
     // The job was last seen in 1970, and all its rows are from a little later.

@@ -1,0 +1,106 @@
+//! A live job that is drained gives out what waited for later rows, and is finished for good.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::admin;
+use crate::oracle::{self, assert_same};
+use crate::support::jobs::{self, BUSY, Over};
+use crate::support::process::Invocation;
+use crate::support::{Dice, Place, Running, Shop, topics};
+
+/// What steers the job of these tests.
+const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+/// Partitions of the topic.
+const PARTITIONS: u32 = 3;
+
+/// Tells a job to stop; returns the code of the answer, if there is one: a job that ends answers nobody.
+fn stop(address: &str, wish: &Value) -> Option<u16> {
+    let (body, mut text) = (wish.to_string(), String::new());
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(30))).ok()?;
+    let length = body.len();
+    write!(stream, "POST /control/stop HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: {length}\r\n\r\n{body}").ok()?;
+    stream.read_to_string(&mut text).ok()?;
+    text.split(' ').nth(1)?.parse().ok()
+}
+
+/// The job counts what it has taken in.
+fn until_read(running: &mut Running, address: &str, clicks: usize) {
+    let labels = r#"job_name="item-minutes",operator="clicks",operator_kind="source",outcome="in""#;
+    let name = format!("riverrun_job_balance_records{{{labels}}}");
+    running.until("all rows", || {
+        admin::series(&admin::get(address, "/metrics").body).get(&name) == Some(&(clicks as f64))
+    });
+}
+
+#[test]
+fn a_drained_job_gives_out_what_waits_and_is_finished_for_good() {
+    let shopping = Shop { seed: 801, rows: 3000, ..Shop::default() }.open();
+    let place = Place::new();
+    place.write("job.yaml", jobs::minutes(Over::Topics));
+    place.write("token", TOKEN);
+    let mut producer = topics::producer(&place.path("topics"), "clicks", PARTITIONS);
+    topics::append(&mut producer, shopping.clicks.iter().map(Vec::as_slice));
+    let run = |workers: usize| -> Invocation {
+        place.run("job.yaml").args(&["--topics", "topics"]).args(BUSY).workers(workers)
+    };
+    let steered = |workers: usize| admin::start(&place, run(workers).args(&["--control-token-file", "token"]));
+    let rows = || topics::rows(&place.path("topics"), "out");
+    let expected = oracle::minutes(&oracle::clicks(&shopping.click_files()));
+
+    // Killed before it is drained, and while it is.
+    let mut dice = Dice::new(801);
+    for round in 0..4 {
+        let (mut running, address) = steered(1 + round % 3);
+        if round > 0 {
+            until_read(&mut running, &address, shopping.clicks.len());
+            assert!(rows().len() < expected.len(), "nothing but the end closes the last windows");
+            assert_eq!(stop(&address, &json!({ "drain": true })), Some(202));
+        }
+        if running.ends_within(dice.moment(Duration::from_millis(40))) {
+            break;
+        }
+        running.kill();
+    }
+    let (mut running, address) = steered(2);
+    // It may be finished already: what it had promised it has given out by itself.
+    let ended = running.ends_within(Duration::from_secs(3));
+    if !ended {
+        until_read(&mut running, &address, shopping.clicks.len());
+        assert_eq!(stop(&address, &json!({ "drain": true, "savepoint": "end" })), Some(202));
+    }
+    let finished = running.finish();
+    assert_eq!(finished.code, Some(0), "{finished}");
+    assert!(finished.ended() == "finished" || ended && finished.ended() == "already_finished", "{finished}");
+    assert_same(&rows(), &expected, &[]);
+
+    // What comes later is not read, ever.
+    topics::append(&mut producer, shopping.clicks.iter().take(100).map(Vec::as_slice));
+    let again = run(1).succeed();
+    assert_eq!(again.ended(), "already_finished", "{again}");
+    assert_same(&rows(), &expected, &[]);
+}
+
+#[test]
+fn a_job_that_stops_already_is_not_drained() {
+    let shopping = Shop { seed: 802, ..Shop::default() }.open();
+    let place = Place::new();
+    place.write("job.yaml", jobs::minutes(Over::Topics));
+    place.write("token", TOKEN);
+    let mut producer = topics::producer(&place.path("topics"), "clicks", PARTITIONS);
+    topics::append(&mut producer, shopping.clicks.iter().map(Vec::as_slice));
+    // A sink that commits late holds up the stop.
+    let run = place.run("job.yaml").args(&["--topics", "topics", "--control-token-file", "token"]);
+    let (mut running, address) = admin::start(&place, run.set("commit.every=2s"));
+    until_read(&mut running, &address, shopping.clicks.len());
+    assert_eq!(stop(&address, &json!({ "drains": true })), Some(400), "no such wish");
+    assert_eq!(stop(&address, &json!({})), Some(202));
+    let second = stop(&address, &json!({ "drain": true }));
+    assert!(second.is_none_or(|code| code == 409), "{second:?}");
+    let finished = running.finish();
+    assert_eq!((finished.code, finished.ended().as_str()), (Some(0), "stopped"), "{finished}");
+}
