@@ -26,6 +26,8 @@ struct Baton {
     alive: Vec<bool>,
     /// Turns until a clean stop is asked for.
     stop_in: Option<u64>,
+    /// The stop is to be the end of all input.
+    drains: bool,
     /// Turns left: a job that does not come to an end is stuck.
     turns: u64,
 }
@@ -38,15 +40,24 @@ impl Conductor {
         Conductor {
             world,
             epoch: Instant::now(),
-            baton: Mutex::new(Baton { turn: Some(first), alive: vec![true; workers], stop_in: None, turns }),
+            baton: Mutex::new(Baton {
+                turn: Some(first),
+                alive: vec![true; workers],
+                stop_in: None,
+                drains: false,
+                turns,
+            }),
             woken: (0..workers).map(|_| Condvar::new()).collect(),
             asides: Asides::default(),
         }
     }
 
-    /// Asks for a clean stop after so many turns.
-    pub fn stopping_after(self, turns: Option<u64>) -> Conductor {
-        self.baton().stop_in = turns;
+    /// Asks for a clean stop after so many turns, or for one that drains the job.
+    pub fn stopping_after(self, turns: Option<u64>, drains: bool) -> Conductor {
+        {
+            let mut baton = self.baton();
+            (baton.stop_in, baton.drains) = (turns, drains);
+        }
         self
     }
 
@@ -72,7 +83,8 @@ impl Conductor {
         baton.stop_in = match baton.stop_in {
             Some(0) => {
                 let control = self.world.lock().control.clone();
-                control.inspect(|control| control.stop());
+                let drains = baton.drains;
+                control.inspect(|control| if drains { control.drain() } else { control.stop() });
                 None
             }
             left => left.map(|turns| turns - 1),

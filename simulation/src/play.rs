@@ -69,7 +69,8 @@ pub struct Played {
 
 /// Plays `seed`.
 pub fn play(seed: u64, options: Options) -> Played {
-    let scene = Scene::of(seed);
+    let mut scene = Scene::of(seed);
+    scene.drains &= !options.calm && options.mutant.is_none();
     let world = World::new(seed, options.telling);
     let stage = Stage { scene, world: world.clone(), objects: Arc::new(InMemory::new()), options };
     let mut lives = 0;
@@ -188,7 +189,9 @@ impl Stage {
             (workers, fuse, inner.dice.roll(3_000))
         };
         let turns = TURNS_MAX;
-        let conductor = Conductor::new(self.world.clone(), workers, turns).stopping_after(stop.then_some(acts));
+        let drains = self.scene.drains;
+        let conductor = Conductor::new(self.world.clone(), workers, turns);
+        let conductor = conductor.stopping_after((stop || drains).then_some(acts), drains);
         let control = Control::at(Arc::new(conductor));
         self.world.revive(control.clone(), may_crash.then_some(fuse));
         let observer = Arc::new(Observer::default());

@@ -24,6 +24,8 @@ pub struct Scene {
     pub plan: Plan,
     /// Whether its input is bounded.
     pub bounded: bool,
+    /// Whoever stops it drains it: it is finished before it has read everything.
+    pub drains: bool,
     /// Lanes of each sink.
     pub lanes: Vec<u32>,
     /// Ticks that may be incomplete.
@@ -67,7 +69,7 @@ sinks:
             panic!("the simulated job is at fault: {messages:?}\n{text}")
         });
         let splits = [clicks(&mut dice, bounded), orders(&mut dice, bounded)];
-        Scene { plan, bounded, lanes, in_flight, splits }
+        Scene { plan, bounded, drains: !bounded && seed.is_multiple_of(2), lanes, in_flight, splits }
     }
 }
 

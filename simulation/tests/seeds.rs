@@ -1,7 +1,8 @@
 //! A few seeds of each kind, past failures first. `scripts/test.sh simulate` plays many more, with the release build.
 
 use riverrun_simulation::mutant::Mutant;
-use riverrun_simulation::play::{Judged, Options, judge, play};
+use riverrun_simulation::play::{Judged, Options, Played, judge, play};
+use riverrun_simulation::scene::Scene;
 
 fn assert_passes(seed: u64, options: Options) -> u64 {
     let played = play(seed, options);
@@ -30,12 +31,24 @@ fn a_store_that_fails_delays_and_loses_nothing() {
 }
 
 #[test]
+fn a_job_that_is_drained_and_killed_gives_out_what_it_read_and_is_finished() {
+    let bytes = |played: &Played| played.output.values().map(Vec::len).sum::<usize>();
+    let mut early = 0;
+    for seed in (0..60).filter(|seed| Scene::of(*seed).drains) {
+        assert_passes(seed, Options::default());
+        let whole = play(seed, Options { calm: true, ..Options::default() });
+        early += usize::from(bytes(&play(seed, Options::default())) < bytes(&whole));
+    }
+    assert!(early > 3, "only {early} were drained before they had read everything");
+}
+
+#[test]
 fn bounded_input_gives_the_same_bytes_with_any_workers_and_crashes() {
     for seed in 0..5 {
         let calm = play(seed, Options { workers: 1, calm: true, ..Options::default() });
         assert_eq!(calm.failure, None, "seed {seed}, calm");
         let wild = play(seed, Options::default());
-        if riverrun_simulation::scene::Scene::of(seed).bounded {
+        if Scene::of(seed).bounded {
             assert_eq!(calm.output, wild.output, "seed {seed}");
         }
     }
