@@ -23,8 +23,10 @@ const WARM: f64 = 50.0;
 /// Measures all shapes.
 pub fn ticks(arguments: &Arguments, scratch: &Path) -> anyhow::Result<()> {
     println!("{}", machine());
-    println!("| processes x workers | ticks | ms between two | CPU ms a tick, all processes together |");
-    println!("|---|---|---|---|");
+    println!(
+        "| processes x workers | ticks | ms between two | CPU ms a tick, all processes together | ms from read to commit |"
+    );
+    println!("|---|---|---|---|---|");
     for (processes, workers) in SHAPES {
         let folder = scratch.join(format!("ticks-{processes}-{workers}"));
         std::fs::create_dir_all(&folder)?;
@@ -40,14 +42,20 @@ pub fn ticks(arguments: &Arguments, scratch: &Path) -> anyhow::Result<()> {
             std::thread::sleep(Duration::from_millis(50));
             tick(life).is_some_and(|tick| tick > WARM)
         })?;
-        let at = |life: &mut Life| anyhow::Ok((now(), tick(life).context("it says no tick")?, life.cpu()?));
+        let at = |life: &mut Life| {
+            let mut latency =
+                |part: &str| life.metric(&format!("riverrun_end_to_end_latency_seconds_{part}"), "").unwrap_or(0.0);
+            let (sum, count) = (latency("sum"), latency("count"));
+            anyhow::Ok((now(), tick(life).context("it says no tick")?, life.cpu()?, sum, count))
+        };
         let before = at(&mut life)?;
         std::thread::sleep(Duration::from_secs(arguments.seconds.min(20)));
         let after = at(&mut life)?;
         let ticks = after.1 - before.1;
         let apart = (after.0 - before.0).as_secs_f64() * 1e3 / ticks;
         let cpu = (after.2 - before.2).as_secs_f64() * 1e3 / ticks;
-        println!("| {processes} x {workers} | {ticks} | {apart:.1} | {cpu:.2} |");
+        let latency = (after.3 - before.3) * 1e3 / (after.4 - before.4).max(1.0);
+        println!("| {processes} x {workers} | {ticks} | {apart:.1} | {cpu:.2} | {latency:.1} |");
         life.kill()?;
         feed.end()?;
     }
