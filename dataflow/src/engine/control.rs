@@ -40,6 +40,8 @@ pub struct Control {
     workers: Mutex<Vec<Thread>>,
     /// Operators that wait for the log's thread, or for the end.
     waiting: Mutex<Vec<SyncActivator>>,
+    /// The first tick of which a checkpoint that somebody asked for may be; 0: nobody waits for one to begin.
+    checkpoint: AtomicU64,
     /// What reaches beyond this process, if the job runs in several.
     crossing: OnceLock<Arc<Crossing>>,
 }
@@ -76,6 +78,7 @@ impl Control {
             quiet: AtomicUsize::default(),
             workers: Mutex::default(),
             waiting: Mutex::default(),
+            checkpoint: AtomicU64::default(),
             crossing: OnceLock::new(),
         })
     }
@@ -176,6 +179,27 @@ impl Control {
     pub fn stop_to_go_on(&self) {
         self.again.store(true, Ordering::SeqCst);
         self.stop();
+    }
+
+    /// Asks for a checkpoint as soon as one can be taken, whatever the interval, and returns the first tick that it may be of: it holds
+    /// all that was read until now. The process that leads chooses the tick, so it is the one to ask.
+    pub fn take_checkpoint(&self) -> Tick {
+        let first = self.ahead().max(1);
+        self.checkpoint.fetch_max(first, Ordering::SeqCst).max(first)
+    }
+
+    /// Returns whether a checkpoint that somebody asked for may be of `tick`.
+    pub(crate) fn wants_checkpoint_at(&self, tick: Tick) -> bool {
+        (1..=tick).contains(&self.checkpoint.load(Ordering::SeqCst))
+    }
+
+    /// The state after `tick` becomes a checkpoint.
+    pub(crate) fn checkpoint_begins(&self, tick: Tick) {
+        let asked = self.checkpoint.load(Ordering::SeqCst);
+        if asked <= tick {
+            // Whoever asks just now, asks for a later one.
+            self.checkpoint.compare_exchange(asked, 0, Ordering::SeqCst, Ordering::SeqCst).ok();
+        }
     }
 
     /// Returns whether the job stops only to be started again at once.

@@ -95,16 +95,32 @@ struct Reported {
     lanes: BTreeMap<(u32, u32), LaneDigest>,
 }
 
+/// Why the state may be frozen after a tick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Occasion {
+    /// Time has passed.
+    Time,
+    /// Somebody asked for a checkpoint.
+    Asked,
+    /// One is taken here whatever else is under way.
+    Milestone,
+}
+
 /// A handle to the ledger for the operators of one worker.
 #[derive(Clone)]
 pub struct LedgerShared(Rc<RefCell<Ledger>>);
 
 impl LedgerShared {
-    /// Returns whether the state should be frozen after a tick: at milestones always, else when it is time.
-    pub fn wants_checkpoint(&self, milestone: bool, now: Instant) -> bool {
+    /// Returns whether the state should be frozen after a tick: at milestones always, else when no other checkpoint is under way and it
+    /// is time, or somebody asked for it.
+    pub fn wants_checkpoint(&self, occasion: Occasion, now: Instant) -> bool {
         let schedule = &mut self.0.borrow_mut().schedule;
         let pause = schedule.every.max(schedule.cost * CHECKPOINT_SHARE);
-        let due = milestone || (schedule.open == 0 && now.saturating_duration_since(schedule.ended) >= pause);
+        let due = match occasion {
+            Occasion::Milestone => true,
+            Occasion::Asked => schedule.open == 0,
+            Occasion::Time => schedule.open == 0 && now.saturating_duration_since(schedule.ended) >= pause,
+        };
         schedule.open += usize::from(due);
         due
     }

@@ -15,7 +15,7 @@ use timely::dataflow::operators::vec::Broadcast;
 use super::build::{Build, RecordStream};
 use super::clock::{Clock, WallClock};
 use super::control::Control;
-use super::ledger::LedgerShared;
+use super::ledger::{LedgerShared, Occasion};
 use super::message::Mark;
 use super::meter::Part;
 use super::reader::Timelines;
@@ -59,8 +59,17 @@ pub fn clock<'s>(
                         // A process that dies before it has repeated everything must not begin from the same checkpoint for
                         // ever, and a stopped one should not have to repeat at all.
                         let milestone = record.last || tick == repeated || (control.stopping() && tick > repeated);
+                        let occasion = match milestone {
+                            true => Occasion::Milestone,
+                            // What is repeated is not what whoever asks wants to keep.
+                            false if control.wants_checkpoint_at(tick) && tick > repeated => Occasion::Asked,
+                            false => Occasion::Time,
+                        };
                         record.checkpoint =
-                            then == Then::GoOn && ledger.wants_checkpoint(milestone, control.pace().now());
+                            then == Then::GoOn && ledger.wants_checkpoint(occasion, control.pace().now());
+                        if record.checkpoint {
+                            control.checkpoint_begins(tick);
+                        }
                         output.session(capability).give(record);
                     }
                     Ok(None) => {}

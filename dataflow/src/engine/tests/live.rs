@@ -211,3 +211,24 @@ fn recorded_ticks_alone_are_derived_again_and_the_job_ends() {
     let error = derived_again(&world, changed, 2).err().unwrap();
     assert!(matches!(error, EngineError::NotDeterministic { .. }), "{error}");
 }
+
+#[test]
+fn a_checkpoint_that_is_asked_for_is_taken_long_before_it_is_time() {
+    let world = Arc::new(World::new(9, 300));
+    let (control, observer) = (Control::new(), Arc::new(Observer::default()));
+    let mut job = job_on(&world, live_graph(&world), (0..2, 2), recovery(&world), control.clone(), observer);
+    job.checkpoint_every = Duration::from_secs(3600);
+    let (asker, published) = (control, world.clone());
+    let asking = std::thread::spawn(move || {
+        let newest = || published.checkpoints.lock().unwrap().last().map_or(0, |parts| parts.tick);
+        for _ in 0..3 {
+            let first = asker.take_checkpoint();
+            while newest() < first {
+                std::thread::yield_now();
+            }
+        }
+        asker.stop();
+    });
+    run(job).unwrap();
+    asking.join().unwrap();
+}
