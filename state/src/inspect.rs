@@ -13,7 +13,7 @@ use riverrun_dataflow::balance::Counts;
 use riverrun_dataflow::source::SplitId;
 use riverrun_dataflow::tick::Tick;
 use riverrun_dataflow::time::EventTime;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use verify::{Report, verify};
 
@@ -25,7 +25,7 @@ use crate::savepoint::{self, Savepoint};
 use crate::store::Store;
 
 /// A job and its checkpoints.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Overview {
     /// What was fixed when the job was created.
     pub job: JobFile,
@@ -44,7 +44,7 @@ pub struct Overview {
 }
 
 /// A savepoint in a line.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Named {
     /// Its name.
     pub name: String,
@@ -54,7 +54,7 @@ pub struct Named {
 }
 
 /// A checkpoint in a line.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Summary {
     /// The state is the one after this tick.
     pub tick: Tick,
@@ -67,7 +67,7 @@ pub struct Summary {
     /// When it was published.
     pub at: String,
     /// It is the first one of another plan: here the job was upgraded from the plan with this hash.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upgraded_from: Option<String>,
     /// The tick was the job's last.
     pub finished: bool,
@@ -95,7 +95,7 @@ impl Named {
 }
 
 /// What the files of a step hold.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepState {
     /// Files.
     pub files: usize,
@@ -106,7 +106,7 @@ pub struct StepState {
 }
 
 /// A checkpoint, whole.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Detail {
     /// In a line.
     #[serde(flatten)]
@@ -126,7 +126,7 @@ pub struct Detail {
 }
 
 /// How far a source was.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SourceAt {
     /// Its name.
     pub source: String,
@@ -135,7 +135,7 @@ pub struct SourceAt {
 }
 
 /// How far a split was read.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SplitAt {
     /// Its number.
     pub id: SplitId,
@@ -156,7 +156,7 @@ pub struct SplitAt {
 }
 
 /// How far a lane had committed.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LaneAt {
     /// Its sink.
     pub sink: String,

@@ -12,6 +12,7 @@ use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Int8Type, Int64Type, SchemaRef};
 use arrow::row::{RowConverter, SortField};
 use arrow::util::display::array_value_to_string;
+use bytes::Bytes;
 use riverrun_dataflow::EventTime;
 use riverrun_dataflow::journal::StateFile;
 use riverrun_dataflow::operator::STATE_COLUMNS;
@@ -170,6 +171,22 @@ impl Tables {
         }
         self.copies = Some(to.to_owned());
         Ok(())
+    }
+
+    /// Takes the files from the local folder `folder` from now on, where somebody else puts them.
+    pub fn in_folder(&mut self, folder: &Path) {
+        self.copies = Some(folder.to_owned());
+    }
+
+    /// Returns the files whose rows are needed, each with its place in the store.
+    pub fn needed(&self) -> impl Iterator<Item = (String, &StateFile)> {
+        let files = self.tables.iter().flat_map(|table| &table.files).filter(|live| !live.needed.is_empty());
+        files.map(|live| (self.place(&live.file), &live.file))
+    }
+
+    /// Reads a file, and holds it against its checksum.
+    pub fn read(&self, file: &StateFile) -> Result<Bytes, StateError> {
+        load(&self.folder, file)
     }
 
     /// Counts the rows of `table`, those that have left by rule not among them.

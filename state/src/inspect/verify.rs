@@ -8,7 +8,7 @@ use bytes::Bytes;
 use riverrun_dataflow::journal::{FileKind, LaneToken, StateFile};
 use riverrun_dataflow::operator::TableSpec;
 use riverrun_dataflow::tick::Tick;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::StateError;
 use crate::file::{About, decode_all, load};
@@ -22,7 +22,7 @@ use crate::savepoint::{self, Savepoint};
 use crate::store::Store;
 
 /// What was looked at, and what is wrong with it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
     /// The job.
     pub job: String,
