@@ -21,7 +21,7 @@ use riverrun_dataflow::engine::{Control, EngineError, Observer};
 use riverrun_state::Retention;
 
 pub use moment::Moment;
-pub use namespace::{NAME_MAX, check_name, default_name};
+pub use namespace::{NAME_MAX, check_name, default_name, split_job};
 pub use switch::Live;
 pub use throttle::Throttle;
 

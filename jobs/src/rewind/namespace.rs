@@ -10,7 +10,7 @@
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::spec::SinkPlace;
-use crate::spec::values::resolve;
+use crate::spec::values::{job_name, resolve};
 
 /// Characters that the name of a replay has at most: topics get it in front of theirs.
 pub const NAME_MAX: usize = 40;
@@ -22,6 +22,15 @@ pub fn check_name(name: &str) -> Result<(), String> {
         true => Ok(()),
         false => Err(format!("is 1 to {NAME_MAX} of a-z, 0-9 and `-`, and does not begin with `-`")),
     }
+}
+
+/// Splits the name of a job that runs into that of its file and that of the replay, if it is one: `JOB`, or `JOB@NAME`. An error says
+/// what such a name is.
+pub fn split_job(name: &str) -> Result<(&str, Option<&str>), String> {
+    let (job, replay) = name.split_once('@').map_or((name, None), |(job, replay)| (job, Some(replay)));
+    job_name(job).map_err(|rule| format!("{rule}; that of a replay is JOB@NAME"))?;
+    replay.map_or(Ok(()), check_name).map_err(|rule| format!("the name of a replay {rule}"))?;
+    Ok((job, replay))
 }
 
 /// Returns the name of a replay that nobody named: the same for the same job and range, as it was asked for.
@@ -110,5 +119,14 @@ mod tests {
         assert!(
             ["", "-", "-a", "A", "a.b", "a@b", "a/b", &"x".repeat(41)].iter().all(|name| check_name(name).is_err())
         );
+    }
+
+    #[test]
+    fn the_name_of_a_replay_is_split_where_no_job_file_can_have_a_sign() {
+        assert_eq!(split_job("shop"), Ok(("shop", None)));
+        assert_eq!(split_job("shop@may-2"), Ok(("shop", Some("may-2"))));
+        for bad in ["", "@", "shop@", "@may", "shop@-x", "shop@a@b", "shop@../x", "Shop", "shop@a/b"] {
+            assert!(split_job(bad).is_err(), "{bad}");
+        }
     }
 }
