@@ -7,6 +7,7 @@
 pub mod board;
 pub mod catalogue;
 mod control;
+mod freeze;
 mod page;
 mod process;
 

@@ -2,9 +2,11 @@
 
 mod checkpoints;
 mod client;
+mod config;
 mod demo;
 pub mod lake;
 mod look;
+mod remote;
 mod replay;
 mod run;
 mod serve;
@@ -16,14 +18,16 @@ use clap::{Args, Parser, Subcommand};
 
 pub use checkpoints::{
     At, CheckpointsArgs, CheckpointsCommand, CheckpointsDiffArgs, CheckpointsPinArgs, CheckpointsQueryArgs,
-    CheckpointsShowArgs, CheckpointsUnpinArgs,
+    CheckpointsShowArgs, CheckpointsTriggerArgs, CheckpointsUnpinArgs,
 };
 pub use client::{
     ClientCommand, DeleteArgs, DoctorArgs, KeyCommand, LogsArgs, NamedArgs, RescaleArgs, SavepointCommand, ServerArgs,
     StatusArgs, StopArgs, SubmitArgs, TapArgs, WaitArgs,
 };
+pub use config::{ConfigCommand, ConfigShowArgs};
 pub use demo::DemoArgs;
 pub use look::{CheckArgs, ExplainArgs, GraphFormat, NewArgs, PreviewArgs, SchemaArgs, TestArgs, WhyArgs};
+pub use remote::RemoteArgs;
 pub use replay::{DiffArgs, RangeArgs, ReplayArgs};
 pub use run::{RunArgs, UpgradeArgs, WatchArgs};
 pub use serve::ServeArgs;
@@ -69,6 +73,9 @@ pub struct Global {
     /// What is logged, for example `info` or `warn,riverrun_state=debug`.
     #[arg(long, global = true, value_name = "FILTER", env = "RIVERRUN_LOG")]
     pub log: Option<String>,
+    /// The file with settings of `serve` and of commands that ask a manager; counts more than ./riverrun.toml and the user's own.
+    #[arg(long, global = true, value_name = "FILE", env = "RIVERRUN_CONFIG")]
+    pub config: Option<std::path::PathBuf>,
     /// Tells a supervisor in this folder, which is this process's own, who it is, where it listens and how it ends; logs go there too.
     #[arg(long, global = true, value_name = "DIR", env = "RIVERRUN_RUN_DIR")]
     pub run_dir: Option<std::path::PathBuf>,
@@ -117,6 +124,9 @@ pub enum Command {
     /// What is asked of a manager.
     #[command(flatten)]
     Client(ClientCommand),
+    /// Shows settings that stand in files.
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Prints a completion script for a shell.
     Completion(CompletionArgs),
 }

@@ -3,6 +3,7 @@
 mod diff;
 mod duckdb;
 mod query;
+mod views;
 
 use riverrun_jobs::Plan;
 use riverrun_jobs::kept::kept;
@@ -14,11 +15,13 @@ use riverrun_state::{StateError, Store, savepoint};
 use crate::args::{
     At, CheckpointsArgs, CheckpointsCommand, CheckpointsPinArgs, CheckpointsShowArgs, CheckpointsUnpinArgs, Global,
 };
+use crate::client::{self, Remote};
 use crate::exit::{Done, Exit, Failure};
 use crate::job;
 use crate::output::{self, Format, Stdout, grouped};
 use crate::progress::clock;
 use crate::run::existing_state;
+pub use views::View;
 
 /// Does what was asked for.
 pub fn checkpoints(command: &CheckpointsCommand, global: &Global) -> Done {
@@ -30,11 +33,16 @@ pub fn checkpoints(command: &CheckpointsCommand, global: &Global) -> Done {
         CheckpointsCommand::Diff(args) => diff::diff(args, global),
         CheckpointsCommand::Pin(args) => pin(args, global),
         CheckpointsCommand::Unpin(args) => unpin(args, global),
+        CheckpointsCommand::Trigger(args) => client::trigger(args, global),
     }
 }
 
 /// Opens the state folder, and returns it with the job's name: as given, or as the given job file says.
 fn open(args: &CheckpointsArgs, global: &Global) -> Result<(Store, String), Failure> {
+    if args.remote.server.is_some() {
+        let message = "this is done where the state is, not by a manager\n  hint: `riverrun savepoint` names checkpoints of its jobs";
+        return Err(Failure::new(Exit::Usage, message));
+    }
     let store = existing_state(&args.state)?;
     let is_file = std::path::Path::new(&args.job).is_file();
     let name = if is_file { job::plan(&args.job, &[], global)?.name().to_owned() } else { args.job.clone() };
@@ -103,8 +111,13 @@ pub fn failed(error: StateError) -> Failure {
 }
 
 fn ls(args: &CheckpointsArgs, global: &Global) -> Done {
-    let (store, job) = open(args, global)?;
-    let overview = inspect::list(store, &job).map_err(failed)?;
+    let (overview, job) = match Remote::of(args, global)? {
+        Some(remote) => (remote.overview()?, args.job.clone()),
+        None => {
+            let (store, job) = open(args, global)?;
+            (inspect::list(store, &job).map_err(failed)?, job)
+        }
+    };
     let mut stdout = Stdout::lock();
     match global.output {
         Format::Json => stdout.document(&overview)?,
@@ -118,12 +131,14 @@ fn ls(args: &CheckpointsArgs, global: &Global) -> Done {
                     grouped(summary.steps.values().map(|step| step.rows).sum()),
                     output::bytes(summary.bytes),
                     output::bytes(summary.bytes_new),
+                    millis(summary.pause_micros),
+                    millis(summary.cpu_micros),
                     if summary.finished { "finished" } else { "" }.to_owned(),
                 ]
             };
-            let header = ["tick", "published", "generation", "files", "stored rows", "size", "new", ""];
+            let header = ["tick", "published", "generation", "files", "stored rows", "size", "new", "pause", "CPU", ""];
             let rows = overview.checkpoints.iter().map(row).collect();
-            stdout.line(&output::table(&header, &[0, 2, 3, 4, 5, 6], rows).to_string())?;
+            stdout.line(&output::table(&header, &[0, 2, 3, 4, 5, 6, 7, 8], rows).to_string())?;
             if !overview.savepoints.is_empty() {
                 let row = |named: &inspect::Named| {
                     let it = &named.summary;
@@ -151,10 +166,18 @@ fn ls(args: &CheckpointsArgs, global: &Global) -> Done {
     stdout.flush()
 }
 
+fn millis(micros: u64) -> String {
+    format!("{:.1} ms", micros as f64 / 1000.0)
+}
+
 fn show(args: &CheckpointsShowArgs, global: &Global) -> Done {
-    let (store, job) = open(&args.job, global)?;
-    let Some(detail) = inspect::show(store, &job, args.tick).map_err(failed)? else {
-        return Err(no_checkpoint(&job, args.tick));
+    let detail = match Remote::of(&args.job, global)? {
+        Some(remote) => remote.detail(args.tick)?,
+        None => {
+            let (store, job) = open(&args.job, global)?;
+            let found = inspect::show(store, &job, args.tick).map_err(failed)?;
+            found.ok_or_else(|| no_checkpoint(&job, args.tick))?
+        }
     };
     let mut stdout = Stdout::lock();
     match global.output {
@@ -243,8 +266,13 @@ fn unpin(args: &CheckpointsUnpinArgs, global: &Global) -> Done {
 }
 
 fn verify(args: &CheckpointsArgs, global: &Global) -> Done {
-    let (store, job) = open(args, global)?;
-    let report = inspect::verify(store, &job).map_err(failed)?;
+    let (report, job) = match Remote::of(args, global)? {
+        Some(remote) => (remote.verify()?, args.job.clone()),
+        None => {
+            let (store, job) = open(args, global)?;
+            (inspect::verify(store, &job).map_err(failed)?, job)
+        }
+    };
     let mut stdout = Stdout::lock();
     match global.output {
         Format::Json => stdout.document(&report)?,

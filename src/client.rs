@@ -6,8 +6,13 @@ mod doctor;
 mod http;
 mod keys;
 mod look;
+mod replay;
+mod state;
 mod submit;
 mod wait;
+
+pub use replay::replay;
+pub use state::{Remote, trigger};
 
 use crate::args::{ClientCommand, Global};
 use crate::exit::Done;

@@ -5,6 +5,7 @@ mod args;
 mod checkpoints;
 mod client;
 mod completion;
+mod config;
 mod demo;
 mod diff;
 mod exit;
@@ -47,8 +48,7 @@ fn main() -> ExitCode {
         sites.iter().for_each(|site| println!("{site}"));
         return ExitCode::SUCCESS;
     }
-    let cli = Cli::parse();
-    match dispatch(&cli) {
+    match config::applied(Cli::parse()).and_then(|cli| dispatch(&cli)) {
         Ok(()) => {
             supervised::end(0, None);
             ExitCode::SUCCESS
@@ -86,6 +86,7 @@ fn dispatch(cli: &Cli) -> Done {
         Command::Demo(args) => demo::demo(args, global),
         Command::Serve(args) => manager::serve(args, global),
         Command::Client(command) => client::client(command, global),
+        Command::Config(command) => config::config(command, global),
         Command::Completion(args) => completion::completion(args),
     }
 }

@@ -38,8 +38,9 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 pub use api::{
-    Cluster, JobList, JobView, KeyView, Keys, Logs, MadeKey, NewKey, NewSavepoint, OperationView, PREFIX, PartView,
-    Rescale, Savepoint, Savepoints, Status, Stop, Submitted, Tapped, VERSION_HEADER, Version,
+    Cluster, JobList, JobView, KeyView, Keys, Logs, MadeKey, NewKey, NewReplay, NewSavepoint, OperationView, PREFIX,
+    PartView, Rescale, Savepoint, Savepoints, StateScript, Status, Stop, Submitted, Taken, Tapped, VERSION_HEADER,
+    Version,
 };
 pub use keys::Role;
 pub use phase::Phase;
@@ -49,7 +50,7 @@ pub use secrets::names as secret_names;
 
 use crate::args::{Global, ServeArgs};
 use crate::exit::{Done, Exit, Failure, OrExit};
-use crate::{job, signals, supervised};
+use crate::{job, replay, signals, supervised};
 use bucket::Buckets;
 use decide::Rules;
 use doors::Doors;
@@ -94,7 +95,8 @@ pub fn serve(args: &ServeArgs, global: &Global) -> Done {
     let doors = Doors::at(args.listen, first_key(args)?, &store, args.insecure_no_auth)?;
     let tls = match (&args.tls_cert, &args.tls_key) {
         (Some(cert), Some(key)) => Some(Arc::new(Tls::read(cert, key)?)),
-        _ => None,
+        (None, None) => None,
+        _ => return Err(Failure::new(Exit::Usage, "--tls-cert and --tls-key are given together, or not at all")),
     };
     let policy = Policy {
         folders: folders(args, &places)?,
@@ -315,6 +317,9 @@ impl Manager {
 
     /// Checks over how many processes and workers a job is to be spread.
     fn check_scale(&self, spec: &Spec) -> Result<(), Problem> {
+        if spec.replay.is_some() && spec.processes != 1 {
+            return Err(Problem::new(Kind::NotSupported, "a replay runs in one process\n  hint: give it workers"));
+        }
         let fits = |what: &str, number: u16, most: u16| match (1..=most).contains(&number) {
             true => Ok(()),
             false => Err(Problem::new(Kind::BadRequest, format!("{what} are 1 to {most}, not {number}"))),
@@ -328,7 +333,17 @@ impl Manager {
         let data = &self.processes.places().data;
         let text = secrets::for_process(data, job, &spec.text);
         let set: Vec<String> = spec.set.iter().map(|set| secrets::for_process(data, job, set)).collect();
-        riverrun_jobs::check(&spec.file, &text, &set).map_err(|report| Problem::faulty(&report))
+        let (plan, report) =
+            riverrun_jobs::check(&spec.file, &text, &set).map_err(|report| Problem::faulty(&report))?;
+        match &spec.replay {
+            None => Ok((plan, report)),
+            Some(past) => {
+                let unfit = |reason: String| Problem::new(Kind::BadRequest, reason);
+                let rewind = replay::rewind(&past.asked(), plan.name());
+                let rewind = rewind.map_err(|failure| unfit(failure.error.to_string()))?;
+                Ok((plan.rewound(&rewind).map_err(unfit)?, report))
+            }
+        }
     }
 
     /// Returns where a job runs.

@@ -4,12 +4,16 @@ mod past;
 mod recorded;
 
 use crate::args::{Global, ReplayArgs};
+use crate::client;
 use crate::exit::{Done, Exit, Failure};
 
-pub use past::range;
+pub use past::{Asked, nothing_asked, range, rewind};
 
-/// Does one or the other.
+/// Does one or the other, or has a manager do it.
 pub fn replay(args: &ReplayArgs, global: &Global) -> Done {
+    if let Some(server) = args.remote.server() {
+        return client::replay(args, &server, global);
+    }
     let past = past_only(args);
     let recorded = recorded_only(args);
     let asks_for_past = args.range.from.is_some() || args.range.to.is_some();

@@ -31,7 +31,7 @@ pub fn run(args: &RunArgs, global: &Global) -> Done {
     let state = location(&args.state)?;
     let on_stop = OnStop::of(args, &state, plan.name())?;
     let begun = upgrade::before_run(&plan, &environment, args, &state, global)?;
-    let steering = Steering::of(&args.watch, &plan, &state, &stopping)?;
+    let steering = Steering::of(&args.watch, &plan, &state, &stopping, Role::Leads)?;
     let mut options = RunOptions {
         state: state.clone(),
         workers: job::workers(args.workers),

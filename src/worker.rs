@@ -41,7 +41,7 @@ pub fn worker(args: &WorkerArgs, global: &Global) -> Done {
     let on_stop = if leads { OnStop::of(args, &process.state, process.plan.name())? } else { None };
     let role = if leads { Role::Leads } else { Role::Follows };
     let (plan, state) = (&process.plan, &process.state);
-    let steering = Steering::of(&args.watch, plan, state, &stopping)?;
+    let steering = Steering::of(&args.watch, plan, state, &stopping, role)?;
     let watched =
         watched(&args.watch, plan, state, &stopping, steering.as_ref(), (role, global), |control, observer| {
             process.run(control, observer, &|| stopping.is_asked())

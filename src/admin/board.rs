@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 
 use riverrun_dataflow::balance::Counts;
 use riverrun_dataflow::engine::{ActKind, Control, Durations, Observer, PartReading, Readings, Snapshot, SplitReading};
+use riverrun_dataflow::tick::Tick;
 use serde_json::json;
 
 use super::catalogue as metrics;
+use super::freeze::{self, NoCheckpoint};
 use super::page::Page;
 use super::process::{self, Process};
 
@@ -106,6 +108,11 @@ impl Board {
             Phase::Stopping => Err("stopping: what was read is being finished".to_owned()),
             Phase::Running | Phase::Finished => Ok(()),
         }
+    }
+
+    /// Has a checkpoint taken now, and returns its tick when it is published.
+    pub fn take_checkpoint(&self, patience: Duration) -> Result<Tick, NoCheckpoint> {
+        freeze::take(&self.control, &self.observer, patience)
     }
 
     /// Returns how the job is doing, as JSON.

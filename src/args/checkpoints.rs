@@ -2,8 +2,8 @@
 
 use clap::{Args, Subcommand};
 
-use super::StateArgs;
 use super::values::{savepoint_name, switch};
+use super::{RemoteArgs, ServerArgs, StateArgs};
 
 /// `checkpoints`.
 #[derive(Clone, Debug, Subcommand)]
@@ -11,6 +11,7 @@ pub enum CheckpointsCommand {
     /// Lists the checkpoints of a job, the newest first.
     Ls(CheckpointsArgs),
     /// Shows the newest checkpoint of a job: positions, tokens, files, balance.
+    #[command(visible_alias = "inspect")]
     Show(CheckpointsShowArgs),
     /// Reads everything back and holds it against its checksums.
     Verify(CheckpointsArgs),
@@ -22,6 +23,23 @@ pub enum CheckpointsCommand {
     Pin(CheckpointsPinArgs),
     /// Deletes a savepoint.
     Unpin(CheckpointsUnpinArgs),
+    /// Has a job that a manager runs take a checkpoint now.
+    Trigger(CheckpointsTriggerArgs),
+}
+
+impl CheckpointsCommand {
+    /// Returns the job that is looked at; `None` if it is asked for something.
+    pub fn job(&self) -> Option<&CheckpointsArgs> {
+        match self {
+            CheckpointsCommand::Ls(job) | CheckpointsCommand::Verify(job) => Some(job),
+            CheckpointsCommand::Show(args) => Some(&args.job),
+            CheckpointsCommand::Query(args) => Some(&args.job),
+            CheckpointsCommand::Diff(args) => Some(&args.job),
+            CheckpointsCommand::Pin(args) => Some(&args.job),
+            CheckpointsCommand::Unpin(args) => Some(&args.job),
+            CheckpointsCommand::Trigger(_) => None,
+        }
+    }
 }
 
 /// `checkpoints ls` and `verify`.
@@ -33,6 +51,20 @@ pub struct CheckpointsArgs {
     /// Where state lives.
     #[command(flatten)]
     pub state: StateArgs,
+    /// Who is to look.
+    #[command(flatten)]
+    pub remote: RemoteArgs,
+}
+
+/// `checkpoints trigger`.
+#[derive(Clone, Debug, Args)]
+pub struct CheckpointsTriggerArgs {
+    /// The job's name.
+    #[arg(value_name = "JOB", env = "RIVERRUN_JOB")]
+    pub job: String,
+    /// The manager.
+    #[command(flatten)]
+    pub server: ServerArgs,
 }
 
 /// `checkpoints show`.

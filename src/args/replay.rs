@@ -7,18 +7,18 @@ use riverrun_jobs::rewind::{self, Throttle};
 
 use super::run::WatchArgs;
 use super::values::switch;
-use super::{JobArgs, StateArgs};
+use super::{JobArgs, RemoteArgs, StateArgs, WaitArgs};
 
 /// `replay`.
 #[derive(Clone, Debug, Args)]
 pub struct ReplayArgs {
-    /// The job, as it was run.
+    /// The job, as it was run; with --server, the name of a job that the manager keeps.
     #[command(flatten)]
     pub job: JobArgs,
     /// Its state.
     #[command(flatten)]
     pub state: StateArgs,
-    /// Worker threads [default: one per core].
+    /// Worker threads [default: one per core; 1 by a manager].
     #[arg(short, long, value_name = "N", env = "RIVERRUN_WORKERS", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub workers: Option<u16>,
     /// The past that is read.
@@ -57,6 +57,12 @@ pub struct ReplayArgs {
     /// The last tick [default: the last that is recorded].
     #[arg(long, value_name = "T", env = "RIVERRUN_TO_TICK", help_heading = "Recorded ticks", value_parser = clap::value_parser!(u64).range(1..))]
     pub to_tick: Option<u64>,
+    /// Who is to do it.
+    #[command(flatten)]
+    pub remote: RemoteArgs,
+    /// How long is waited for a manager.
+    #[command(flatten)]
+    pub wait: WaitArgs,
 }
 
 /// A range of the past.

@@ -39,10 +39,10 @@ pub struct ServeArgs {
     #[arg(long, env = "RIVERRUN_INSECURE_NO_AUTH", value_parser = switch())]
     pub insecure_no_auth: bool,
     /// Serves the API encrypted, with this certificate chain (PEM), which is read again when it changes.
-    #[arg(long, value_name = "FILE", env = "RIVERRUN_TLS_CERT", requires = "tls_key")]
+    #[arg(long, value_name = "FILE", env = "RIVERRUN_TLS_CERT")]
     pub tls_cert: Option<PathBuf>,
     /// The key of the certificate (PEM).
-    #[arg(long, value_name = "FILE", env = "RIVERRUN_TLS_KEY", requires = "tls_cert")]
+    #[arg(long, value_name = "FILE", env = "RIVERRUN_TLS_KEY")]
     pub tls_key: Option<PathBuf>,
     /// A changed job that is not at its work after so long is taken back.
     #[arg(long, value_name = "SPAN", default_value = "5m", env = "RIVERRUN_HEALTHY_WITHIN", value_parser = span)]

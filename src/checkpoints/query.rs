@@ -1,16 +1,16 @@
 //! `riverrun checkpoints query`: SQL over a job's state, by DuckDB where it is at hand, as a script where it is not.
 
-use riverrun_dataflow::operator::STATE_COLUMNS;
 use riverrun_state::StateError;
-use riverrun_state::inspect::script::{script, view};
+use riverrun_state::inspect::script::script;
 use riverrun_state::inspect::tables::{Kept, Tables};
-use serde::Serialize;
 use tempfile::TempDir;
 
 use super::duckdb::{Duck, Results};
+use super::views::View;
 use super::{Looked, failed};
 use crate::args::{At, CheckpointsQueryArgs, Global};
-use crate::exit::{Done, Exit, Failure};
+use crate::client::Remote;
+use crate::exit::{Done, Exit, Failure, OrExit};
 use crate::output::{self, Format, Stdout, grouped};
 
 /// How often a query is asked again because a running job collected the checkpoint meanwhile.
@@ -18,27 +18,55 @@ const ATTEMPTS: usize = 3;
 
 /// Answers the query, or lists what can be asked.
 pub fn query(args: &CheckpointsQueryArgs, global: &Global) -> Done {
+    if let Some(remote) = Remote::of(&args.job, global)? {
+        return query_remote(args, &remote, global);
+    }
     let looked = Looked::at(&args.job, &args.set, global)?;
     let (tables, kept) = looked.tables(args.checkpoint)?;
     looked.note(&tables, global);
     let mut stdout = Stdout::lock();
     match (&args.sql, args.print_script) {
-        (None, false) => list(&tables, &kept, global, &mut stdout)?,
+        (None, false) => {
+            let views = View::all(&tables, &kept).map_err(failed)?;
+            list(&tables.job, &views, global, &mut stdout)?;
+        }
         (sql, true) => print(&tables, &kept, sql.as_deref(), &mut stdout)?,
         (Some(sql), false) => {
             let Some(duck) = Duck::find() else {
-                let found = "DuckDB is not at hand: there is neither a `duckdb` nor a `python3` with the module duckdb";
                 if global.output == Format::Table {
                     print(&tables, &kept, Some(sql), &mut stdout)?;
                     stdout.flush()?;
                 }
-                let hint = "install one of them, or give what --print-script prints to a DuckDB elsewhere";
-                return Err(Failure::new(Exit::NotFound, format!("{found}\n  hint: {hint}")));
+                return Err(no_duck("give what --print-script prints to a DuckDB elsewhere"));
             };
             let results = ask(&looked, (tables, kept), sql, args.checkpoint, &duck)?;
             results.iter().try_for_each(|result| show(result, global, &mut stdout))?;
         }
     }
+    stdout.flush()
+}
+
+fn no_duck(otherwise: &str) -> Failure {
+    let found = "DuckDB is not at hand: there is neither a `duckdb` nor a `python3` with the module duckdb";
+    Failure::new(Exit::NotFound, format!("{found}\n  hint: install one of them, or {otherwise}"))
+}
+
+/// Answers the query with the state of a job that a manager keeps. Its files are fetched, and asked here: what SQL can reach on the
+/// manager's machine is none of a caller's business.
+fn query_remote(args: &CheckpointsQueryArgs, remote: &Remote, global: &Global) -> Done {
+    let mut stdout = Stdout::lock();
+    let Some(sql) = &args.sql else {
+        if args.print_script {
+            let message = "--print-script is for state that is here\n  hint: give SQL, or leave the option out to list the tables";
+            return Err(Failure::new(Exit::Usage, message));
+        }
+        list(&args.job.job, &remote.views(args.checkpoint)?, global, &mut stdout)?;
+        return stdout.flush();
+    };
+    let duck = Duck::find().ok_or_else(|| no_duck("ask on a machine that has one"))?;
+    let folder = TempDir::new().or_exit(Exit::Storage, || "cannot make a temporary folder".to_owned())?;
+    let views = remote.fetch(args.checkpoint, folder.path())?;
+    duck.ask(&views, sql)?.iter().try_for_each(|result| show(result, global, &mut stdout))?;
     stdout.flush()
 }
 
@@ -87,53 +115,23 @@ fn copied(tables: &mut Tables) -> Result<Option<TempDir>, StateError> {
     Ok(Some(folder))
 }
 
-/// A view that can be asked.
-#[derive(Serialize)]
-struct View<'a> {
-    view: String,
-    step: &'a str,
-    table: &'a str,
-    tick: u64,
-    rows: u64,
-    columns: Vec<Column<'a>>,
-}
-
-#[derive(Serialize)]
-struct Column<'a> {
-    name: &'a str,
-    r#type: String,
-    /// It is part of the key; the shard is a function of it.
-    key: bool,
-}
-
-fn list(tables: &Tables, kept: &Kept, global: &Global, stdout: &mut Stdout) -> Done {
-    let mut views = Vec::new();
-    for table in &tables.tables {
-        let rows = tables.count(table, kept).map_err(failed)?;
-        let fields = table.schema.fields().iter().enumerate().filter(|(_, field)| field.name() != STATE_COLUMNS[1]);
-        let columns = fields.map(|(at, field)| Column {
-            name: field.name(),
-            r#type: field.data_type().to_string(),
-            key: (STATE_COLUMNS.len()..STATE_COLUMNS.len() + table.key_columns).contains(&at),
-        });
-        let (columns, tick) = (columns.collect(), tables.tick);
-        views.push(View { view: view(table), step: &table.step, table: &table.table, tick, rows, columns });
-    }
+fn list(job: &str, views: &[View], global: &Global, stdout: &mut Stdout) -> Done {
     match global.output {
         Format::Json => stdout.document(&views),
         Format::Table => {
             let mut lines = Vec::new();
-            for view in &views {
+            for view in views {
                 let (mut name, mut rows) = (view.view.clone(), grouped(view.rows));
                 for column in &view.columns {
                     let key = if column.key { "key" } else { "" };
-                    let cells = [column.name, &column.r#type, key].map(str::to_owned);
+                    let cells = [column.name.as_str(), &column.r#type, key].map(str::to_owned);
                     lines.push([vec![std::mem::take(&mut name), std::mem::take(&mut rows)], cells.to_vec()].concat());
                 }
             }
             stdout.line(&output::table(&["view", "rows", "column", "type", ""], &[1], lines).to_string())?;
             if !global.quiet {
-                eprintln!("\njob `{}` after tick {}", tables.job, grouped(tables.tick));
+                let tick = views.first().map_or(0, |view| view.tick);
+                eprintln!("\njob `{job}` after tick {}", grouped(tick));
             }
             Ok(())
         }

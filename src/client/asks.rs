@@ -68,7 +68,7 @@ pub fn path(job: &str, verb: &str) -> Result<String, Failure> {
 
 /// Returns the name of a job, which is one.
 pub fn named(job: &str) -> Result<&str, Failure> {
-    riverrun_jobs::spec::values::job_name(job)
+    riverrun_jobs::rewind::split_job(job)
         .map_err(|rule| Failure::new(Exit::Usage, format!("`{job}` cannot be the name of a job: {rule}")))?;
     Ok(job)
 }

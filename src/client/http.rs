@@ -101,7 +101,19 @@ impl Client {
         body: Option<Value>,
         headers: &[(&str, &str)],
     ) -> Result<Answer, Failure> {
-        let mut request = self.request(method, path).timeout(ANSWER);
+        self.ask_for(ANSWER, method, path, body, headers)
+    }
+
+    /// Asks for something that may take so long.
+    pub fn ask_for(
+        &self,
+        patience: Duration,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+        headers: &[(&str, &str)],
+    ) -> Result<Answer, Failure> {
+        let mut request = self.request(method, path).timeout(patience);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -119,6 +131,21 @@ impl Client {
         let (status, version, text) = answer.map_err(|error| self.unreachable(&error))?;
         self.compare_versions(version.as_deref());
         if status.is_success() { Ok(Answer { text }) } else { Err(self.refused(status, &text)) }
+    }
+
+    /// Asks for something that is no document.
+    pub fn bytes(&self, path: &str) -> Result<Vec<u8>, Failure> {
+        let request = self.request(Method::GET, path);
+        let answer = self.runtime.block_on(async {
+            let answer = request.send().await?;
+            let status = answer.status();
+            Ok::<_, reqwest::Error>((status, answer.bytes().await?))
+        });
+        let (status, bytes) = answer.map_err(|error| self.unreachable(&error))?;
+        match status.is_success() {
+            true => Ok(bytes.to_vec()),
+            false => Err(self.refused(status, &String::from_utf8_lossy(&bytes))),
+        }
     }
 
     fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {

@@ -35,6 +35,7 @@ pub fn submit(args: &SubmitArgs, global: &Global) -> Done {
         processes: args.processes,
         workers: args.workers,
         until_end: args.until_end,
+        replay: None,
     };
     let body = json!({ "spec": spec, "secrets": secrets(&spec), "allowReset": args.allow_reset });
     let path = format!("/jobs/{}{}", name(&spec, global)?, if args.dry_run { "?dryRun=true" } else { "" });

@@ -3,11 +3,13 @@
 
 mod acts;
 mod call;
+mod checkpoints;
 pub mod document;
 mod jobs;
 mod keys;
 mod logs;
 mod probe;
+mod replays;
 mod shapes;
 mod state;
 
@@ -31,7 +33,9 @@ use super::keys::{Caller, Role};
 use super::moment::Moment;
 use super::problem::{Kind, Problem};
 use super::store::AuditEntry;
+use crate::checkpoints::View;
 use document::{Shape, shape};
+use riverrun_state::inspect::Report;
 
 /// Everything begins with this.
 pub const PREFIX: &str = "/api/v1";
@@ -83,7 +87,8 @@ macro_rules! routes {
                 gives: [$(shape::<$gives>())?].into_iter().next(),
                 status: $status,
                 query: &[$(($query, $means)),*],
-                audited: Method::$method != Method::GET || $path.ends_with("/tap"),
+                // Who sees records is written down, whatever way they come.
+                audited: Method::$method != Method::GET || $role == TAPPER,
                 handler: $handler,
             }),*]
         }
@@ -110,10 +115,16 @@ routes! {
     GET "/jobs/{job}/events" VIEWER, "what happened to a job, the newest last", () -> 200 (Events), [], state::events;
     GET "/jobs/{job}/graph" VIEWER, "the steps of a job", () -> 200 (), [], state::graph;
     GET "/jobs/{job}/logs" VIEWER, "what the processes of a job said", () -> 200 (Logs), ["process": "of this process; 0 if nothing is said", "generation": "of this generation; the last one if nothing is said", "tail": "so many lines, 1 to 10000", "after": "what came after this position", "follow": "true: a stream of server-sent events"], logs::logs;
-    GET "/jobs/{job}/checkpoints" VIEWER, "the checkpoints of a job, the newest first", () -> 200 (), [], state::checkpoints;
-    GET "/jobs/{job}/savepoints" VIEWER, "the savepoints of a job", () -> 200 (Savepoints), [], state::savepoints;
-    POST "/jobs/{job}/savepoints" OPERATOR, "names the newest checkpoint of a job, which is kept from then on", (NewSavepoint) -> 201 (Savepoint), [], state::new_savepoint;
-    DELETE "/jobs/{job}/savepoints/{savepoint}" OPERATOR, "deletes a savepoint", () -> 204 (), [], state::delete_savepoint;
+    GET "/jobs/{job}/checkpoints" VIEWER, "the checkpoints of a job, the newest first", () -> 200 (), [], checkpoints::list;
+    POST "/jobs/{job}/checkpoints" OPERATOR, "has a job take a checkpoint now", () -> 201 (Taken), [], checkpoints::take;
+    POST "/jobs/{job}/checkpoints:verify" OPERATOR, "reads everything back that a job has written, and holds it against its checksums", () -> 200 (Report), [], checkpoints::verify;
+    GET "/jobs/{job}/checkpoints/{checkpoint}" VIEWER, "a checkpoint, by its tick or as `latest`", () -> 200 (), [], checkpoints::show;
+    GET "/jobs/{job}/checkpoints/{checkpoint}/tables" VIEWER, "the tables of a checkpoint", () -> 200 (Vec<View>), [], checkpoints::views;
+    GET "/jobs/{job}/checkpoints/{checkpoint}/script" TAPPER, "the script with which DuckDB sees a checkpoint, and the files that it needs", () -> 200 (StateScript), ["folder": "where the files will lie"], checkpoints::script_of;
+    GET "/jobs/{job}/checkpoints/{checkpoint}/file" TAPPER, "a file of a checkpoint", () -> 200 (), ["path": "its place, as the script's answer names it"], checkpoints::file;
+    GET "/jobs/{job}/savepoints" VIEWER, "the savepoints of a job", () -> 200 (Savepoints), [], checkpoints::savepoints;
+    POST "/jobs/{job}/savepoints" OPERATOR, "has a job take a checkpoint now that is kept under a name; of a job at rest, its last one", (NewSavepoint) -> 201 (Savepoint), [], checkpoints::new_savepoint;
+    DELETE "/jobs/{job}/savepoints/{savepoint}" OPERATOR, "deletes a savepoint", () -> 204 (), [], checkpoints::delete_savepoint;
     GET "/jobs/{job}/tap" TAPPER, "the newest committed records of a sink that is a topic in a folder", () -> 200 (Tapped), ["sink": "the sink; may be left out if there is one", "limit": "at most so many records, 1 to 1000"], state::tap;
     POST "/jobs/{job}/stop" OPERATOR, "stops a job cleanly; it leaves a savepoint if it is given a name", (Stop) -> 202 (OperationView), [], acts::stop;
     POST "/jobs/{job}/suspend" OPERATOR, "stops a job cleanly", () -> 202 (OperationView), [], acts::suspend;
@@ -121,6 +132,7 @@ routes! {
     POST "/jobs/{job}/restart" OPERATOR, "stops a job cleanly and starts it again", () -> 202 (OperationView), [], acts::restart;
     POST "/jobs/{job}/cancel" OPERATOR, "ends a job at once", () -> 202 (OperationView), [], acts::cancel;
     POST "/jobs/{job}/rescale" OPERATOR, "lets a job go on with other processes and workers", (Rescale) -> 202 (OperationView), [], acts::rescale;
+    POST "/jobs/{job}/replay" EDITOR, "runs the job file over a past, as a job `JOB@NAME` beside the job", (NewReplay) -> 202 (OperationView), [], replays::replay;
     GET "/operations/{operation}" VIEWER, "something that takes its time", () -> 200 (OperationView), [], acts::operation;
     GET "/api-keys" ADMIN, "the API keys, without their secrets", () -> 200 (Keys), [], keys::list;
     POST "/api-keys" ADMIN, "makes an API key, which is shown this once", (NewKey) -> 201 (MadeKey), [], keys::make;

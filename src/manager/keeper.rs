@@ -5,22 +5,32 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use reqwest::StatusCode;
 use riverrun_dataflow::fail_point;
 use serde_json::{Value, json};
 
-use super::Manager;
 use super::decide::{self, Act, Health, Process, Seen};
 use super::moment::Moment;
 use super::phase::Phase;
 use super::problem::Problem;
 use super::processes::Observed;
 use super::record::{Job, Task};
+use super::{ANSWER_TIME, Manager};
 use crate::admin::StopWish;
 
 /// How often a job is looked at that is not at rest.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// How often one is that is at its work, or at rest.
 const LOOK_SELDOM: Duration = Duration::from_secs(1);
+
+/// Why a process does not do what it is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It says so.
+    Said(StatusCode, String),
+    /// It serves no admin port, or does not answer there.
+    Silent,
+}
 
 /// Wakes a keeper that waits.
 #[derive(Default)]
@@ -173,14 +183,14 @@ impl Keeper {
 
     /// Asks a process to stop cleanly. It is asked again as long as it lives, which it takes for the same wish.
     fn stop(&self, generation: u64, index: u16, wish: &StopWish) {
-        let asked = self.manager.tell(&self.job, generation, index, "stop", &json!(wish));
+        let asked = self.manager.tell(&self.job, generation, index, ("stop", &json!(wish)), ANSWER_TIME);
         match asked {
-            Ok(()) => {}
+            Ok(_) => {}
             // What cannot be done with the stop is no reason to stop without it: the deadline ends this.
-            Err(Some(refusal)) => tracing::warn!(job = self.job, index, refusal, "the process does not stop"),
+            Err(Refusal::Said(_, why)) => tracing::warn!(job = self.job, index, why, "the process does not stop"),
             // It serves no admin port, or not yet.
-            Err(None) if wish.is_plain() => self.manager.processes.interrupt(&self.job, generation, index),
-            Err(None) => {}
+            Err(Refusal::Silent) if wish.is_plain() => self.manager.processes.interrupt(&self.job, generation, index),
+            Err(Refusal::Silent) => {}
         }
     }
 
@@ -216,20 +226,27 @@ impl Manager {
         Some((address, serde_json::from_slice(&answer).ok()?))
     }
 
-    /// Tells a process of a job to do something. An error has what it answered, if it did.
-    fn tell(&self, job: &str, generation: u64, index: u16, verb: &str, wish: &Value) -> Result<(), Option<String>> {
-        let (address, token) = self.processes.control(job, generation, index).ok_or(None)?;
-        let request =
-            self.http.post(format!("http://{address}/control/{verb}")).bearer_auth(token).body(wish.to_string());
+    /// Tells a process of a job to do something. Returns its answer.
+    pub fn tell(
+        &self,
+        job: &str,
+        generation: u64,
+        index: u16,
+        (verb, wish): (&str, &Value),
+        patience: Duration,
+    ) -> Result<String, Refusal> {
+        let (address, token) = self.processes.control(job, generation, index).ok_or(Refusal::Silent)?;
+        let request = self.http.post(format!("http://{address}/control/{verb}")).bearer_auth(token);
+        let request = request.body(wish.to_string()).timeout(patience);
         let answer = self.runtime.block_on(async {
             let answer = request.send().await?;
             let status = answer.status();
             Ok::<_, reqwest::Error>((status, answer.text().await?))
         });
         match answer {
-            Ok((status, _)) if status.is_success() => Ok(()),
-            Ok((_, text)) => Err(Some(text.trim().to_owned())),
-            Err(_) => Err(None),
+            Ok((status, text)) if status.is_success() => Ok(text),
+            Ok((status, text)) => Err(Refusal::Said(status, text.trim().to_owned())),
+            Err(_) => Err(Refusal::Silent),
         }
     }
 
@@ -253,7 +270,7 @@ impl Manager {
                 break;
             }
             for (job, generation, index) in left {
-                if self.tell(&job, generation, index, "stop", &json!({})).is_err() {
+                if self.tell(&job, generation, index, ("stop", &json!({})), ANSWER_TIME).is_err() {
                     self.processes.interrupt(&job, generation, index);
                 }
             }

@@ -78,8 +78,9 @@ impl Caller {
         self.role >= role && wide_enough && job.is_none_or(|job| self.knows(job))
     }
 
-    /// Returns whether the job is among those that the caller may see.
+    /// Returns whether the job is among those that the caller may see. A replay is its job's: whoever sees the one sees the other.
     pub fn knows(&self, job: &str) -> bool {
+        let job = job.split_once('@').map_or(job, |(job, _)| job);
         match self.jobs.strip_suffix('*') {
             Some(start) => job.starts_with(start),
             None => job == self.jobs,
@@ -160,6 +161,8 @@ mod tests {
         assert!(id == key.id && secret.len() == 64 && !format!("{key:?}").contains(secret), "{key:?}");
         let caller = key.admits(secret, Moment(99)).unwrap();
         assert!(caller.may(Role::Editor, Some("shop-orders")) && caller.may(Role::Viewer, None));
+        let exact = Caller { jobs: "shop".to_owned(), ..caller.clone() };
+        assert!(exact.knows("shop@may") && !exact.knows("shop-orders") && !exact.knows("shopping@shop"));
         assert!(!caller.may(Role::Admin, None) && !caller.may(Role::Viewer, Some("bank")));
         let narrow = Caller { role: Role::Admin, ..caller };
         assert!(!narrow.may(Role::Admin, None) && Caller { jobs: "*".to_owned(), ..narrow }.may(Role::Admin, None));

@@ -22,7 +22,7 @@ pub use folder::{GenerationFolder, ProcessFolder, private_folder, write_private}
 
 use super::decide::{End, Process};
 use super::keys;
-use super::record::{Launch, Spec, Task};
+use super::record::{Launch, Replay, Spec, Task};
 use super::secrets;
 use crate::supervised;
 use targets::Targets;
@@ -121,6 +121,7 @@ impl Processes {
         let resolved = |text: &str| secrets::for_process(&self.places.data, job, text);
         let path = |path: &Path| path.display().to_string();
         let verb = match (&launch.task, launch.processes) {
+            (Task::Run, _) if spec.replay.is_some() => "replay",
             (Task::Run, 1) => "run",
             (Task::Run, _) => "worker",
             (Task::Upgrade { .. } | Task::Plant { .. }, _) => "upgrade",
@@ -153,6 +154,9 @@ impl Processes {
                 ("--mesh-generation", launch.generation.to_string()),
             ];
             all.extend(mesh.into_iter().flat_map(|(name, value)| [name.to_owned(), value]));
+        }
+        if let Some(past) = spec.replay.as_ref().filter(|_| launch.task == Task::Run) {
+            all.extend(past_options(past));
         }
         all.push("--quiet".to_owned());
         all.extend((append && launch.task == Task::Run).then(|| "--append".to_owned()));
@@ -279,6 +283,16 @@ impl Processes {
     fn children(&self) -> std::sync::MutexGuard<'_, BTreeMap<PathBuf, Child>> {
         self.children.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Returns the options of a replay. Its name is written out: it would be another one if the program made it otherwise one day.
+fn past_options(past: &Replay) -> Vec<String> {
+    let Replay { name, from, to, rate, speed, then_live, .. } = past;
+    let given = [("from", Some(from)), ("to", to.as_ref()), ("as", Some(name))];
+    let given = given.into_iter().chain([("rate", rate.as_ref()), ("speed", speed.as_ref())]);
+    let mut all: Vec<String> = given.filter_map(|(option, value)| Some(format!("--{option}={}", value?))).collect();
+    all.extend(then_live.then(|| "--then-live".to_owned()));
+    all
 }
 
 fn inherited() -> impl Iterator<Item = (String, String)> {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::moment::Moment;
 use super::phase::{At, Phase, To};
+use crate::replay::Asked;
 
 /// So many events of a job are kept.
 const EVENTS_MAX: usize = 100;
@@ -38,6 +39,41 @@ pub struct Spec {
     /// Topics end where they end when the job begins.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub until_end: bool,
+    /// It is a replay: the job file over a past, in a namespace of its own. Only the manager itself writes this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay: Option<Replay>,
+}
+
+/// A past that a job is run over, beside it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Replay {
+    /// The job.
+    pub of: String,
+    /// What the replay is called.
+    pub name: String,
+    /// Where topics begin.
+    pub from: String,
+    /// Where they end; none: at their end as it is when the replay begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    /// They do not end.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub then_live: bool,
+    /// No faster than so many rows a second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<String>,
+    /// No faster than so many times as fast as it happened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub speed: Option<String>,
+}
+
+impl Replay {
+    /// Returns the past as it was asked for.
+    pub fn asked(&self) -> Asked<'_> {
+        let Replay { from, to, then_live, name, .. } = self;
+        Asked { from, to: to.as_deref(), then_live: *then_live, name: Some(name) }
+    }
 }
 
 fn one() -> u16 {

@@ -66,6 +66,21 @@ pub fn keep(data: &Path, job: &str, secrets: &BTreeMap<String, Sensitive>) -> io
     secrets.iter().try_for_each(|(name, value)| write_private(&folder.join(name), value.reveal().as_bytes()))
 }
 
+/// Gives a job the secrets of another one, as they are now.
+pub fn copy(data: &Path, from: &str, to: &str) -> io::Result<()> {
+    let entries = match std::fs::read_dir(folder(data, from)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    let folder = folder(data, to);
+    private_folder(&folder)?;
+    for entry in entries {
+        let entry = entry?;
+        write_private(&folder.join(entry.file_name()), &std::fs::read(entry.path())?)?;
+    }
+    Ok(())
+}
+
 /// Returns whether a job's secret is there.
 pub fn is_kept(data: &Path, job: &str, name: &str) -> bool {
     check_name(name).is_ok() && folder(data, job).join(name).is_file()

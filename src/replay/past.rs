@@ -10,21 +10,24 @@ use riverrun_state::record::Inputs;
 use riverrun_state::{Location, inspect};
 use serde::Serialize;
 
+use crate::admin::Steering;
 use crate::args::{Global, RangeArgs, ReplayArgs};
 use crate::exit::{Done, Exit, Failure};
 use crate::job;
 use crate::output::{self, Format, Stdout, grouped};
-use crate::run::{Stopping, failed, location, once};
-use crate::upgrade;
+use crate::run::{Role, Stopping, failed, location, once};
+use crate::savepoint::OnStop;
+use crate::{supervised, upgrade};
 
 /// Runs a job over its past.
 pub fn replay(args: &ReplayArgs, global: &Global) -> Done {
     let stopping = Stopping::listen(global.quiet)?;
     let plan = job::plan(&args.job.job, &args.job.set, global)?;
-    let rewind = rewind(args, plan.name())?;
+    let rewind = rewind(&asked(args)?, plan.name())?;
     let plan = plan.rewound(&rewind).map_err(|reason| Failure::new(Exit::Usage, reason))?;
     let environment = job::environment(&args.job, !args.then_live);
     let state = location(&args.state)?;
+    let steering = Steering::of(&args.watch, &plan, &state, &stopping, Role::Leads)?;
     if !global.quiet {
         announce(&plan, &rewind);
     }
@@ -41,7 +44,7 @@ pub fn replay(args: &ReplayArgs, global: &Global) -> Done {
             upgrade::grow(&plan, &environment, &state, global)?;
         }
         let on_live = told(plan.name(), live.clone(), begun, global.quiet);
-        let outcome = once(&args.watch, &plan, &state, &stopping, None, global, |control, observer| {
+        let outcome = once(&args.watch, &plan, &state, &stopping, steering.as_ref(), global, |control, observer| {
             rewind::run(&plan, &environment, &options, throttle, (control, observer), on_live)
         })?;
         if !outcome.grown || stopping.is_asked() {
@@ -49,6 +52,12 @@ pub fn replay(args: &ReplayArgs, global: &Global) -> Done {
         }
         options.fresh = false;
     };
+    if outcome.ended != Ended::Stopped {
+        supervised::finished();
+    }
+    if let Some(name) = stopping.savepoint() {
+        OnStop { state: &state, job: plan.name(), name: &name }.make(&outcome)?;
+    }
     let went_live = *live.lock().unwrap_or_else(PoisonError::into_inner);
     let inputs = inputs(&state, plan.name(), global)?;
     let report = Report::of(&plan, &rewind, &outcome, &inputs, went_live, begun.elapsed());
@@ -61,25 +70,44 @@ fn now() -> Instant {
     Instant::now()
 }
 
-/// Returns the past that was asked for.
-fn rewind(args: &ReplayArgs, job: &str) -> Result<Rewind, Failure> {
-    let usage = |message: &str| Failure::new(Exit::Usage, message.to_owned());
+/// A past as it is asked for, not yet read.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// Where topics begin.
+    pub from: &'a str,
+    /// Where they end.
+    pub to: Option<&'a str>,
+    /// They do not end.
+    pub then_live: bool,
+    /// What the replay is called.
+    pub name: Option<&'a str>,
+}
+
+fn asked(args: &ReplayArgs) -> Result<Asked<'_>, Failure> {
     let RangeArgs { from, to } = &args.range;
-    let Some(from) = from else {
-        return Err(usage(
-            "what is to be replayed is not said\n  hint: past input with --from T and --to T, or the ticks that the job recorded with --recorded --out DIR",
-        ));
-    };
-    if args.then_live && to.is_some() {
-        return Err(usage("--then-live goes on, and --to ends\n  hint: leave one of them out"));
+    let from = from.as_deref().ok_or_else(nothing_asked)?;
+    Ok(Asked { from, to: to.as_deref(), then_live: args.then_live, name: args.name.as_deref() })
+}
+
+/// Returns the failure of who does not say what is to be replayed.
+pub fn nothing_asked() -> Failure {
+    let message = "what is to be replayed is not said\n  hint: past input with --from T and --to T, or the ticks that the job recorded with --recorded --out DIR";
+    Failure::new(Exit::Usage, message)
+}
+
+/// Returns the past that was asked for.
+pub fn rewind(asked: &Asked<'_>, job: &str) -> Result<Rewind, Failure> {
+    let Asked { from, to, then_live, name } = *asked;
+    if then_live && to.is_some() {
+        return Err(Failure::new(Exit::Usage, "--then-live goes on, and --to ends\n  hint: leave one of them out"));
     }
-    let (from_at, to_at) = range(from, to.as_deref())?;
-    let asked = match (args.then_live, to) {
-        (true, _) => format!("--from {from} --then-live"),
-        (false, to) => format!("--from {from} --to {}", to.as_deref().unwrap_or(LATEST)),
+    let (from_at, to_at) = range(from, to)?;
+    let asked = match then_live {
+        true => format!("--from {from} --then-live"),
+        false => format!("--from {from} --to {}", to.unwrap_or(LATEST)),
     };
-    let name = args.name.clone().unwrap_or_else(|| rewind::default_name(job, &asked));
-    Ok(Rewind { name, from: from_at, to: (!args.then_live).then_some(to_at), asked })
+    let name = name.map_or_else(|| rewind::default_name(job, &asked), str::to_owned);
+    Ok(Rewind { name, from: from_at, to: (!then_live).then_some(to_at), asked })
 }
 
 /// Where a range ends if nobody says.

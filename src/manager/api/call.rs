@@ -6,7 +6,7 @@ use axum::body::{Body, Bytes};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use riverrun_jobs::spec::values;
+use riverrun_jobs::rewind;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -34,10 +34,10 @@ impl Call {
         Ok(Call { caller, params, query, body, headers: parts.headers.clone() })
     }
 
-    /// Returns the name of the job, which is one.
+    /// Returns the name of the job, which is one, or that of a replay of one.
     pub fn job(&self) -> Result<&str, Problem> {
         let name = self.param("job");
-        values::job_name(name).map_err(|rule| {
+        rewind::split_job(name).map_err(|rule| {
             Problem::new(Kind::BadRequest, format!("a job cannot have the name `{}`: {rule}", name.escape_debug()))
         })?;
         Ok(name)
@@ -59,6 +59,17 @@ impl Call {
         let name = self.param("savepoint");
         riverrun_state::savepoint::check_name(name).map_err(|rule| Problem::new(Kind::BadRequest, rule))?;
         Ok(name)
+    }
+
+    /// Returns the tick of a checkpoint; `None`: the newest is meant.
+    pub fn checkpoint(&self) -> Result<Option<u64>, Problem> {
+        match self.param("checkpoint") {
+            "latest" => Ok(None),
+            tick => tick.parse().map(Some).map_err(|_| {
+                let detail = format!("a checkpoint is a tick, or `latest`, not `{}`", tick.escape_debug());
+                Problem::new(Kind::BadRequest, detail)
+            }),
+        }
     }
 
     fn param(&self, name: &str) -> &str {
@@ -140,6 +151,8 @@ pub enum Answer {
         /// More headers.
         headers: Vec<(header::HeaderName, String)>,
     },
+    /// A file.
+    Bytes(Vec<u8>),
     /// A stream of server-sent events.
     Stream(Body),
 }
@@ -173,6 +186,7 @@ impl Answer {
 impl IntoResponse for Answer {
     fn into_response(self) -> Response {
         match self {
+            Answer::Bytes(bytes) => ([(header::CONTENT_TYPE, "application/octet-stream")], bytes).into_response(),
             Answer::Stream(body) => ([(header::CONTENT_TYPE, "text/event-stream")], body).into_response(),
             Answer::Document { status, body, headers } => {
                 let mut response = (status, [(header::CONTENT_TYPE, "application/json")], body).into_response();

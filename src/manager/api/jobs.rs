@@ -1,6 +1,6 @@
 //! Jobs: listed, shown, checked, submitted.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use axum::http::{StatusCode, header};
@@ -19,7 +19,7 @@ use crate::manager::moment::Moment;
 use crate::manager::phase::Phase;
 use crate::manager::problem::{Kind, Problem};
 use crate::manager::record::{Change, ChangeKind, Job, Spec, Wanted};
-use crate::manager::secrets;
+use crate::manager::secrets::{self, Sensitive};
 
 /// Jobs of a list, unless somebody says otherwise.
 const LISTED: usize = 100;
@@ -217,24 +217,32 @@ impl Manager {
         if spec.text.len() > TEXT_BYTES_MAX {
             return Err(Problem::new(Kind::TooLarge, format!("a job file is at most {TEXT_BYTES_MAX} bytes")));
         }
+        if spec.replay.is_some() {
+            let detail = "a replay is not submitted\n  hint: POST /jobs/{job}/replay begins one";
+            return Err(Problem::new(Kind::BadRequest, detail));
+        }
         self.check_scale(spec)?;
         for name in submit.secrets.keys() {
             secrets::check_name(name).map_err(|rule| Problem::new(Kind::BadRequest, rule))?;
         }
+        self.check_secrets(job, spec, &submit.secrets)?;
+        self.policy.check(spec)?;
+        self.plan(job, spec)
+    }
+
+    /// Checks that every secret that a job refers to is given, or was before.
+    pub fn check_secrets(&self, job: &str, spec: &Spec, given: &BTreeMap<String, Sensitive>) -> Result<(), Problem> {
         let data = &self.processes.places().data;
         let missing: BTreeSet<&str> = texts(spec)
             .flat_map(secrets::names)
-            .filter(|name| !submit.secrets.contains_key(*name) && !secrets::is_kept(data, job, name))
+            .filter(|name| !given.contains_key(*name) && !secrets::is_kept(data, job, name))
             .collect();
-        if let Some(name) = missing.first() {
-            let all = missing.iter().copied().collect::<Vec<_>>().join(", ");
-            let detail = format!(
-                "the job refers to secrets that were not given: {all}\n  hint: `riverrun submit` gives them from its own environment: set {name} there. The manager's environment is not for jobs"
-            );
-            return Err(Problem::new(Kind::InvalidJob, detail));
-        }
-        self.policy.check(spec)?;
-        self.plan(job, spec)
+        let Some(name) = missing.first() else { return Ok(()) };
+        let all = missing.iter().copied().collect::<Vec<_>>().join(", ");
+        let detail = format!(
+            "the job refers to secrets that were not given: {all}\n  hint: `riverrun submit` gives them from its own environment: set {name} there. The manager's environment is not for jobs"
+        );
+        Err(Problem::new(Kind::InvalidJob, detail))
     }
 
     /// Says what a submission would change of a job.

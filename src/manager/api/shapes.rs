@@ -8,7 +8,7 @@ use crate::manager::keys::{Key, Role};
 use crate::manager::moment::Moment;
 use crate::manager::phase::Phase;
 use crate::manager::problem::Finding;
-use crate::manager::record::{Change, ChangeKind, Event, Job, Operation, Restarts, Spec, Trouble, Wanted};
+use crate::manager::record::{Change, ChangeKind, Event, Job, Operation, Replay, Restarts, Spec, Trouble, Wanted};
 use crate::manager::secrets::Sensitive;
 use crate::manager::store::AuditEntry;
 
@@ -130,6 +130,9 @@ pub struct JobView {
     pub processes: u16,
     /// Workers of each.
     pub workers: u16,
+    /// The past that it is run over, if it is a replay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay: Option<Replay>,
     /// How often it was started again.
     pub restarts: Restarts,
     /// What went wrong last, if it is not at its work since.
@@ -160,6 +163,7 @@ impl JobView {
             generation: job.generation,
             processes: job.spec.processes,
             workers: job.spec.workers,
+            replay: job.spec.replay.clone(),
             restarts: job.restarts.clone(),
             trouble: job.trouble.clone(),
             change: None,
@@ -261,6 +265,58 @@ pub struct Savepoint {
     pub at: String,
     /// Bytes that a start from it reads.
     pub size_bytes: u64,
+}
+
+/// A replay that is to begin.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NewReplay {
+    /// What it is called; made from the job and the range if nothing is said. The job that it is has the name `JOB@NAME`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Where topics begin: `earliest`, a date, a time with its zone, an age, or offsets.
+    pub from: String,
+    /// Where they end, in the same forms; their end as it is when the replay begins if nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    /// They do not end: the replay goes on live.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub then_live: bool,
+    /// No faster than so many rows a second: `50k/s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<String>,
+    /// No faster than so many times as fast as it happened: `10x`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub speed: Option<String>,
+    /// Overrides of values of the job file, after those of the job.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub set: Vec<String>,
+    /// Workers; one if nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workers: Option<u16>,
+    /// It adds to output that is there and not its own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub append: bool,
+}
+
+/// A checkpoint that was taken.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Taken {
+    /// It is the state after this tick.
+    pub tick: u64,
+}
+
+/// What is needed to ask a checkpoint by SQL.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StateScript {
+    /// The checkpoint is that after this tick.
+    pub tick: u64,
+    /// A script for DuckDB, which makes a view of every table.
+    pub script: String,
+    /// The files that it reads, by their place.
+    pub files: Vec<String>,
 }
 
 /// A savepoint that is to be made.

@@ -7,19 +7,15 @@ use axum::http::StatusCode;
 use riverrun_connectors::topic::{Begin, Tail, Topic};
 use riverrun_jobs::Topics;
 use riverrun_jobs::explain::{self, Form};
-use riverrun_state::inspect::{self, Named};
 use riverrun_state::{StateError, Store, savepoint};
-use serde_json::json;
 
 use super::call::{Answer, Call};
-use super::shapes::{
-    Cluster, Events, JobView, NewSavepoint, ProcessView, Savepoint, Savepoints, Status, Tapped, Version,
-};
+use super::shapes::{Cluster, Events, JobView, ProcessView, Status, Tapped, Version};
 use crate::manager::Manager;
 use crate::manager::decide::Process;
 use crate::manager::moment::Moment;
 use crate::manager::problem::{Kind, Problem};
-use crate::manager::record::{Job, Wanted};
+use crate::manager::record::Wanted;
 
 /// Records of a tap, unless somebody says otherwise.
 const TAPPED: u64 = 10;
@@ -92,7 +88,7 @@ pub fn graph(manager: &Arc<Manager>, call: &Call) -> Result<Answer, Problem> {
 
 impl Manager {
     /// Opens the state of jobs; `None` if there is none yet.
-    fn state_store(&self) -> Result<Option<Store>, Problem> {
+    pub fn state_store(&self) -> Result<Option<Store>, Problem> {
         Ok(self.state()?.open_existing()?)
     }
 
@@ -105,65 +101,6 @@ impl Manager {
             Err(error) => Err(error.into()),
         }
     }
-}
-
-/// Lists the checkpoints of a job.
-pub fn checkpoints(manager: &Arc<Manager>, call: &Call) -> Result<Answer, Problem> {
-    let job = manager.job(call.job()?)?;
-    match manager.state_store()?.map(|store| inspect::list(store, &job.name)) {
-        Some(Ok(overview)) => Ok(Answer::json(&overview)),
-        None | Some(Err(StateError::OtherJob { .. })) => {
-            Ok(Answer::json(&json!({ "checkpoints": [], "savepoints": [] })))
-        }
-        Some(Err(error)) => Err(error.into()),
-    }
-}
-
-/// Lists the savepoints of a job.
-pub fn savepoints(manager: &Arc<Manager>, call: &Call) -> Result<Answer, Problem> {
-    let job = manager.job(call.job()?)?;
-    let all = match manager.state_store()?.map(|store| savepoint::list(store, &job.name)) {
-        Some(Ok(all)) => all,
-        None | Some(Err(StateError::OtherJob { .. })) => Vec::new(),
-        Some(Err(error)) => return Err(error.into()),
-    };
-    Ok(Answer::json(&Savepoints { savepoints: all.iter().map(savepoint_view).collect() }))
-}
-
-fn savepoint_view(savepoint: &savepoint::Savepoint) -> Savepoint {
-    let Named { name, summary } = Named::of(savepoint);
-    Savepoint { name, tick: summary.tick, at: summary.at, size_bytes: summary.bytes }
-}
-
-/// Names the newest checkpoint of a job.
-pub fn new_savepoint(manager: &Arc<Manager>, call: &Call) -> Result<Answer, Problem> {
-    let job = manager.job(call.job()?)?;
-    let NewSavepoint { name } = call.body()?;
-    let none = || {
-        let detail =
-            format!("job `{}` has no checkpoint yet\n  hint: it publishes one after `checkpoint.every`", job.name);
-        Problem::new(Kind::Conflict, detail)
-    };
-    let store = manager.state_store()?.ok_or_else(none)?;
-    match savepoint::create(store, &job.name, &name, None) {
-        Ok(Some(made)) => Ok(Answer::with(StatusCode::CREATED, &savepoint_view(&made))),
-        Ok(None) | Err(StateError::OtherJob { .. }) => Err(none()),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Deletes a savepoint.
-pub fn delete_savepoint(manager: &Arc<Manager>, call: &Call) -> Result<Answer, Problem> {
-    let name = call.savepoint()?;
-    let job: Job = manager.job(call.job()?)?;
-    let in_use = job.change.as_ref().is_some_and(|change| change.savepoint.as_deref() == Some(name));
-    if in_use {
-        let detail = format!("a change of job `{}` that is under way may go back to savepoint `{name}`", job.name);
-        return Err(Problem::new(Kind::Conflict, detail));
-    }
-    let missing = || Problem::from(StateError::NoSavepoint { job: job.name.clone(), name: name.to_owned() });
-    savepoint::delete(manager.state_store()?.ok_or_else(missing)?, &job.name, name)?;
-    Ok(Answer::nothing())
 }
 
 /// Shows the newest records of a sink.

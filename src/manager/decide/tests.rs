@@ -19,6 +19,7 @@ fn spec() -> Spec {
         processes: 1,
         workers: 1,
         until_end: false,
+        replay: None,
     }
 }
 

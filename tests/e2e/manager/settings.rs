@@ -1,0 +1,74 @@
+//! Settings of a manager and of the commands that ask it, from files, the environment and the command line.
+
+use std::os::unix::fs::PermissionsExt;
+
+use serde_json::Value;
+
+use super::Managed;
+use crate::support::Place;
+
+/// What `config show` says of a setting: its values, and where they come from.
+fn setting(all: &Value, section: &str, name: &str) -> (Vec<String>, String) {
+    let found = all.as_array().unwrap().iter().find(|it| it["section"] == section && it["name"] == name).unwrap();
+    let values = found["values"].as_array().unwrap().iter().map(|value| value.as_str().unwrap().to_owned()).collect();
+    (values, found["origin"].as_str().unwrap().to_owned())
+}
+
+#[test]
+fn the_nearest_setting_counts_and_what_is_unknown_is_said() {
+    let place = Place::new();
+    let home = place.folder().to_str().unwrap().to_owned();
+    place.write(
+        "home/.config/riverrun/config.toml",
+        "[client]\nserver = \"http://user:1\"\n\n[serve]\nstop-within = \"7s\"\n",
+    );
+    place.write("riverrun.toml", "[client]\nserver = \"http://here:2\"\n[serve]\nlisten = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\ndata = \"manager\"\n");
+    place.write("named.toml", "[serve]\nallow-host = [\"a:1\", \"b:2\"]\nstop-jobs = true\n");
+    let show = |arguments: &[&str]| {
+        let command = place.riverrun(&["config", "show", "--origin", "-o", "json"]).args(arguments);
+        command.env("HOME", format!("{home}/home")).env("XDG_CONFIG_HOME", "")
+    };
+    let all = show(&["--config", "named.toml"]).env("RIVERRUN_ADMIN", "127.0.0.1:7").succeed().document();
+    for (section, name, value, origin) in [
+        ("client", "server", "http://here:2", "riverrun.toml:2"),
+        ("serve", "listen", "127.0.0.1:0", "riverrun.toml:4"),
+        ("serve", "admin", "127.0.0.1:7", "RIVERRUN_ADMIN"),
+        ("serve", "stop-jobs", "true", "named.toml:3"),
+        ("serve", "healthy-within", "5m", "default"),
+    ] {
+        assert_eq!(setting(&all, section, name), (vec![value.to_owned()], origin.to_owned()), "{section} {name}");
+    }
+    assert_eq!(setting(&all, "serve", "allow-host").0, ["a:1", "b:2"]);
+    let (stop, from) = setting(&all, "serve", "stop-within");
+    assert!(stop == ["7s"] && from.ends_with("/.config/riverrun/config.toml:5"), "{from}");
+
+    // A manager is started by it, and asked.
+    place.write("named.toml", "[serve]\nlisen = \"x\"\n");
+    show(&["--config", "named.toml"]).fail(78, &["`lisen`", "named.toml:2", "did you mean `listen`?"]);
+    place.riverrun(&["list", "--config", "none.toml"]).fail(78, &["none.toml"]);
+    let list = || place.riverrun(&["list"]).env("HOME", format!("{home}/home"));
+    list().fail(7, &["http://here:2"]);
+    list().env("RIVERRUN_SERVER", "http://127.0.0.1:1").fail(7, &["http://127.0.0.1:1"]);
+    list()
+        .args(&["--server", "http://127.0.0.1:2"])
+        .env("RIVERRUN_SERVER", "http://127.0.0.1:1")
+        .fail(7, &["127.0.0.1:2"]);
+    // What runs jobs here reads none of it.
+    place.write("riverrun.toml", "nonsense");
+    list().fail(78, &["riverrun.toml:1"]);
+    place.riverrun(&["new", "attribution"]).succeed();
+    // Whom a key is shown is not for others to say.
+    place.write("riverrun.toml", "[client]\nserver = \"http://evil:1\"\n");
+    std::fs::set_permissions(place.path("riverrun.toml"), std::fs::Permissions::from_mode(0o666)).unwrap();
+    list().fail(78, &["riverrun.toml", "--config"]);
+}
+
+#[test]
+fn a_manager_starts_as_its_file_says() {
+    let place = Place::new();
+    place.write("riverrun.toml", "[serve]\nstop-within = \"3s\"\nallow-host = [\"127.0.0.1\"]\n");
+    let managed = Managed::at(place, &[]);
+    managed.place.write("client.toml", format!("[client]\nserver = \"{}\"\n", managed.server()));
+    let listed = managed.place.riverrun(&["list", "-o", "json", "--config", "client.toml"]).succeed().document();
+    assert_eq!(listed["jobs"], serde_json::json!([]));
+}
