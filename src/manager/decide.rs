@@ -45,8 +45,9 @@ impl Default for Rules {
 
 /// A changed job whose processes end so often before it is at its work is taken back.
 const ENDS_OF_A_CHANGE_MAX: u32 = 3;
-/// Processes of a job end together: so long it is waited for the one that says why.
-const ENDS_TOGETHER: Duration = Duration::from_secs(3);
+/// Processes of a job end together: so long it is waited for the one that says why. Longer than their last words take; one that was
+/// frozen never says any, and its job is away as long as it is waited for.
+const ENDS_TOGETHER: Duration = Duration::from_millis(1500);
 /// A generation that was fenced sooner than this after its start has another owner that lives: it waits before it tries again.
 const FENCED_AT_ONCE: Duration = Duration::from_secs(5);
 
@@ -65,6 +66,8 @@ pub struct Seen {
     pub ended_for: Duration,
     /// Since so long a process that lives has not said how it is doing.
     pub silence: Duration,
+    /// The launch has published a checkpoint.
+    pub saved: bool,
     /// Whether the job file is in order, where that was asked.
     pub valid: Option<Result<(), String>>,
 }
@@ -448,7 +451,13 @@ impl Turn<'_> {
         go!(self, [Scheduling Restoring Running] => Recovering, Some(message));
     }
 
+    /// Returns how long it is waited before a restart that counts. One that has saved its state since it was started got on: it is
+    /// no loop, and there is nothing to wait for.
     fn backoff(&mut self) -> Duration {
+        if self.seen.saved {
+            self.job.restarts.in_a_row = 0;
+            return Duration::ZERO;
+        }
         let doublings = self.job.restarts.in_a_row.min(16);
         self.job.restarts.in_a_row += 1;
         self.rules.backoff.saturating_mul(1 << doublings).min(self.rules.backoff_max)

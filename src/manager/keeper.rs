@@ -14,7 +14,7 @@ use super::moment::Moment;
 use super::phase::Phase;
 use super::problem::Problem;
 use super::processes::Observed;
-use super::record::{Job, Task};
+use super::record::{Job, Launch, Task};
 use super::{ANSWER_TIME, Manager};
 use crate::admin::StopWish;
 
@@ -22,6 +22,8 @@ use crate::admin::StopWish;
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// How often one is that is at its work, or at rest.
 const LOOK_SELDOM: Duration = Duration::from_secs(1);
+/// How often it is seen whether the processes of a job live: that costs next to nothing, and a job is away until it is noticed.
+const GLANCE_EVERY: Duration = Duration::from_millis(50);
 
 /// Why a process does not do what it is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,10 +48,11 @@ impl Waker {
         self.bell.notify_all();
     }
 
-    fn wait(&self, time: Duration) {
+    /// Waits for so long, and returns whether somebody has the keeper look before.
+    fn wait(&self, time: Duration) -> bool {
         let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = self.bell.wait_timeout_while(asked, time, |asked| !*asked);
-        *waited.unwrap_or_else(PoisonError::into_inner).0 = false;
+        std::mem::take(&mut *waited.unwrap_or_else(PoisonError::into_inner).0)
     }
 }
 
@@ -62,12 +65,16 @@ pub struct Keeper {
     heard: Moment,
     /// When a process of the launch was first seen to have ended.
     ended: Option<Moment>,
+    /// The newest generation that was seen to have published a checkpoint.
+    saved: Option<u64>,
+    /// The launch of a job that is at its work.
+    at_work: Option<Launch>,
 }
 
 impl Keeper {
     /// Returns the keeper of a job.
     pub fn of(manager: Arc<Manager>, job: &str, waker: Arc<Waker>) -> Keeper {
-        Keeper { manager, job: job.to_owned(), waker, heard: Moment::now(), ended: None }
+        Keeper { manager, job: job.to_owned(), waker, heard: Moment::now(), ended: None, saved: None, at_work: None }
     }
 
     /// Keeps the job until it is forgotten or the manager ends.
@@ -78,7 +85,7 @@ impl Keeper {
             let looked = self.look();
             self.manager.metrics.reconciled(begun.elapsed(), looked.as_ref().err().map(String::as_str));
             match looked {
-                Ok(Some(pause)) => self.waker.wait(pause),
+                Ok(Some(pause)) => self.pause(pause),
                 Ok(None) => break,
                 Err(error) => {
                     tracing::error!(job = self.job, error, "the job could not be looked after; it is tried again");
@@ -87,6 +94,21 @@ impl Keeper {
             }
         }
         self.manager.wakers().remove(&self.job);
+    }
+
+    /// Waits for so long, unless somebody wants the job to be looked at, or a process of a job that is at its work ends.
+    fn pause(&self, time: Duration) {
+        let mut left = time;
+        loop {
+            let glance = left.min(GLANCE_EVERY);
+            left -= glance;
+            let woken = self.waker.wait(glance);
+            let launch = self.at_work.as_ref();
+            let ended = launch.is_some_and(|launch| self.manager.processes.has_ended(&self.job, launch));
+            if woken || ended || left.is_zero() || self.manager.ending.load(Ordering::SeqCst) {
+                return;
+            }
+        }
     }
 
     /// Looks at the job once. Returns after which time it is to be looked at again; `None` if there is no such job any more.
@@ -110,8 +132,13 @@ impl Keeper {
             self.act(&job, &act)?;
             fail_point::reach("manager.acted");
         }
-        let calm = job.phase.is_at_rest() || job.phase == Phase::Running;
-        Ok(Some(if calm { LOOK_SELDOM } else { LOOK_EVERY }))
+        self.at_work = job.launch.clone().filter(|_| job.phase == Phase::Running && seen.ended_for.is_zero());
+        Ok(Some(match job.phase {
+            phase if phase.is_at_rest() || phase == Phase::Running => LOOK_SELDOM,
+            // It is seen whether processes live, and no more.
+            phase if phase.is_ending() => GLANCE_EVERY,
+            _ => LOOK_EVERY,
+        }))
     }
 
     fn see(&mut self, job: &Job) -> Seen {
@@ -129,7 +156,8 @@ impl Keeper {
         if job.launch.is_none() {
             self.manager.processes.scraped(&self.job, &[]);
         }
-        Seen { now, processes, strays, health, ended_for, silence: now.since(self.heard), valid }
+        let saved = job.launch.as_ref().is_some_and(|launch| self.saved == Some(launch.generation));
+        Seen { now, processes, strays, health, ended_for, silence: now.since(self.heard), saved, valid }
     }
 
     fn validate(&self, job: &Job) -> Result<(), String> {
@@ -138,7 +166,7 @@ impl Keeper {
     }
 
     /// Asks every process how it is doing.
-    fn health(&self, job: &Job, processes: &[Process]) -> Health {
+    fn health(&mut self, job: &Job, processes: &[Process]) -> Health {
         let Some(launch) = &job.launch else { return Health::Unknown };
         let mut least = Health::Ready;
         let mut scraped = Vec::new();
@@ -146,6 +174,9 @@ impl Keeper {
             let own = match self.manager.ask(&self.job, launch.generation, index) {
                 Some((address, status)) if *process == Process::Alive => {
                     scraped.push((index, address));
+                    if status["meter"]["checkpoints"]["tick"].as_u64() > Some(0) {
+                        self.saved = Some(launch.generation);
+                    }
                     health_of(&status)
                 }
                 _ => Health::Unknown,

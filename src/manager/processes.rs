@@ -178,6 +178,12 @@ impl Processes {
         Observed { processes, strays }
     }
 
+    /// Returns whether a process of a launch that was at its work lives no more.
+    pub fn has_ended(&self, job: &str, launch: &Launch) -> bool {
+        let generation = self.generation(job, launch.generation);
+        (0..launch.processes).any(|index| !generation.process(index).is_locked())
+    }
+
     /// Looks at a process.
     fn look(&self, folder: &ProcessFolder) -> Process {
         self.reap(folder);

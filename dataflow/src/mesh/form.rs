@@ -15,8 +15,9 @@ use super::socket::{Counted, Socket};
 use super::tls::Tls;
 use super::{Mesh, MeshError, now};
 
-/// The first pause between two attempts to reach a peer, and the longest.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
+/// The first pause between two attempts to reach a peer, and the longest. Processes that are started together open their doors within
+/// moments of each other: whoever begins with a long pause has all others wait for it.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
 /// How long a process waits before it looks again whether it is to stop.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -136,6 +137,8 @@ pub fn form(config: &MeshConfig, meter: Arc<MeshMeter>, stopping: &dyn Fn() -> b
         pairs.push((process, forming.call(process, &door)?));
     }
     forming.wait_for_callers(&door)?;
+    let processes = config.place.processes;
+    tracing::info!(target: "riverrun", processes, generation = config.generation, "the processes of the job are together");
     // Between the last look and this one a process may have died; its connection then ends the mesh at once.
     let pairs = pairs.into_iter().chain(door.complete());
     let beat = Beat { every: config.beat, dead: config.dead, first: config.startup.max(config.dead) };

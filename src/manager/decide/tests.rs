@@ -48,6 +48,7 @@ impl Play {
             health: Health::Unknown,
             ended_for: Duration::ZERO,
             silence: Duration::ZERO,
+            saved: false,
             valid: Some(Ok(())),
         };
         Play { job, seen, rules: Rules::default(), told: Vec::new() }
@@ -194,6 +195,20 @@ fn restarts_wait_longer_and_longer_and_are_counted_anew_after_long_work() {
     play.later(Duration::from_secs(601)).all(ended(None));
     assert_eq!(play.job.restarts.not_before.since(play.seen.now), Duration::from_secs(1));
     assert_eq!(play.job.restarts.by_reason["killed"], 9);
+}
+
+#[test]
+fn a_job_that_gets_on_is_started_again_at_once() {
+    let mut play = Play::running();
+    for _ in 0..5 {
+        play.all(ended(None)).later(Duration::from_secs(60)).start().health(Health::Ready);
+    }
+    play.seen.saved = true;
+    play.all(ended(None)).is(Phase::Scheduling);
+    assert_eq!(play.acts(), [Act::Start(0)], "it does not wait");
+    play.seen.saved = false;
+    play.start().health(Health::Ready).all(ended(None));
+    assert_eq!(play.job.restarts.not_before.since(play.seen.now), Duration::from_secs(1), "and is counted anew");
 }
 
 #[test]
