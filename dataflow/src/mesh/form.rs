@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::address::{Address, Listening};
 use super::door::{Door, Pair, Safety};
+use super::frame::{Failure, Frame, FrameKind};
 use super::hello::{self, Hello, Purpose, Refusal};
 use super::link::{Beat, Links};
 use super::meter::MeshMeter;
@@ -18,6 +19,8 @@ use super::{Mesh, MeshError, now};
 /// The first pause between two attempts to reach a peer, and the longest. Processes that are started together open their doors within
 /// moments of each other: whoever begins with a long pause has all others wait for it.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
+/// What a process may say before all are there. What is beyond that waits on its side.
+const HEARD_MAX: usize = 1 << 20;
 /// How long a process waits before it looks again whether it is to stop.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -132,20 +135,20 @@ pub fn form(config: &MeshConfig, meter: Arc<MeshMeter>, stopping: &dyn Fn() -> b
         meter.clone(),
     );
     let door = opened.map_err(|error| MeshError::Config(format!("cannot listen for the other processes: {error}")))?;
-    let mut pairs = Vec::new();
+    let mut called = Vec::new();
     for process in 0..config.place.process {
-        pairs.push((process, forming.call(process, &door)?));
+        called.push(forming.call(process, &door)?);
     }
-    forming.wait_for_callers(&door)?;
+    forming.wait_for_callers(&door, &mut called)?;
     let processes = config.place.processes;
     tracing::info!(target: "riverrun", processes, generation = config.generation, "the processes of the job are together");
     // Between the last look and this one a process may have died; its connection then ends the mesh at once.
-    let pairs = pairs.into_iter().chain(door.complete());
+    let arrived = door.complete().into_iter().map(|(process, pair)| Called { process, pair, heard: Vec::new() });
     let beat = Beat { every: config.beat, dead: config.dead, first: config.startup.max(config.dead) };
     let (mut control, mut data): (Vec<_>, Vec<_>) = (0..config.place.processes).map(|_| (None, None)).unzip();
-    for (process, Pair { control: one, data: other }) in pairs {
+    for Called { process, pair: Pair { control: one, data: other }, heard } in called.into_iter().chain(arrived) {
         other.limit(None, None).map_err(|error| MeshError::Lost { process, reason: error.to_string() })?;
-        control[process] = Some(one);
+        control[process] = Some((one, heard));
         data[process] = Some(Counted::new(other, meter.traffic(process)));
     }
     let failed = |error: io::Error| MeshError::Config(format!("cannot talk to the other processes: {error}"));
@@ -194,13 +197,13 @@ impl Forming<'_> {
     }
 
     /// Connects with a process that has a lower number.
-    fn call(&self, process: usize, door: &Door) -> Result<Pair, MeshError> {
+    fn call(&self, process: usize, door: &Door) -> Result<Called, MeshError> {
         let address = &self.config.peers[process];
         let mut pauses = Pauses::new(self.hello.instance.wrapping_add(process as u64));
         let mut said: Option<Refusal> = None;
         loop {
             let (reason, refusal) = match self.connect(address) {
-                Ok(pair) => return Ok(pair),
+                Ok(pair) => return Ok(Called { process, pair, heard: Vec::new() }),
                 Err(Attempt::Unreachable(error)) => (error.to_string(), None),
                 Err(Attempt::Refused(Refusal::Older { here })) => {
                     return Err(MeshError::Superseded { own: self.config.generation, newer: here });
@@ -242,12 +245,20 @@ impl Forming<'_> {
         }
     }
 
-    fn wait_for_callers(&self, door: &Door) -> Result<(), MeshError> {
+    /// Waits for those with higher numbers. Those that were called may have what they need already, and lose it again: if one says
+    /// that it fails, this one does too; if one is gone without a word, it is called anew.
+    fn wait_for_callers(&self, door: &Door, called: &mut [Called]) -> Result<(), MeshError> {
         while let Some(process) = door.missing().first().copied() {
             if self.is_late() {
                 let address = self.config.peers[process].to_string();
                 let reason = "it has not called".to_owned();
                 return Err(MeshError::Absent { process, address, reason, waited: self.config.startup });
+            }
+            for known in &mut *called {
+                if known.is_gone() {
+                    known.last_word()?;
+                    *known = self.call(known.process, door)?;
+                }
             }
             self.pause(LOOK, Some(door))?;
         }
@@ -279,6 +290,49 @@ impl Forming<'_> {
                 _ => std::thread::park_timeout(left.min(LOOK)),
             }
         }
+    }
+}
+
+/// A process with which this one is connected, while it waits for others.
+struct Called {
+    process: usize,
+    pair: Pair,
+    /// What it has said meanwhile on the connection of control.
+    heard: Vec<u8>,
+}
+
+impl Called {
+    /// Takes in what it has said, and returns whether it will say no more.
+    fn is_gone(&mut self) -> bool {
+        let mut bytes = [0; 4096];
+        while self.heard.len() < HEARD_MAX {
+            match self.pair.control.read_at_once(&mut bytes) {
+                Ok(0) => return true,
+                Ok(count) => self.heard.extend_from_slice(&bytes[..count]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return error.kind() != io::ErrorKind::WouldBlock,
+            }
+        }
+        false
+    }
+
+    /// Returns why it went, if it said so, as an error.
+    fn last_word(&self) -> Result<(), MeshError> {
+        let mut rest = self.heard.as_slice();
+        while let Ok(Frame { kind, body }) = Frame::read(&mut rest) {
+            match kind {
+                FrameKind::Failed => {
+                    let Failure { first, reason } = Failure::read(&body, self.process);
+                    return Err(MeshError::Lost { process: first, reason });
+                }
+                FrameKind::Ended => {
+                    let reason = "it ended before the job ran".to_owned();
+                    return Err(MeshError::Lost { process: self.process, reason });
+                }
+                FrameKind::Word | FrameKind::Letter => {}
+            }
+        }
+        Ok(())
     }
 }
 

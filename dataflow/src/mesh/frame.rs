@@ -39,6 +39,13 @@ pub struct Failure {
     pub reason: String,
 }
 
+impl Failure {
+    /// Reads what the process `from` said.
+    pub fn read(body: &[u8], from: usize) -> Failure {
+        serde_json::from_slice(body).unwrap_or(Failure { first: from, reason: "it failed".to_owned() })
+    }
+}
+
 /// Bytes of a failure's reason that are passed on.
 const REASON_MAX: usize = 8 * 1024;
 

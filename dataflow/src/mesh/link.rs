@@ -5,7 +5,7 @@
 //! letters, which are few.
 
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, Read};
 use std::net::Shutdown;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
@@ -77,9 +77,10 @@ struct Out {
 }
 
 impl Links {
-    /// Begins to talk over `sockets`, which are given by process.
-    pub fn start(sockets: Vec<Option<Socket>>, beat: Beat, meter: Arc<MeshMeter>) -> io::Result<Links> {
+    /// Begins to talk over `sockets`, which are given by process, each with what was read from it already.
+    pub fn start(sockets: Vec<Option<(Socket, Vec<u8>)>>, beat: Beat, meter: Arc<MeshMeter>) -> io::Result<Links> {
         let processes = sockets.len();
+        let (sockets, mut read): (Vec<_>, Vec<_>) = sockets.into_iter().map(Option::unzip).unzip();
         let link =
             |socket: Option<Socket>| socket.map(|socket| Link { socket, out: Mutex::default(), due: Condvar::new() });
         let shared = Arc::new(Shared {
@@ -103,7 +104,8 @@ impl Links {
             shared.meter.is_here(process, true);
             let own = shared.clone();
             let named = |what: &str| std::thread::Builder::new().name(format!("mesh-{what}-{process}"));
-            threads.push(named("hear").spawn(move || own.listen(process, reading))?);
+            let read = read[process].take().unwrap_or_default();
+            threads.push(named("hear").spawn(move || own.listen(process, read, reading))?);
             let own = shared.clone();
             threads.push(named("say").spawn(move || own.speak(process, writing))?);
         }
@@ -303,11 +305,12 @@ impl Shared {
         link.due.notify_all();
     }
 
-    /// Hears what a process says, until it is gone.
-    fn listen(&self, process: usize, mut socket: Socket) {
+    /// Hears what a process says, until it is gone. `read` was read from `socket` already.
+    fn listen(&self, process: usize, read: Vec<u8>, mut socket: Socket) {
         let mut is_first = true;
+        let mut read = io::Cursor::new(read);
         loop {
-            match Frame::read(&mut socket) {
+            match Frame::read(&mut read.by_ref().chain(&mut socket)) {
                 Ok(frame) => {
                     self.meter.heard(process);
                     if std::mem::take(&mut is_first) {
@@ -345,9 +348,7 @@ impl Shared {
             FrameKind::Word => self.hand_over(process, Heard::Word(body)),
             FrameKind::Letter => self.hand_over(process, Heard::Letter(body)),
             FrameKind::Failed => {
-                let failure = serde_json::from_slice(&body);
-                let Failure { first, reason } =
-                    failure.unwrap_or(Failure { first: process, reason: "it failed".to_owned() });
+                let Failure { first, reason } = Failure::read(&body, process);
                 self.lose(process, MeshError::Lost { process: first, reason });
             }
             FrameKind::Ended => {

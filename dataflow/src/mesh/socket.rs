@@ -43,20 +43,34 @@ impl Socket {
         }
     }
 
+    /// Reads what is there already; an error of the kind `WouldBlock` if nothing is.
+    pub fn read_at_once(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.set_nonblocking(true)?;
+        let read = self.read(buffer);
+        self.set_nonblocking(false)?;
+        read
+    }
+
+    fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
+        match self {
+            Socket::Tcp(stream) => stream.set_nonblocking(nonblocking),
+            Socket::Unix(stream) => stream.set_nonblocking(nonblocking),
+        }
+    }
+
     /// Returns whether the other end is there, as far as that can be known without a word.
     pub fn is_open(&self) -> bool {
         let mut byte = [MaybeUninit::uninit(); 1];
-        let peek = |socket: SockRef<'_>, byte: &mut [MaybeUninit<u8>]| {
-            socket.set_nonblocking(true)?;
-            let peeked = socket.peek(byte);
-            socket.set_nonblocking(false)?;
+        let peek = |byte: &mut [MaybeUninit<u8>]| {
+            self.set_nonblocking(true)?;
+            let peeked = match self {
+                Socket::Tcp(stream) => SockRef::from(stream).peek(byte),
+                Socket::Unix(stream) => SockRef::from(stream).peek(byte),
+            };
+            self.set_nonblocking(false)?;
             peeked
         };
-        let peeked = match self {
-            Socket::Tcp(stream) => peek(SockRef::from(stream), &mut byte),
-            Socket::Unix(stream) => peek(SockRef::from(stream), &mut byte),
-        };
-        match peeked {
+        match peek(&mut byte) {
             Ok(count) => count > 0,
             Err(error) => error.kind() == io::ErrorKind::WouldBlock,
         }
@@ -184,10 +198,7 @@ impl Stream for Counted {
     }
 
     fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
-        match &self.socket {
-            Socket::Tcp(stream) => stream.set_nonblocking(nonblocking),
-            Socket::Unix(stream) => stream.set_nonblocking(nonblocking),
-        }
+        self.socket.set_nonblocking(nonblocking)
     }
 
     fn shutdown(&self, how: Shutdown) -> io::Result<()> {

@@ -221,6 +221,41 @@ fn the_door_hears_so_many_at_once_and_no_more() {
     assert_eq!(forming.join().unwrap().unwrap().place().process + other.place().process, 1);
 }
 
+/// Processes 0 and 1 of three, and one that plays the third: it has called the one, and not the other yet.
+fn almost_formed(folder: &Path) -> (Arc<Mesh>, Forming) {
+    let [leader, waiting] = [0, 1].map(|process| config(folder, process, 3));
+    let forming = start(leader.clone(), meter(&leader));
+    let other = start(waiting.clone(), meter(&waiting));
+    let third = Hello { process: 2, processes: 3, ..hello() };
+    let [mut control, mut data] = [(); 2].map(|()| knock(folder));
+    hello::call(&mut control, &third).unwrap();
+    hello::call(&mut data, &third.to(Purpose::Data)).unwrap();
+    (forming.join().unwrap().unwrap(), other)
+}
+
+#[test]
+fn one_who_waits_for_another_hears_that_the_mesh_fails() {
+    let folder = tempfile::tempdir().unwrap();
+    let (leader, waiting) = almost_formed(folder.path());
+    let ear = Ear::at(&leader, "0");
+    until("the loss of the third", || ear.lost().is_some());
+    leader.fail(2, "it was killed");
+    let told = waiting.join().unwrap().map(drop);
+    assert_eq!(told, Err(MeshError::Lost { process: 2, reason: "it was killed".into() }));
+}
+
+#[test]
+fn one_who_waits_for_another_calls_those_anew_that_are_gone_without_a_word() {
+    let folder = tempfile::tempdir().unwrap();
+    let (leader, waiting) = almost_formed(folder.path());
+    drop(leader);
+    let again =
+        [0, 2].map(|process| config(folder.path(), process, 3)).map(|config| start(config.clone(), meter(&config)));
+    let all: Vec<_> = again.into_iter().chain([waiting]).map(|forming| forming.join().unwrap().unwrap()).collect();
+    let ears: Vec<Arc<Ear>> = all.iter().map(|mesh| Ear::at(mesh, &format!("p{}", mesh.place().process))).collect();
+    until("words of all", || ears[2].has_heard(0, "p0") && ears[2].has_heard(2, "p2") && ears[0].has_heard(1, "p1"));
+}
+
 #[test]
 fn a_newer_generation_ends_an_older_one() {
     let folder = tempfile::tempdir().unwrap();
