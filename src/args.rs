@@ -21,8 +21,8 @@ pub use checkpoints::{
     CheckpointsShowArgs, CheckpointsTriggerArgs, CheckpointsUnpinArgs,
 };
 pub use client::{
-    ClientCommand, DeleteArgs, DoctorArgs, KeyCommand, LogsArgs, NamedArgs, RescaleArgs, SavepointCommand, ServerArgs,
-    StatusArgs, StopArgs, SubmitArgs, TapArgs, WaitArgs,
+    ClientCommand, CompleteArgs, DeleteArgs, DoctorArgs, KeyCommand, LogsArgs, NamedArgs, RescaleArgs,
+    SavepointCommand, ServerArgs, StatusArgs, StopArgs, SubmitArgs, TapArgs, WaitArgs,
 };
 pub use config::{ConfigCommand, ConfigShowArgs};
 pub use demo::DemoArgs;
@@ -144,6 +144,10 @@ pub struct JobArgs {
     /// The schema registry, which knows the schemas of Avro and Protobuf records: `http://HOST:PORT`, with options behind a `?`.
     #[arg(long, value_name = "URL", env = "RIVERRUN_SCHEMA_REGISTRY")]
     pub schema_registry: Option<String>,
+    /// Talks to the schema registry at addresses of the open network only, whatever its name resolves to: a manager says so for jobs of
+    /// others.
+    #[arg(long, hide = true, env = "RIVERRUN_PUBLIC_HOSTS_ONLY", value_parser = switch())]
+    pub public_hosts_only: bool,
     /// Overrides a value of the job file, for example `sources.clicks.file.path=in/*.jsonl`. In the environment: one a line.
     #[arg(long = "set", value_name = "KEY=VALUE", env = "RIVERRUN_SET", value_delimiter = '\n')]
     pub set: Vec<String>,

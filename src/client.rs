@@ -2,7 +2,9 @@
 //! ([`crate::manager`]).
 
 mod asks;
+mod complete;
 mod doctor;
+mod documents;
 mod http;
 mod keys;
 mod look;
@@ -35,5 +37,6 @@ pub fn client(command: &ClientCommand, global: &Global) -> Done {
         ClientCommand::Delete(args) => asks::delete(args, global),
         ClientCommand::Key(command) => keys::key(command, global),
         ClientCommand::Doctor(args) => doctor::doctor(args, global),
+        ClientCommand::CompleteJobs(args) => complete::names(args, global),
     }
 }

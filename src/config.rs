@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 
 use clap::{CommandFactory, FromArgMatches};
 
+#[cfg(test)]
+pub use show::Shown;
 pub use show::show;
 
 use crate::args::{CheckpointsCommand, Cli, Command};

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use riverrun_connectors::reach::Reach;
 use riverrun_dataflow::engine::Observer;
 use riverrun_jobs::Plan;
 use riverrun_jobs::diff::{DiffOptions, Versions};
@@ -29,7 +30,8 @@ pub fn diff(args: &DiffArgs, global: &Global) -> Done {
     let stopping = Stopping::listen(true)?;
     let past = past(args)?;
     let plans = [version(args, Side::A, &past, global)?, version(args, Side::B, &past, global)?];
-    let environment = job::environment_at(args.topics.as_deref(), args.schema_registry.as_deref(), true);
+    let environment =
+        job::environment_at(args.topics.as_deref(), (args.schema_registry.as_deref(), Reach::Anywhere), true);
     let options = DiffOptions { workers: job::workers(args.workers), scratch: scratch(args)?, keys: keys(&args.key)? };
     let versions = Versions::new([&plans[0], &plans[1]], &environment, &options);
     let mut versions = versions.map_err(|reason| Failure::new(Exit::Usage, reason))?;

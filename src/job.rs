@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use riverrun_connectors::reach::Reach;
 use riverrun_jobs::fault::{Report, Style};
 use riverrun_jobs::{Environment, Plan, RegistryPlace, Topics, bundled};
 
@@ -72,15 +73,16 @@ pub fn rendered(report: &Report) -> String {
 
 /// Returns where a job runs.
 pub fn environment(args: &JobArgs, until_end: bool) -> Environment {
-    environment_at(args.topics.as_deref(), args.schema_registry.as_deref(), until_end)
+    let reach = if args.public_hosts_only { Reach::Public } else { Reach::Anywhere };
+    environment_at(args.topics.as_deref(), (args.schema_registry.as_deref(), reach), until_end)
 }
 
 /// Returns where a job runs whose topics and schema registry are at these addresses, or where topics are if nobody says.
-pub fn environment_at(topics: Option<&str>, registry: Option<&str>, until_end: bool) -> Environment {
+pub fn environment_at(topics: Option<&str>, (registry, reach): (Option<&str>, Reach), until_end: bool) -> Environment {
     Environment {
         topics: Topics::parse(topics.unwrap_or(TOPICS)),
         until_end,
-        registry: registry.map_or(RegistryPlace::Nowhere, RegistryPlace::parse),
+        registry: registry.map_or(RegistryPlace::Nowhere, |text| RegistryPlace::parse(text, reach)),
     }
 }
 

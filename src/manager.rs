@@ -37,6 +37,8 @@ use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
+#[cfg(test)]
+pub use api::document::{described, shape};
 pub use api::{
     Cluster, JobList, JobView, KeyView, Keys, Logs, MadeKey, NewKey, NewReplay, NewSavepoint, OperationView, PREFIX,
     PartView, Rescale, Savepoint, Savepoints, StateScript, Status, Stop, Submitted, Taken, Tapped, VERSION_HEADER,
@@ -102,6 +104,8 @@ pub fn serve(args: &ServeArgs, global: &Global) -> Done {
         folders: folders(args, &places)?,
         buckets: args.files.iter().filter(|place| place.starts_with("s3://")).cloned().collect(),
         hosts: args.allow_host.clone(),
+        private_hosts: args.allow_private_hosts,
+        resolve: policy::resolved,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
     let runtime = runtime.or_exit(Exit::Internal, || "cannot start the manager".to_owned())?;
@@ -352,7 +356,7 @@ impl Manager {
         let resolved = |text: &str| secrets::for_process(&places.data, job, text);
         let topics = resolved(spec.topics.as_deref().unwrap_or(&places.topics));
         let registry = spec.schema_registry.as_deref().map(resolved);
-        job::environment_at(Some(&topics), registry.as_deref(), spec.until_end)
+        job::environment_at(Some(&topics), (registry.as_deref(), self.policy.reach(spec)), spec.until_end)
     }
 
     /// Returns where state is kept.

@@ -16,6 +16,7 @@ use riverrun_connectors::format::{
 };
 use riverrun_connectors::kafka::{Cluster, KafkaSink, KafkaSinkConfig, KafkaSource, KafkaSourceConfig};
 use riverrun_connectors::lake::{LakeSink, LakeSinkConfig};
+use riverrun_connectors::reach::Reach;
 use riverrun_connectors::registry::{RegisteredSource, Registry, RegistryAddress, SchemaKind};
 use riverrun_connectors::topic::{TopicSink, TopicSource};
 use riverrun_dataflow::Graph;
@@ -56,10 +57,10 @@ pub enum RegistryPlace {
 }
 
 impl RegistryPlace {
-    /// Reads what `--schema-registry` says.
-    pub fn parse(text: &str) -> RegistryPlace {
+    /// Reads what `--schema-registry` says; connections are made as far as `reach` only.
+    pub fn parse(text: &str, reach: Reach) -> RegistryPlace {
         match RegistryAddress::parse(text, resolve) {
-            Ok(address) => RegistryPlace::At(Registry::at(address)),
+            Ok(address) => RegistryPlace::At(Registry::at(address.within(reach))),
             Err(error) => RegistryPlace::Elsewhere(error.to_string()),
         }
     }

@@ -43,6 +43,9 @@ pub enum ClientCommand {
     Key(KeyCommand),
     /// Checks what stands between this machine and a manager.
     Doctor(DoctorArgs),
+    /// Prints the names of jobs for a completion script, or nothing.
+    #[command(hide = true)]
+    CompleteJobs(CompleteArgs),
 }
 
 /// Where the manager is, and who asks.
@@ -291,6 +294,17 @@ pub struct KeyRmArgs {
     /// The manager.
     #[command(flatten)]
     pub server: ServerArgs,
+}
+
+/// `complete-jobs`.
+#[derive(Clone, Debug, Args)]
+pub struct CompleteArgs {
+    /// The manager.
+    #[command(flatten)]
+    pub server: ServerArgs,
+    /// The command that is being typed.
+    #[arg(value_name = "WORD", last = true)]
+    pub words: Vec<String>,
 }
 
 /// `doctor`.

@@ -32,6 +32,10 @@ pub struct ServeArgs {
     /// Lets jobs name brokers and registries at this host of their own; may be repeated. In the environment: one a line.
     #[arg(long, value_name = "HOST[:PORT]", env = "RIVERRUN_ALLOW_HOST", value_delimiter = '\n')]
     pub allow_host: Vec<String>,
+    /// Lets names of --allow-host resolve to addresses that are not of the open network: of this machine, of private networks. An address
+    /// that --allow-host names itself is allowed as it is.
+    #[arg(long, env = "RIVERRUN_ALLOW_PRIVATE_HOSTS", value_parser = switch())]
+    pub allow_private_hosts: bool,
     /// The API key in this file, `riverrun_<id>_<secret>`, may do everything.
     #[arg(long, value_name = "FILE", env = "RIVERRUN_ADMIN_KEY_FILE")]
     pub admin_key_file: Option<PathBuf>,

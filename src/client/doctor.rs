@@ -2,8 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use serde::Serialize;
-
+use super::documents::Check;
 use super::http::{Client, fit};
 use crate::args::{DoctorArgs, Global};
 use crate::exit::{Done, Exit, Failure};
@@ -13,19 +12,11 @@ use crate::output::{self, Format, Stdout};
 /// Clocks further apart make times in logs hard to compare.
 const SKEW_MAX: Duration = Duration::from_secs(5);
 
-/// Something that was looked at.
-#[derive(Serialize)]
-struct Check {
-    what: &'static str,
-    good: bool,
-    found: String,
-}
-
 /// Looks at everything, and fails if something is wrong.
 pub fn doctor(args: &DoctorArgs, global: &Global) -> Done {
     let client = Client::of(&args.server, global)?;
     let mut checks = Vec::new();
-    let mut put = |what, good, found: String| checks.push(Check { what, good, found });
+    let mut put = |what: &str, good, found: String| checks.push(Check { what: what.to_owned(), good, found });
     let asked = client.get::<Version>("/version");
     let worst = match &asked {
         Ok(version) => {
@@ -57,7 +48,7 @@ pub fn doctor(args: &DoctorArgs, global: &Global) -> Done {
         Format::Json => stdout.document(&checks)?,
         Format::Table => {
             let row = |check: &Check| {
-                vec![if check.good { "ok" } else { "no" }.to_owned(), check.what.to_owned(), check.found.clone()]
+                vec![if check.good { "ok" } else { "no" }.to_owned(), check.what.clone(), check.found.clone()]
             };
             stdout.line(&output::table(&["", "what", "found"], &[], checks.iter().map(row).collect()).to_string())?;
         }

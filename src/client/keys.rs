@@ -2,6 +2,7 @@
 
 use reqwest::Method;
 
+use super::documents::Deleted;
 use super::http::Client;
 use crate::args::{Global, KeyCommand};
 use crate::exit::{Done, Exit, Failure};
@@ -49,7 +50,7 @@ pub fn key(command: &KeyCommand, global: &Global) -> Done {
             }
             Client::of(&args.server, global)?.ask(Method::DELETE, &format!("/api-keys/{}", args.id), None, &[])?;
             if global.output == Format::Json {
-                stdout.document(&serde_json::json!({ "deleted": args.id }))?;
+                stdout.document(&Deleted { deleted: args.id.clone() })?;
             }
         }
     }

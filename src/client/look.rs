@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::asks::{named, path};
+use super::documents::{Deleted, LogLine, TappedRecord};
 use super::http::Client;
 use crate::args::{Global, LogsArgs, SavepointCommand, ServerArgs, StatusArgs, TapArgs};
 use crate::exit::Done;
@@ -156,7 +157,7 @@ pub fn logs(args: &LogsArgs, global: &Global) -> Done {
             return Ok(false);
         }
         match global.output {
-            Format::Json => stdout.json_line(&json!({ "line": data }))?,
+            Format::Json => stdout.json_line(&LogLine { line: data.to_owned() })?,
             Format::Table => stdout.line(data)?,
         }
         stdout.flush()?;
@@ -200,7 +201,7 @@ pub fn savepoint(command: &SavepointCommand, global: &Global) -> Done {
             let path = format!("/jobs/{}/savepoints/{}", named(&args.job)?, args.name);
             Client::of(&args.server, global)?.ask(Method::DELETE, &path, None, &[])?;
             if global.output == Format::Json {
-                stdout.document(&json!({ "deleted": args.name }))?;
+                stdout.document(&Deleted { deleted: args.name.clone() })?;
             }
         }
     }
@@ -222,7 +223,8 @@ pub fn tap(args: &TapArgs, global: &Global) -> Done {
         match global.output {
             Format::Json => {
                 let value: Value = serde_json::from_str(record).unwrap_or_else(|_| record.as_str().into());
-                stdout.json_line(&json!({ "sink": tapped.sink, "topic": tapped.topic, "value": value }))?;
+                let (sink, topic) = (tapped.sink.clone(), tapped.topic.clone());
+                stdout.json_line(&TappedRecord { sink, topic, value })?;
             }
             Format::Table => stdout.line(record)?,
         }

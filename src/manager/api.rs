@@ -9,6 +9,7 @@ mod jobs;
 mod keys;
 mod logs;
 mod probe;
+mod progress;
 mod replays;
 mod shapes;
 mod state;
@@ -114,6 +115,8 @@ routes! {
     GET "/jobs/{job}/status" VIEWER, "how a job is doing", () -> 200 (Status), [], state::status;
     GET "/jobs/{job}/events" VIEWER, "what happened to a job, the newest last", () -> 200 (Events), [], state::events;
     GET "/jobs/{job}/graph" VIEWER, "the steps of a job", () -> 200 (), [], state::graph;
+    GET "/jobs/{job}/offsets" VIEWER, "how far each split of a job is read; of a job at rest, where it goes on", () -> 200 (Offsets), [], progress::offsets;
+    GET "/jobs/{job}/operators" VIEWER, "what each source and step of a job has done with its rows", () -> 200 (Operators), [], progress::operators;
     GET "/jobs/{job}/logs" VIEWER, "what the processes of a job said", () -> 200 (Logs), ["process": "of this process; 0 if nothing is said", "generation": "of this generation; the last one if nothing is said", "tail": "so many lines, 1 to 10000", "after": "what came after this position", "follow": "true: a stream of server-sent events"], logs::logs;
     GET "/jobs/{job}/checkpoints" VIEWER, "the checkpoints of a job, the newest first", () -> 200 (), [], checkpoints::list;
     POST "/jobs/{job}/checkpoints" OPERATOR, "has a job take a checkpoint now", () -> 201 (Taken), [], checkpoints::take;
@@ -125,7 +128,7 @@ routes! {
     GET "/jobs/{job}/savepoints" VIEWER, "the savepoints of a job", () -> 200 (Savepoints), [], checkpoints::savepoints;
     POST "/jobs/{job}/savepoints" OPERATOR, "has a job take a checkpoint now that is kept under a name; of a job at rest, its last one", (NewSavepoint) -> 201 (Savepoint), [], checkpoints::new_savepoint;
     DELETE "/jobs/{job}/savepoints/{savepoint}" OPERATOR, "deletes a savepoint", () -> 204 (), [], checkpoints::delete_savepoint;
-    GET "/jobs/{job}/tap" TAPPER, "the newest committed records of a sink that is a topic in a folder", () -> 200 (Tapped), ["sink": "the sink; may be left out if there is one", "limit": "at most so many records, 1 to 1000"], state::tap;
+    GET "/jobs/{job}/tap" TAPPER, "the newest committed records of a sink that is a topic", () -> 200 (Tapped), ["sink": "the sink; may be left out if there is one", "limit": "at most so many records, 1 to 1000"], state::tap;
     POST "/jobs/{job}/stop" OPERATOR, "stops a job cleanly; it leaves a savepoint if it is given a name", (Stop) -> 202 (OperationView), [], acts::stop;
     POST "/jobs/{job}/suspend" OPERATOR, "stops a job cleanly", () -> 202 (OperationView), [], acts::suspend;
     POST "/jobs/{job}/resume" OPERATOR, "lets a job go on", () -> 202 (OperationView), [], acts::resume;

@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 
 use reqwest::StatusCode;
 use riverrun_dataflow::fail_point;
+use riverrun_state::StateError;
 use serde_json::{Value, json};
 
 use super::decide::{self, Act, Health, Process, Seen};
 use super::moment::Moment;
 use super::phase::Phase;
 use super::problem::Problem;
-use super::processes::Observed;
+use super::processes::{Manner, Observed};
 use super::record::{Job, Launch, Task};
 use super::{ANSWER_TIME, Manager};
 use crate::admin::StopWish;
@@ -194,7 +195,8 @@ impl Keeper {
         match act {
             Act::Start(index) => {
                 let Some(launch) = launch else { return Ok(()) };
-                processes.ensure(&self.job, &job.spec, job.append, launch, *index)
+                let manner = Manner { append: job.append, reach: self.manager.policy.reach(&job.spec) };
+                processes.ensure(&self.job, &job.spec, manner, launch, *index)
             }
             Act::Stop(index, wish) => {
                 self.stop(generation, *index, wish);
@@ -312,8 +314,14 @@ impl Manager {
     /// Deletes the state of a job that no process runs.
     fn purge(&self, job: &str) -> Result<(), String> {
         let location = self.state().map_err(|problem| problem.detail)?;
-        // Asked for where state is in a folder only.
-        let Some(folder) = location.folder() else { return Ok(()) };
+        let cannot = |error: StateError| format!("its state cannot be deleted: {error}");
+        let Some(folder) = location.folder() else {
+            // Whoever is killed in the middle of it does it again: the job is forgotten when it is done.
+            let Some(store) = location.open_existing().map_err(cannot)? else { return Ok(()) };
+            let objects = store.list(&format!("jobs/{job}")).map_err(cannot)?;
+            let paths: Vec<String> = objects.into_iter().map(|object| object.path).collect();
+            return store.delete_all(&paths).map_err(cannot);
+        };
         match std::fs::remove_dir_all(folder.join("jobs").join(job)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 Err(format!("its state cannot be deleted: {error}"))

@@ -1,13 +1,19 @@
 //! What jobs of others may name: files below configured folders, brokers and registries that are allowed, and nothing that runs code.
 //! All of it is the manager's own setting; no job can widen it.
 
+use std::net::{IpAddr, ToSocketAddrs};
 use std::path::{Component, Path, PathBuf};
+use std::sync::mpsc;
+use std::time::Duration;
 
+use riverrun_connectors::reach::{self, Reach};
 use riverrun_jobs::outside::{Named, Outside, outside};
 
 use super::problem::{Kind, Problem};
 use super::record::Spec;
 
+/// A name that is not resolved in this time is not waited for.
+const RESOLVED_WITHIN: Duration = Duration::from_secs(5);
 /// Options of a cluster and of a registry that a job may give: none that names a file, a library or a command.
 const OPTIONS: &[&str] = &[
     "security.protocol",
@@ -25,7 +31,7 @@ const OPTIONS: &[&str] = &[
 ];
 
 /// What jobs may name.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Policy {
     /// Folders below which they may read and write; relative paths begin in the first.
     pub folders: Vec<PathBuf>,
@@ -33,6 +39,23 @@ pub struct Policy {
     pub buckets: Vec<String>,
     /// Hosts that they may talk to, as `host` or `host:port`.
     pub hosts: Vec<String>,
+    /// Names among them may resolve to any address.
+    pub private_hosts: bool,
+    /// What names resolve to; nothing if nobody knows.
+    pub resolve: fn(&str) -> Vec<IpAddr>,
+}
+
+/// Asks the system what a name resolves to. A name that is not known in time is none: nobody can connect to it either.
+pub fn resolved(name: &str) -> Vec<IpAddr> {
+    let (sender, receiver) = mpsc::channel();
+    let name = name.to_owned();
+    // The system cannot be told to give up: the thread ends when the system does.
+    let asked = std::thread::Builder::new().name("resolve".to_owned()).spawn(move || {
+        let found = (name.as_str(), 0).to_socket_addrs().map(|all| all.map(|address| address.ip()).collect());
+        // Nobody may wait for it any more.
+        let _ = sender.send(found.unwrap_or_default());
+    });
+    asked.ok().and_then(|_| receiver.recv_timeout(RESOLVED_WITHIN).ok()).unwrap_or_default()
 }
 
 impl Policy {
@@ -122,14 +145,50 @@ impl Policy {
                     "{what}: jobs may not talk to `{host}`\n  hint: the manager is told whom jobs may talk to: --allow-host HOST[:PORT]"
                 ));
             }
+            self.leads_out(what, host)?;
         }
         Ok(())
     }
 
+    /// Checks that an allowed name leads into the open network. What is allowed as an address is meant as it is.
+    fn leads_out(&self, what: &str, host: &str) -> Result<(), String> {
+        let name = name_of(host);
+        if self.private_hosts || literal(name).is_some() {
+            return Ok(());
+        }
+        reach::check(name, (self.resolve)(name)).map_err(|why| {
+            format!(
+                "{what}: {why}\n  hint: the manager is told whom jobs may talk to: --allow-host with the address itself, or --allow-private-hosts"
+            )
+        })
+    }
+
+    /// Returns how far the processes of a job may reach where they connect themselves.
+    pub fn reach(&self, spec: &Spec) -> Reach {
+        // Brokers are looked up by their own client, which takes no orders in this.
+        let Some(registry) = spec.schema_registry.as_deref() else { return Reach::Anywhere };
+        let servers = registry.split('?').next().unwrap_or_default().split(',');
+        let mut hosts = servers.map(|url| url.rsplit("://").next().unwrap_or(url).trim_end_matches('/'));
+        match self.private_hosts || hosts.all(|host| literal(name_of(host)).is_some()) {
+            true => Reach::Anywhere,
+            false => Reach::Public,
+        }
+    }
+
     fn is_allowed(&self, host: &str) -> bool {
-        let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+        let name = name_of(host);
         self.hosts.iter().any(|allowed| allowed == host || allowed == name)
     }
+}
+
+/// Returns a host without its port.
+fn name_of(host: &str) -> &str {
+    host.rsplit_once(':').map_or(host, |(name, _)| name)
+}
+
+/// Returns the address that a host is, if it is one.
+fn literal(name: &str) -> Option<IpAddr> {
+    name.trim_matches(['[', ']']).parse().ok()
 }
 
 #[cfg(test)]
@@ -138,7 +197,51 @@ mod tests {
 
     fn policy(folder: &Path) -> Policy {
         let hosts = vec!["broker:9092".to_owned(), "registry".to_owned()];
-        Policy { folders: vec![folder.canonicalize().unwrap()], buckets: vec!["s3://lake/jobs".to_owned()], hosts }
+        let (folders, buckets) = (vec![folder.canonicalize().unwrap()], vec!["s3://lake/jobs".to_owned()]);
+        Policy { folders, buckets, hosts, private_hosts: false, resolve: |_| vec!["1.1.1.1".parse().unwrap()] }
+    }
+
+    #[test]
+    fn an_allowed_name_leads_into_the_open_network_unless_the_manager_says_otherwise() {
+        let folder = tempfile::tempdir().unwrap();
+        let resolve = |name: &str| -> Vec<IpAddr> {
+            let found: &[&str] = match name {
+                "loop" => &["127.0.0.1"],
+                "metadata" => &["169.254.169.254"],
+                "rebound" => &["1.1.1.1", "10.1.2.3"],
+                "mapped" => &["::ffff:192.168.0.1"],
+                "nat64" => &["64:ff9b::a9fe:a9fe"],
+                "local" => &["fd00::1"],
+                "open" => &["1.1.1.1", "2606:4700::1111"],
+                _ => &[],
+            };
+            found.iter().map(|address| address.parse().unwrap()).collect()
+        };
+        let names = ["loop", "metadata", "rebound", "mapped", "nat64", "local", "open", "unknown", "10.0.0.5", "[::1]"];
+        let hosts = names.map(str::to_owned).to_vec();
+        let policy = Policy { hosts, resolve, ..policy(folder.path()) };
+        let open = Policy { private_hosts: true, ..policy.clone() };
+        for place in
+            ["kafka://HOST:9092", "kafka://open:9092,HOST:9092", "http://HOST:8081", "https://open,https://HOST/"]
+        {
+            for name in names {
+                let place = place.replace("HOST", name);
+                let refused = ["loop", "metadata", "rebound", "mapped", "nat64", "local"].contains(&name);
+                let said = policy.place("topics", &place);
+                assert_eq!(said.is_err(), refused, "{place}: {said:?}");
+                assert!(!refused || said.unwrap_err().contains("--allow-private-hosts"), "{place}");
+                assert_eq!(open.place("topics", &place), Ok(()), "{place}");
+            }
+        }
+        let registry = |url: &str| {
+            let spec: Spec = serde_json::from_str(r#"{"file":"f","text":"t"}"#).unwrap();
+            Spec { schema_registry: Some(url.to_owned()), ..spec }
+        };
+        assert_eq!(policy.reach(&registry("http://open:8081")), Reach::Public);
+        assert_eq!(policy.reach(&registry("http://10.0.0.5:8081")), Reach::Anywhere, "allowed as it is");
+        assert_eq!(open.reach(&registry("http://open:8081")), Reach::Anywhere);
+        assert_eq!(resolved("localhost.invalid"), Vec::<IpAddr>::new());
+        assert!(resolved("localhost").iter().all(|address| reach::private(*address).is_some()));
     }
 
     #[test]

@@ -20,6 +20,8 @@ use std::sync::{Mutex, PoisonError};
 
 pub use folder::{GenerationFolder, ProcessFolder, private_folder, write_private};
 
+use riverrun_connectors::reach::Reach;
+
 use super::decide::{End, Process};
 use super::keys;
 use super::record::{Launch, Replay, Spec, Task};
@@ -57,6 +59,15 @@ pub struct Processes {
     targets: Targets,
 }
 
+/// How a job is run beside what it says itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    /// It adds to outputs that are not of its incarnation.
+    pub append: bool,
+    /// How far it may reach.
+    pub reach: Reach,
+}
+
 /// What is seen of the processes of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Observed {
@@ -84,7 +95,7 @@ impl Processes {
     }
 
     /// Starts a process, unless it lives or has lived.
-    pub fn ensure(&self, job: &str, spec: &Spec, append: bool, launch: &Launch, index: u16) -> Result<(), String> {
+    pub fn ensure(&self, job: &str, spec: &Spec, manner: Manner, launch: &Launch, index: u16) -> Result<(), String> {
         let generation = self.generation(job, launch.generation);
         let folder = generation.process(index);
         let attempt =
@@ -100,7 +111,7 @@ impl Processes {
         }
         let stderr = append_to(&folder.stderr()).map_err(attempt)?;
         let mut command = Command::new(&self.program);
-        command.args(self.arguments(job, spec, append, launch, &generation, &folder));
+        command.args(self.arguments(job, spec, manner, launch, &generation, &folder));
         command.env_clear().envs(inherited()).current_dir(&self.places.files);
         command.stdin(lock).stdout(stderr.try_clone().map_err(attempt)?).stderr(stderr).process_group(0);
         let child = command.spawn().map_err(attempt)?;
@@ -113,7 +124,7 @@ impl Processes {
         &self,
         job: &str,
         spec: &Spec,
-        append: bool,
+        manner: Manner,
         launch: &Launch,
         generation: &GenerationFolder,
         folder: &ProcessFolder,
@@ -159,7 +170,8 @@ impl Processes {
             all.extend(past_options(past));
         }
         all.push("--quiet".to_owned());
-        all.extend((append && launch.task == Task::Run).then(|| "--append".to_owned()));
+        all.extend((manner.append && launch.task == Task::Run).then(|| "--append".to_owned()));
+        all.extend((manner.reach == Reach::Public).then(|| "--public-hosts-only".to_owned()));
         all.extend(spec.until_end.then(|| "--until-end".to_owned()));
         all
     }

@@ -12,7 +12,7 @@ use crate::oracle::Model;
 use crate::support::jobs::{self, Over};
 
 /// The main job with names of its own: tests share a cluster.
-fn job(prefix: &str) -> String {
+pub fn job(prefix: &str) -> String {
     renamed(&jobs::attribution(Over::Topics, Model::Last), prefix)
 }
 

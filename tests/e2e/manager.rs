@@ -1,8 +1,10 @@
 //! A manager and its command line, as processes: what is submitted runs, whoever is killed meanwhile, and nobody does what they may not.
 
+mod hostile;
 mod past;
 mod security;
 mod settings;
+mod shell;
 mod state;
 
 use std::io::{Read, Write};

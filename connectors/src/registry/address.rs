@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::percent::decoded;
+use crate::reach::Reach;
 
 /// The option that names a file of further options.
 const CONFIG: &str = "config";
@@ -19,6 +20,8 @@ const CA: &str = "ssl.ca.location";
 pub struct RegistryAddress {
     /// The servers, each as good as the other.
     pub(super) urls: Vec<String>,
+    /// Whom connections may be made to.
+    pub(super) reach: Reach,
     options: BTreeMap<String, String>,
 }
 
@@ -73,7 +76,12 @@ impl RegistryAddress {
             }
             take(&name, &value, &resolve, &mut options)?;
         }
-        Ok(RegistryAddress { urls, options })
+        Ok(RegistryAddress { urls, reach: Reach::default(), options })
+    }
+
+    /// Has the registry be asked only where connections may be made to.
+    pub fn within(self, reach: Reach) -> RegistryAddress {
+        RegistryAddress { reach, ..self }
     }
 
     /// Returns user and password, if they are asked for.

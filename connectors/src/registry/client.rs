@@ -10,6 +10,7 @@ use tokio::runtime::Runtime;
 
 use super::{Answer, RegisteredSchema, RegistryAddress, SchemaKind};
 use crate::percent::escaped;
+use crate::reach::{check_literal, held};
 
 /// How long a request may take.
 const REQUEST: Duration = Duration::from_secs(10);
@@ -106,7 +107,11 @@ impl Client {
             let cannot = |reason| refused(format!("cannot use `{}`: {reason}", path.display()));
             builder = builder.tls_certs_only(trusted.map_err(cannot)?);
         }
-        let http = builder.build().map_err(|error| refused(plain(&error)))?;
+        for url in &address.urls {
+            let url = reqwest::Url::parse(url).map_err(|error| refused(error.to_string()))?;
+            check_literal(&url, address.reach).map_err(refused)?;
+        }
+        let http = held(builder, address.reach).build().map_err(|error| refused(plain(&error)))?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
         let runtime = runtime.map_err(|error| RegistryFault::Away(error.to_string()))?;
         Ok(Client { http, runtime, address: address.clone(), at: 0 })

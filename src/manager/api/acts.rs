@@ -97,11 +97,6 @@ pub fn cancel(manager: &Arc<Manager>, call: &Call) -> Result<Answer, Problem> {
 /// Ends a job at once and forgets it.
 pub fn delete(manager: &Arc<Manager>, call: &Call) -> Result<Answer, Problem> {
     let purge = call.switch("purge")?;
-    if purge && manager.state()?.folder().is_none() {
-        let detail = "state in a bucket is not deleted by this version
-  hint: delete the job without purge, and its objects by the store's own means";
-        return Err(Problem::new(Kind::NotSupported, detail));
-    }
     act(manager, call, "delete", Phase::Cancelled, |job| {
         job.wanted = Wanted::Deleted;
         job.purge = purge;

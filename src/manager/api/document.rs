@@ -52,6 +52,14 @@ pub fn document() -> Value {
     })
 }
 
+/// Returns the schemas of named documents, and those within them.
+#[cfg(test)]
+pub fn described(documents: &[(&str, Shape)]) -> (Map<String, Value>, Map<String, Value>) {
+    let schemas = Schemas::default();
+    let named = documents.iter().map(|(name, shape)| ((*name).to_owned(), (shape.0)(&schemas))).collect();
+    (named, schemas.into_inner())
+}
+
 fn operation(route: &Route, schemas: &Schemas) -> Value {
     let within = route.path.split('{').skip(1).filter_map(|rest| rest.split_once('}')).map(|(name, _)| name);
     let text = json!({ "type": "string" });

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use riverrun_dataflow::balance::Counts;
 use serde::{Deserialize, Serialize};
 
 use crate::manager::keys::{Key, Role};
@@ -214,6 +215,9 @@ pub struct ProcessView {
     /// Its exit code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<i32>,
+    /// Why it ended: what it said at last, or the signal that ended it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// The address of its admin port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub admin: Option<String>,
@@ -223,6 +227,58 @@ pub struct ProcessView {
     /// Resident memory, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resident_bytes: Option<u64>,
+}
+
+/// How far a job is read.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Offsets {
+    /// Its process says so; else it is what its newest checkpoint says.
+    pub running: bool,
+    /// After this tick.
+    pub tick: u64,
+    /// The splits of its sources.
+    pub splits: Vec<OffsetView>,
+}
+
+/// How far a split is read.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OffsetView {
+    /// The source.
+    pub source: String,
+    /// The split.
+    pub split: String,
+    /// The position after the last row read.
+    pub position: u64,
+    /// Where it ends, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<u64>,
+}
+
+/// What the sources and steps of a job have done.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Operators {
+    /// Its process says so; else it is what its newest checkpoint says.
+    pub running: bool,
+    /// After this tick.
+    pub tick: u64,
+    /// By name.
+    pub operators: Vec<OperatorView>,
+}
+
+/// What a source or a step has done.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OperatorView {
+    /// Its name.
+    pub name: String,
+    /// The watermark of what it reads, in microseconds since the epoch, if it is a step that runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watermark: Option<i64>,
+    /// The rows that came in since the job began, by what became of them, and those that went out.
+    pub rows: Counts,
 }
 
 /// What happened to a job.

@@ -1,10 +1,12 @@
 //! What is known of jobs and of the manager, and the savepoints of jobs.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use axum::http::StatusCode;
-use riverrun_connectors::topic::{Begin, Tail, Topic};
+use riverrun_connectors::kafka::{self, KafkaFault, KafkaTail, TailFrom};
+use riverrun_connectors::topic::{Begin, Tail, Topic, TopicError};
 use riverrun_jobs::Topics;
 use riverrun_jobs::explain::{self, Form};
 use riverrun_state::{StateError, Store, savepoint};
@@ -53,17 +55,18 @@ pub fn status(manager: &Arc<Manager>, call: &Call) -> Result<Answer, Problem> {
     let mut processes = Vec::new();
     let mut run = None;
     for (index, process) in (0..).zip(&seen.processes) {
-        let (state, code) = match process {
+        let (state, end) = match process {
             Process::Absent => ("absent", None),
             Process::Alive => ("alive", None),
-            Process::Ended(end) => ("ended", end.code),
+            Process::Ended(end) => ("ended", Some(end)),
         };
         let asked = (*process == Process::Alive).then(|| manager.ask(&job.name, generation, index)).flatten();
         let usage = manager.processes.usage(&job.name, generation, index);
         processes.push(ProcessView {
             index,
             state: state.to_owned(),
-            code,
+            code: end.and_then(|end| end.code),
+            reason: end.and_then(|end| end.message.clone()),
             admin: asked.as_ref().map(|(address, _)| address.to_string()),
             cpu_seconds: usage.map(|usage| usage.cpu_seconds),
             resident_bytes: usage.map(|usage| usage.resident_bytes),
@@ -126,20 +129,41 @@ pub fn tap(manager: &Arc<Manager>, call: &Call) -> Result<Answer, Problem> {
         let detail = format!("which sink of job `{}` is meant?\n  hint: those that write topics are {known}", job.name);
         Problem::new(Kind::NotFound, detail)
     })?;
-    let Topics::Embedded(folder) = manager.environment(&job.name, &job.spec).topics else {
-        let detail = "topics of Kafka are not tapped by this version\n  hint: `riverrun topic tail` reads them";
-        return Err(Problem::new(Kind::NotSupported, detail));
-    };
-    let failed = |error: riverrun_connectors::topic::TopicError| Problem::new(Kind::Storage, error.to_string());
-    let mut records = Vec::new();
-    // A topic that nothing was written to yet is not there.
-    if let Ok(topic) = Topic::open(&folder, &topic) {
-        let mut tail = Tail::open(&topic, None, Begin::Last(limit)).map_err(failed)?;
-        while let Some(record) = tail.read().map_err(failed)? {
-            records.push(String::from_utf8_lossy(&record.value).into_owned());
+    let records = match manager.environment(&job.name, &job.spec).topics {
+        Topics::Embedded(folder) => tap_folder(&folder, &topic, limit)?,
+        Topics::Kafka(cluster) => tap_cluster(&cluster, &topic, limit)?,
+        Topics::Elsewhere { place, reason } => {
+            return Err(Problem::new(Kind::InvalidJob, format!("topics cannot be at `{place}`: {reason}")));
         }
-    }
+    };
+    let mut records: Vec<String> = records.iter().map(|value| String::from_utf8_lossy(value).into_owned()).collect();
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let records = records.split_off(records.len().saturating_sub(limit));
     Ok(Answer::json(&Tapped { sink, topic, records }))
+}
+
+/// Returns the newest records of each partition of a topic in a folder. One that nothing was written to yet is not there.
+fn tap_folder(folder: &Path, topic: &str, limit: u64) -> Result<Vec<Vec<u8>>, Problem> {
+    let failed = |error: TopicError| Problem::new(Kind::Storage, error.to_string());
+    let Ok(topic) = Topic::open(folder, topic) else { return Ok(Vec::new()) };
+    let mut tail = Tail::open(&topic, None, Begin::Last(limit)).map_err(failed)?;
+    let mut records = Vec::new();
+    while let Some(record) = tail.read().map_err(failed)? {
+        records.push(record.value);
+    }
+    Ok(records)
+}
+
+/// Returns the newest committed records of each partition of a topic of a cluster. A tombstone is shown as `null`.
+fn tap_cluster(cluster: &kafka::Cluster, topic: &str, limit: u64) -> Result<Vec<Vec<u8>>, Problem> {
+    let failed = |fault: KafkaFault| Problem::new(Kind::Storage, fault.to_string());
+    let mut tail = match KafkaTail::open(cluster, topic, None, TailFrom::Last(limit)) {
+        Err(KafkaFault::Missing { .. }) => return Ok(Vec::new()),
+        opened => opened.map_err(failed)?,
+    };
+    let mut records = Vec::new();
+    while let Some(record) = tail.read().map_err(failed)? {
+        records.push(record.value.unwrap_or_else(|| b"null".to_vec()));
+    }
+    Ok(records)
 }

@@ -500,3 +500,71 @@ fn changes_are_told_apart() {
         assert_eq!(classify(&old, &new, "p", plan), kind, "{new:?}");
     }
 }
+
+/// A record as a damaged database could hold it: every part may be anything that can be read.
+fn any_job(dice: &mut impl FnMut(u64) -> u64) -> Job {
+    let mut job = Job::new("j", spec(), Moment(0));
+    job.phase = Phase::ALL[dice(Phase::ALL.len() as u64) as usize];
+    job.wanted = [Wanted::Running, Wanted::Suspended, Wanted::Cancelled, Wanted::Deleted][dice(4) as usize];
+    let task = |kind: u64| match kind {
+        0 => Task::Run,
+        1 => Task::Upgrade { allow: Vec::new() },
+        _ => Task::Plant { savepoint: "s".to_owned() },
+    };
+    job.generation = dice(3);
+    job.launch = (dice(2) == 0).then(|| {
+        let (processes, task) = (dice(4) as u16, task(dice(3)));
+        Launch { generation: 1, task, processes, workers: 1, at: Moment(0) }
+    });
+    job.pending = (dice(3) == 0).then(|| task(dice(3)));
+    job.ending = (dice(2) == 0).then(|| Ending {
+        cleanly: dice(2) == 0,
+        savepoint: (dice(2) == 0).then(|| "e".to_owned()),
+        drain: dice(2) == 0,
+        deadline: Moment(dice(1000) as i64),
+    });
+    job.change = (dice(2) == 0).then(|| {
+        let kinds = [ChangeKind::Nothing, ChangeKind::Rescale, ChangeKind::Restart, ChangeKind::Upgrade];
+        let savepoint = (dice(2) == 0).then(|| "c".to_owned());
+        let deadline = (dice(2) == 0).then(|| Moment(dice(1000) as i64));
+        let (kind, ended) = (kinds[dice(4) as usize], dice(5) as u32);
+        Change { kind, from: spec(), savepoint, allow: Vec::new(), done: dice(2) == 0, ended, deadline }
+    });
+    (job.restart, job.drain) = (dice(2) == 0, dice(2) == 0);
+    job.restarts.in_a_row = [0, 1, u32::MAX][dice(3) as usize].saturating_sub(1);
+    job.operation = (dice(2) == 0).then(|| Underway { id: "o".to_owned(), goal: Phase::Running });
+    job
+}
+
+#[test]
+fn whatever_stands_in_the_database_nothing_panics() {
+    let mut state = 7u64;
+    let mut dice = |sides: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % sides
+    };
+    for _ in 0..50_000 {
+        let job = any_job(&mut dice);
+        let codes = [None, Some(0), Some(1), Some(70), Some(75), Some(78), Some(137)];
+        let mut process = || match dice(3) {
+            0 => Process::Absent,
+            1 => Process::Alive,
+            _ => Process::Ended(End { code: codes[dice(7) as usize], finished: dice(2) == 0, message: None }),
+        };
+        // As many processes as the record says, or not.
+        let processes =
+            (0..3).map(|_| process()).take(usize::from(job.launch.as_ref().map_or(1, |it| it.processes))).collect();
+        let seen = Seen {
+            now: Moment(dice(2000) as i64),
+            processes,
+            strays: dice(2) as usize,
+            health: [Health::Unknown, Health::Restoring, Health::Ready][dice(3) as usize],
+            ended_for: Duration::from_secs(dice(10)),
+            silence: Duration::from_secs(dice(100)),
+            saved: dice(2) == 0,
+            valid: [None, Some(Ok(())), Some(Err("no".to_owned()))][dice(3) as usize].clone(),
+        };
+        let after = next(&job, &seen, &Rules::default()).map_or(job, |step| step.job);
+        let _ = acts(&after, &seen);
+    }
+}
