@@ -66,7 +66,7 @@ fn state_is_seen_through_the_manager_as_it_is_seen_where_it_lies() {
         let sql = "select count(*) as n from attributed_seen";
         let there = managed.cli(&["checkpoints", "query", job, sql]).env("PATH", &path).succeed().document();
         assert_eq!(there, query(&[sql]).env("PATH", &path).succeed().document());
-        assert!(there[0][0]["n"].as_u64() > Some(0), "{there}");
+        assert!(there[0]["n"].as_u64() > Some(0), "{there}");
     }
     // How far it is: of a job at rest, where it goes on.
     let far = |what: &str| -> Value {
