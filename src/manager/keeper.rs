@@ -1,6 +1,7 @@
 //! The keeper of a job: one thread that observes it, decides, writes the decision down and acts, until the job is forgotten or the
 //! manager ends. It may wait for its job as long as it takes: no other job waits with it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -70,12 +71,23 @@ pub struct Keeper {
     saved: Option<u64>,
     /// The launch of a job that is at its work.
     at_work: Option<Launch>,
+    /// Processes that were asked by a signal to stop: a second one would end them at once.
+    signalled: BTreeSet<(u64, u16)>,
 }
 
 impl Keeper {
     /// Returns the keeper of a job.
     pub fn of(manager: Arc<Manager>, job: &str, waker: Arc<Waker>) -> Keeper {
-        Keeper { manager, job: job.to_owned(), waker, heard: Moment::now(), ended: None, saved: None, at_work: None }
+        Keeper {
+            manager,
+            job: job.to_owned(),
+            waker,
+            heard: Moment::now(),
+            ended: None,
+            saved: None,
+            at_work: None,
+            signalled: BTreeSet::new(),
+        }
     }
 
     /// Keeps the job until it is forgotten or the manager ends.
@@ -136,8 +148,8 @@ impl Keeper {
         self.at_work = job.launch.clone().filter(|_| job.phase == Phase::Running && seen.ended_for.is_zero());
         Ok(Some(match job.phase {
             phase if phase.is_at_rest() || phase == Phase::Running => LOOK_SELDOM,
-            // It is seen whether processes live, and no more.
-            phase if phase.is_ending() => GLANCE_EVERY,
+            // Those that are killed are gone in a moment; it is seen whether they live, and no more.
+            phase if phase.is_ending() && job.ending.as_ref().is_some_and(|ending| !ending.cleanly) => GLANCE_EVERY,
             _ => LOOK_EVERY,
         }))
     }
@@ -188,8 +200,9 @@ impl Keeper {
         least
     }
 
-    fn act(&self, job: &Job, act: &Act) -> Result<(), String> {
-        let processes = &self.manager.processes;
+    fn act(&mut self, job: &Job, act: &Act) -> Result<(), String> {
+        let manager = self.manager.clone();
+        let processes = &manager.processes;
         let launch = job.launch.as_ref();
         let generation = launch.map_or(0, |launch| launch.generation);
         match act {
@@ -215,15 +228,14 @@ impl Keeper {
     }
 
     /// Asks a process to stop cleanly. It is asked again as long as it lives, which it takes for the same wish.
-    fn stop(&self, generation: u64, index: u16, wish: &StopWish) {
+    fn stop(&mut self, generation: u64, index: u16, wish: &StopWish) {
         let asked = self.manager.tell(&self.job, generation, index, ("stop", &json!(wish)), ANSWER_TIME);
         match asked {
             Ok(_) => {}
             // What cannot be done with the stop is no reason to stop without it: the deadline ends this.
             Err(Refusal::Said(_, why)) => tracing::warn!(job = self.job, index, why, "the process does not stop"),
-            // It serves no admin port, or not yet.
-            Err(Refusal::Silent) if wish.is_plain() => self.manager.processes.interrupt(&self.job, generation, index),
-            Err(Refusal::Silent) => {}
+            Err(Refusal::Silent) if !wish.is_plain() => {}
+            Err(Refusal::Silent) => self.manager.interrupt(&self.job, generation, index, &mut self.signalled),
         }
     }
 
@@ -283,10 +295,18 @@ impl Manager {
         }
     }
 
+    /// Asks a process by a signal to stop, once, if it serves no admin port, or not yet. One that does no more is about to end.
+    fn interrupt(&self, job: &str, generation: u64, index: u16, signalled: &mut BTreeSet<(u64, u16)>) {
+        if self.processes.control(job, generation, index).is_none() && signalled.insert((generation, index)) {
+            self.processes.interrupt(job, generation, index);
+        }
+    }
+
     /// Has all processes stop cleanly, and waits for them: nobody keeps jobs any more, and nobody will have them back before the next
     /// manager does.
     pub fn stop_jobs(&self) {
         let deadline = Moment::now().after(self.rules.stop);
+        let mut signalled: BTreeMap<String, BTreeSet<(u64, u16)>> = BTreeMap::new();
         let alive = || -> Vec<(String, u64, u16)> {
             let jobs = self.store.jobs().unwrap_or_default();
             let alive =
@@ -304,7 +324,7 @@ impl Manager {
             }
             for (job, generation, index) in left {
                 if self.tell(&job, generation, index, ("stop", &json!({})), ANSWER_TIME).is_err() {
-                    self.processes.interrupt(&job, generation, index);
+                    self.interrupt(&job, generation, index, signalled.entry(job.clone()).or_default());
                 }
             }
             std::thread::sleep(LOOK_EVERY);
