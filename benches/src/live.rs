@@ -13,7 +13,7 @@ use crate::feed::{Workload, topics};
 use crate::measure::{memory_kib, process_cpu};
 
 /// After this long a job that is waited for counts as hung.
-const HUNG_AFTER: Duration = Duration::from_secs(600);
+pub const HUNG_AFTER: Duration = Duration::from_secs(600);
 
 /// A job that can be started, again and again.
 pub struct Live {
@@ -127,23 +127,12 @@ impl Life {
 
     /// Returns the sum of the series of a metric that have `label` in them; `None` while nothing is served.
     pub fn metric(&mut self, name: &str, label: &str) -> Option<f64> {
-        let page = self.page()?;
-        let series = page.lines().filter(|line| line.starts_with(name) && line.contains(label));
-        let values = series.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
-        values.fold(None, |sum, value| Some(sum.unwrap_or(0.0) + value))
-    }
-
-    fn page(&mut self) -> Option<String> {
         if self.port.is_none() {
             let log = self.said(0);
             let line = log.lines().find_map(|line| line.strip_prefix("admin: http://127.0.0.1:"))?;
             self.port = line.parse().ok();
         }
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port?)).ok()?;
-        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").ok()?;
-        let mut page = String::new();
-        stream.read_to_string(&mut page).ok()?;
-        Some(page)
+        sum(&page(&format!("127.0.0.1:{}", self.port?))?, name, label)
     }
 
     /// Returns what the job said that it read to put its state back.
@@ -193,6 +182,22 @@ impl Drop for Life {
             child.wait().ok();
         }
     }
+}
+
+/// Returns what is served at an address; `None` while nothing is.
+pub fn page(address: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").ok()?;
+    let mut page = String::new();
+    stream.read_to_string(&mut page).ok()?;
+    Some(page)
+}
+
+/// Returns the sum of the series of a metric that have `label` in them.
+pub fn sum(page: &str, name: &str, label: &str) -> Option<f64> {
+    let series = page.lines().filter(|line| line.starts_with(name) && line.contains(label));
+    let values = series.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+    values.fold(None, |sum, value| Some(sum.unwrap_or(0.0) + value))
 }
 
 #[expect(clippy::disallowed_methods, reason = "a bench looks at the clock")]

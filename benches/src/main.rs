@@ -23,6 +23,7 @@ mod compare;
 mod feed;
 mod kafka;
 mod live;
+mod managed;
 mod measure;
 mod processes;
 mod recovery;
@@ -87,6 +88,9 @@ struct Arguments {
     /// recovery: kills.
     #[arg(long, default_value_t = 40)]
     kills: u64,
+    /// recovery: has a manager keep the job, of which one process is killed, and says with what the time passes.
+    #[arg(long)]
+    managed: bool,
     /// checkpoints: seconds for which each number of keys is looked at; kafka: for which latency is measured; ticks: for which each
     /// shape is looked at, at most 20.
     #[arg(long, default_value_t = 60)]
@@ -144,6 +148,7 @@ fn main() -> anyhow::Result<()> {
     for bench in &arguments.benches {
         match bench {
             Bench::Compare => compare::compare(&arguments, &scratch)?,
+            Bench::Recovery if arguments.managed => managed::recovery(&arguments, &scratch)?,
             Bench::Recovery => recovery::recovery(&arguments, &scratch)?,
             Bench::Checkpoints => checkpoints::checkpoints(&arguments, &scratch)?,
             Bench::Sessions => sessions::sessions(&arguments, &scratch)?,

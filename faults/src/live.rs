@@ -127,39 +127,34 @@ impl<'a> Live<'a> {
     /// Stops writing, waits until all of it has come out, stops the job, and checks. The job must be running.
     pub fn finish(&mut self, report: &mut Report, producers: Producers) -> Tried<()> {
         let place = self.place;
+        let expected = self.close(producers)?;
+        let mut job = self.job.take().ok_or("the job was not started")?;
+        all_is_out(place, &expected, || Ok(job.ended()?.is_none()))?;
+        process::signal("TERM", &[job.id()])?;
+        job.wait_for(place, 0)?;
+        report.rows += self.check(&expected, &place.read(GAVE)?)?;
+        Ok(())
+    }
+
+    /// Stops writing, moves time past everything that was written, and returns what must come out of it.
+    pub fn close(&mut self, producers: Producers) -> Tried<Expected> {
+        let place = self.place;
         let (_, written) = self.producer.take().ok_or("nobody writes")?.finish(place)?;
         let end = wall_ms() + 60_000;
         for (topic, id) in [("clicks", "event_id"), ("orders", "order_id")] {
             closing_rows(place, topic, id, end)?;
         }
-        let expected = self.read_input(end, producers, written)?;
-        let rows = |rows: &oracle::Rows| rows.values().sum::<i64>().unsigned_abs();
-        let out = rows(&expected.out);
-        let all = [&expected.counts, &expected.bad, &expected.late_orders].map(rows);
-        // A job that has much to make up for may take its time, as long as it goes on.
-        let (mut from, mut before) = (now(), 0);
-        loop {
-            let there = lines(&place.read("out.jsonl")?).count() as u64;
-            if there >= out && records(place)? == all {
-                break;
-            }
-            if there > before {
-                (from, before) = (now(), there);
-            }
-            if from.elapsed() > process::HUNG_AFTER || self.job()?.ended()?.is_some() {
-                // The comparison says what is missing.
-                Written::read(place)?.holds(&expected)?;
-                return Err(format!("the job does not come to an end\n{}", place.said()));
-            }
-            nap(Duration::from_millis(50));
-        }
-        process::signal("TERM", &[self.job()?.id()])?;
-        self.job()?.wait_for(place, 0)?;
-        report.rows += Written::read(place)?.holds(&expected)?;
-        check::balance(&place.read(GAVE)?, &expected, CLOSING)?;
-        let mut verify = place.command(&["checkpoints", "verify", NAME, "--state", &self.state]);
+        self.read_input(end, producers, written)
+    }
+
+    /// Holds what a job wrote that was stopped, and its balance, against what must have come out. Returns how many rows that were.
+    pub fn check(&self, expected: &Expected, gave: &[u8]) -> Tried<u64> {
+        let rows = Written::read(self.place)?.holds(expected)?;
+        check::balance(gave, expected, CLOSING)?;
+        let mut verify = self.place.command(&["checkpoints", "verify", NAME, "--state", &self.state]);
         verify.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        place.done(verify).map(|_| ())
+        self.place.done(verify)?;
+        Ok(rows)
     }
 
     fn read_input(&self, end: i64, producers: Producers, written: u64) -> Tried<Expected> {
@@ -174,6 +169,30 @@ impl<'a> Live<'a> {
             return Err(format!("{written} rows were written to the topics, which hold {there}"));
         }
         Ok(oracle::expected(clicks.iter().flat_map(|it| lines(it)), orders.iter().flat_map(|it| lines(it)), end))
+    }
+}
+
+/// Waits until everything has come out that must, as long as the job runs.
+pub fn all_is_out(place: &Place, expected: &Expected, mut runs: impl FnMut() -> Tried<bool>) -> Tried<()> {
+    let rows = |rows: &oracle::Rows| rows.values().sum::<i64>().unsigned_abs();
+    let out = rows(&expected.out);
+    let all = [&expected.counts, &expected.bad, &expected.late_orders].map(rows);
+    // A job that has much to make up for may take its time, as long as it goes on.
+    let (mut from, mut before) = (now(), 0);
+    loop {
+        let there = lines(&place.read("out.jsonl")?).count() as u64;
+        if there >= out && records(place)? == all {
+            return Ok(());
+        }
+        if there > before {
+            (from, before) = (now(), there);
+        }
+        if from.elapsed() > process::HUNG_AFTER || !runs()? {
+            // The comparison says what is missing.
+            Written::read(place)?.holds(expected)?;
+            return Err(format!("the job does not come to an end\n{}", place.said()));
+        }
+        nap(Duration::from_millis(50));
     }
 }
 

@@ -8,8 +8,8 @@ use crate::arguments::Arguments;
 use crate::process::now;
 use crate::report::{self, Report};
 use crate::{
-    Setup, Tried, buckets, clocks, clustered, ends, kills, memory, older, points, replayed, volumes, wrong_rows,
-    zombies,
+    Setup, Tried, buckets, clocks, clustered, ends, kills, memory, mesh, older, parted, points, replayed, volumes,
+    wrong_rows, zombies,
 };
 
 /// A row of the matrix.
@@ -61,6 +61,14 @@ pub const ROWS: &[Row] = &[
         nightly: 200,
         run: kills::with_other_workers,
     },
+    Row {
+        name: "M1",
+        says: "processes and manager of a job killed and frozen",
+        gate: 5,
+        nightly: 200,
+        run: mesh::disturbed,
+    },
+    Row { name: "N1", says: "hosts of processes cut off and lost", gate: 0, nightly: 50, run: parted::hosts },
     Row { name: "Z1", says: "frozen, others start meanwhile, woken again", gate: 1, nightly: 50, run: zombies::frozen },
     Row { name: "Z2", says: "two deployments of one job", gate: 1, nightly: 10, run: zombies::two_deployments },
     Row {

@@ -47,10 +47,7 @@ impl Report {
 
     /// Returns recovery at this share of all cases, in seconds.
     fn recovery(&self, share: f64) -> Option<f64> {
-        let mut all = self.recoveries.clone();
-        all.sort();
-        let at = ((all.len() as f64 * share).ceil() as usize).saturating_sub(1);
-        all.get(at).map(Duration::as_secs_f64)
+        at_share(&self.recoveries, share)
     }
 
     fn verdict(&self) -> &'static str {
@@ -83,6 +80,20 @@ impl Report {
         })
         .to_string()
     }
+}
+
+/// Returns the time at this share of all cases, in seconds.
+fn at_share(times: &[Duration], share: f64) -> Option<f64> {
+    let mut all = times.to_vec();
+    all.sort();
+    let at = ((all.len() as f64 * share).ceil() as usize).saturating_sub(1);
+    all.get(at).map(Duration::as_secs_f64)
+}
+
+/// Returns how times are spread, in words.
+pub fn spread(times: &[Duration]) -> String {
+    let [half, most, worst] = [0.5, 0.95, 1.0].map(|share| at_share(times, share).unwrap_or_default());
+    format!("{} times, median {half:.2} s, p95 {most:.2} s, worst {worst:.2} s", times.len())
 }
 
 /// Returns all reports as a table.

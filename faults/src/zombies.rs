@@ -14,7 +14,7 @@ use crate::traffic::USUAL;
 use crate::{Setup, Tried};
 
 /// The exit code of a process that another one has taken the job from, or keeps it from.
-const FENCED: i32 = 75;
+pub const FENCED: i32 = 75;
 /// Rounds that sleep at the same time.
 const AT_ONCE: u64 = 6;
 /// How many times each way of taking over is tried in one place.
@@ -90,10 +90,7 @@ fn freeze(live: &mut Live<'_>, report: &mut Report, locks: Locks, asleep: Durati
         place.remove("state/jobs/faulted/LOCK")?;
     }
     if locks == Locks::None {
-        let files = ["out.jsonl", "late.jsonl"].map(str::to_owned);
-        let topics = ["counts", "late", "bad"].map(|topic| format!("{TOPICS}/{topic}"));
-        files.iter().chain(&topics).try_for_each(|name| replace(place, name))?;
-        // From here on the frozen process holds files that nobody finds any more.
+        hand_over(place)?;
         let mut frozen = live.job.take().ok_or("the job was not started")?;
         live.start(report, 3)?;
         live.recovered(report)?;
@@ -126,6 +123,13 @@ fn turned_away(live: &Live<'_>, zombie: u32, locks: Locks) -> Tried<()> {
         _ => said.contains("another process") || said.contains("generation"),
     };
     if says { Ok(()) } else { Err(format!("a second process does not say who holds the job\n{said}")) }
+}
+
+/// Puts copies in the place of all outputs: from here on a frozen process holds files that nobody finds any more.
+pub fn hand_over(place: &Place) -> Tried<()> {
+    let files = ["out.jsonl", "late.jsonl"].map(str::to_owned);
+    let topics = ["counts", "late", "bad"].map(|topic| format!("{TOPICS}/{topic}"));
+    files.iter().chain(&topics).try_for_each(|name| replace(place, name))
 }
 
 /// Puts a copy in the place of a file or folder: whoever has it open goes on with the old one.
