@@ -30,6 +30,7 @@ mod rewind;
 mod right;
 mod same_bytes;
 mod sessions;
+mod strangers;
 mod streams;
 mod support;
 mod tables;

@@ -26,8 +26,8 @@ const SLOW: &[&str] = &["--set", "tick.max_rows=4", "--set", "commit.every=20ms"
 const PARTITIONS: u32 = 2;
 
 /// A manager in a folder of its own, and everything that it started: nothing of it outlives the test.
-struct Managed {
-    place: Place,
+pub struct Managed {
+    pub place: Place,
     manager: Option<Running>,
     arguments: Vec<String>,
 }
@@ -40,7 +40,7 @@ impl Managed {
         Managed::at(place, &[])
     }
 
-    fn at(place: Place, arguments: &[&str]) -> Managed {
+    pub fn at(place: Place, arguments: &[&str]) -> Managed {
         let arguments = arguments.iter().map(|argument| argument.to_string()).collect();
         let mut managed = Managed { place, manager: None, arguments };
         managed.start(&[]);
@@ -68,7 +68,7 @@ impl Managed {
     }
 
     /// A command against the manager.
-    fn cli(&self, arguments: &[&str]) -> Invocation {
+    pub fn cli(&self, arguments: &[&str]) -> Invocation {
         self.place.riverrun(arguments).args(&["-o", "json", "--server", &self.server()])
     }
 
@@ -76,7 +76,7 @@ impl Managed {
         self.cli(&["submit", job]).args(SLOW).args(arguments).succeed()
     }
 
-    fn status(&self, job: &str) -> Value {
+    pub fn status(&self, job: &str) -> Value {
         self.cli(&["status", job]).succeed().document()
     }
 
@@ -99,7 +99,7 @@ impl Managed {
     }
 
     /// Who runs now, of all processes that were ever started.
-    fn alive(&self) -> Vec<u32> {
+    pub fn alive(&self) -> Vec<u32> {
         if !self.place.path("manager/run").is_dir() {
             return Vec::new();
         }

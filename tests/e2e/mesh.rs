@@ -24,7 +24,7 @@ fn filled(shopping: &Shopping, job: &str) -> Place {
     place
 }
 
-fn poured(shopping: &Shopping, job: &str) -> Place {
+pub fn poured(shopping: &Shopping, job: &str) -> Place {
     let place = Place::new();
     place.write("job.yaml", job);
     for (topic, rows) in [("clicks", &shopping.clicks), ("orders", &shopping.orders)] {
@@ -115,7 +115,7 @@ fn topics_give_the_same_records_over_the_network() {
 }
 
 /// Ports of this machine that nobody listens on.
-fn free_ports(count: usize) -> Vec<u16> {
+pub fn free_ports(count: usize) -> Vec<u16> {
     let held: Vec<_> = (0..count).map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
     held.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
 }
@@ -152,7 +152,7 @@ fn running(place: &Place, processes: usize, more: &[&str]) -> Crew {
 }
 
 /// Rows of a later hour: a click and an order in each partition, and once more ten seconds later, so that time passes the first.
-fn more_rows(place: &Place, hour: i64) {
+pub fn more_rows(place: &Place, hour: i64) {
     for (topic, id) in [("clicks", "event_id"), ("orders", "order_id")] {
         let mut producer = topics::producer(&place.path("topics"), topic, 3);
         let row = |number: i64| {

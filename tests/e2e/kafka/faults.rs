@@ -15,11 +15,11 @@ use crate::support::shop::START_MS;
 use crate::support::{Dice, Place, Running, Shop, Shopping};
 
 /// Partitions of each topic that is read.
-const PARTITIONS: u32 = 2;
+pub const PARTITIONS: u32 = 2;
 /// Steps in which a topic is filled.
 const STEPS: usize = 40;
 
-fn expected(shopping: &Shopping) -> Vec<Value> {
+pub fn expected(shopping: &Shopping) -> Vec<Value> {
     oracle::attributed(
         &oracle::clicks(&in_turn_from_first(&shopping.clicks)),
         &oracle::orders(&in_turn_from_first(&shopping.orders)),
@@ -44,7 +44,7 @@ fn herald(topic: &str, number: u32) -> Vec<u8> {
 }
 
 /// Writes a topic bit by bit, then its heralds.
-fn fill(brokers: &Brokers, topic: &str, rows: &[Vec<u8>], pause: Duration) {
+pub fn fill(brokers: &Brokers, topic: &str, rows: &[Vec<u8>], pause: Duration) {
     let mut producer = brokers.producer(topic, PARTITIONS);
     let mut turn = 0;
     for step in 0..STEPS {

@@ -48,6 +48,11 @@ impl Crew {
         self.finish()
     }
 
+    /// Takes one of them out of the crew.
+    pub fn leave(&mut self, process: usize) -> Running {
+        self.0.remove(process)
+    }
+
     /// Waits for the end of all.
     pub fn finish(self) -> Vec<Finished> {
         self.0.into_iter().map(Running::finish).collect()
