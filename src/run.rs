@@ -45,7 +45,8 @@ pub fn run(args: &RunArgs, global: &Global) -> Done {
         let outcome = once(&args.watch, &plan, &state, &stopping, steering.as_ref(), global, |control, observer| {
             run::run(&plan, &environment, &options, control, observer)
         })?;
-        if !outcome.grown || stopping.is_asked() {
+        // A drain that came too late for this life is for the next one.
+        if !outcome.grown || stopping.is_asked() && !stopping.drains() {
             break outcome;
         }
         options.fresh = false;

@@ -34,11 +34,13 @@ pub fn take(control: &Control, observer: &Arc<Observer>, patience: Duration) -> 
     }
     let first = control.take_checkpoint();
     loop {
+        // Read first: what was published before the end counts.
+        let ended = control.ended();
         let published = observer.readings().map_or(0, |readings| readings.checkpoints.tick);
         if published >= first {
             return Ok(published);
         }
-        if control.ended() {
+        if ended {
             return Err(NoCheckpoint::NotRunning("it ended meanwhile".to_owned()));
         }
         if begun.elapsed() >= patience {

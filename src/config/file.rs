@@ -1,6 +1,7 @@
 //! One file of settings: TOML, with a place for every fault.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -34,12 +35,14 @@ pub fn read(path: &Path, known: &[Section]) -> Result<Layer, Failure> {
     parse(&shown, &text, known).map_err(|faults| Failure::new(Exit::Invalid, faults.join("\n")))
 }
 
-/// Refuses a file in the working directory that somebody else could have put there: it says whom an API key is shown.
-pub fn check_owner(path: &Path) -> Result<(), Failure> {
-    let cannot = || format!("cannot look at {}", path.display());
-    let about = std::fs::metadata(path).or_exit(Exit::Invalid, cannot)?;
+/// Reads a file in the working directory, unless somebody else could have written it: it says whom an API key is shown.
+pub fn read_own(path: &Path, known: &[Section]) -> Result<Layer, Failure> {
+    let cannot = || format!("cannot read the settings in {}", path.display());
+    let mut file = std::fs::File::open(path).or_exit(Exit::Invalid, cannot)?;
+    // What is looked at is what is read, whatever the path names a moment later.
+    let about = file.metadata().or_exit(Exit::Invalid, cannot)?;
     let own = std::fs::metadata("/proc/self").map_or(about.uid(), |process| process.uid());
-    let others_write = about.mode() & 0o002 != 0;
+    let others_write = about.mode() & 0o022 != 0;
     if others_write || ![0, own].contains(&about.uid()) {
         let message = format!(
             "{} could have been written by somebody else, and settings say whom an API key is shown\n  hint: make it yours and writable for nobody else, or name it with --config",
@@ -47,7 +50,9 @@ pub fn check_owner(path: &Path) -> Result<(), Failure> {
         );
         return Err(Failure::new(Exit::Invalid, message));
     }
-    Ok(())
+    let mut text = String::new();
+    file.read_to_string(&mut text).or_exit(Exit::Invalid, cannot)?;
+    parse(&path.display().to_string(), &text, known).map_err(|faults| Failure::new(Exit::Invalid, faults.join("\n")))
 }
 
 fn parse(file: &str, text: &str, known: &[Section]) -> Result<Layer, Vec<String>> {

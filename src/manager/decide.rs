@@ -558,7 +558,8 @@ impl Turn<'_> {
         let (phase, goal) = (self.job.phase, underway.goal);
         let is_changing = self.job.change.is_some() || self.job.pending.is_some() || self.job.restart;
         let reached = phase == goal && !is_changing && self.job.wanted != Wanted::Deleted;
-        if reached || (goal == Phase::Running && phase == Phase::Finished) {
+        // Whoever stops a job that comes to its end meanwhile has what was asked for.
+        if reached || (matches!(goal, Phase::Running | Phase::Suspended) && phase == Phase::Finished) {
             let message = (phase != goal).then(|| "its input came to an end".to_owned());
             self.tell(OperationState::Succeeded, message);
         } else if phase == Phase::Failed || (phase == Phase::Finished && goal != Phase::Finished) {

@@ -67,8 +67,10 @@ pub struct Keeper {
     heard: Moment,
     /// When a process of the launch was first seen to have ended.
     ended: Option<Moment>,
-    /// The newest generation that was seen to have published a checkpoint.
+    /// The newest generation that was seen to have got on: it published a checkpoint with rows that none before it had read.
     saved: Option<u64>,
+    /// The newest generation that said how many rows the job has read, how many those before it had said at most, and it itself.
+    read: (u64, u64, u64),
     /// The launch of a job that is at its work.
     at_work: Option<Launch>,
     /// Processes that were asked by a signal to stop: a second one would end them at once.
@@ -85,6 +87,7 @@ impl Keeper {
             heard: Moment::now(),
             ended: None,
             saved: None,
+            read: (0, 0, 0),
             at_work: None,
             signalled: BTreeSet::new(),
         }
@@ -111,6 +114,10 @@ impl Keeper {
 
     /// Waits for so long, unless somebody wants the job to be looked at, or a process of a job that is at its work ends.
     fn pause(&self, time: Duration) {
+        if self.at_work.is_none() {
+            self.waker.wait(time);
+            return;
+        }
         let mut left = time;
         loop {
             let glance = left.min(GLANCE_EVERY);
@@ -147,6 +154,8 @@ impl Keeper {
         }
         self.at_work = job.launch.clone().filter(|_| job.phase == Phase::Running && seen.ended_for.is_zero());
         Ok(Some(match job.phase {
+            // Those that lost one another end within moments; who says why may be the last.
+            Phase::Running if !seen.ended_for.is_zero() => GLANCE_EVERY,
             phase if phase.is_at_rest() || phase == Phase::Running => LOOK_SELDOM,
             // Those that are killed are gone in a moment; it is seen whether they live, and no more.
             phase if phase.is_ending() && job.ending.as_ref().is_some_and(|ending| !ending.cleanly) => GLANCE_EVERY,
@@ -178,6 +187,21 @@ impl Keeper {
         checked.map(|_| ()).map_err(|problem: Problem| problem.detail)
     }
 
+    /// Returns whether a generation has saved rows that no former one had read. One that falls over the same row again and again has
+    /// not, whatever it saves before.
+    fn gets_on(&mut self, generation: u64, status: &Value) -> bool {
+        let snapshot = &status["snapshot"];
+        let counts = snapshot["balance"].as_object().into_iter().flat_map(|balance| balance.values());
+        let rows = counts.filter_map(|counts| counts["in"].as_u64()).sum::<u64>();
+        let (known, before, now) = self.read;
+        self.read = match known == generation {
+            true => (generation, before, now.max(rows)),
+            false => (generation, before.max(now), rows),
+        };
+        let saved = status["meter"]["checkpoints"]["tick"].as_u64();
+        saved > snapshot["repeated_to"].as_u64() && rows > self.read.1
+    }
+
     /// Asks every process how it is doing.
     fn health(&mut self, job: &Job, processes: &[Process]) -> Health {
         let Some(launch) = &job.launch else { return Health::Unknown };
@@ -187,7 +211,7 @@ impl Keeper {
             let own = match self.manager.ask(&self.job, launch.generation, index) {
                 Some((address, status)) if *process == Process::Alive => {
                     scraped.push((index, address));
-                    if status["meter"]["checkpoints"]["tick"].as_u64() > Some(0) {
+                    if self.gets_on(launch.generation, &status) {
                         self.saved = Some(launch.generation);
                     }
                     health_of(&status)

@@ -62,7 +62,7 @@ impl Policy {
     /// Checks what a job names. Everything is looked at, and all that is wrong is said at once.
     pub fn check(&self, spec: &Spec) -> Result<(), Problem> {
         let mut wrong: Vec<String> =
-            outside(&spec.text, &spec.set).iter().filter_map(|named| self.named(named).err()).collect();
+            outside(&spec.text, &spec.set).iter().filter_map(|named| self.named(named, spec).err()).collect();
         let places = [("topics", &spec.topics), ("schemaRegistry", &spec.schema_registry)];
         let places = places.iter().filter_map(|(what, place)| Some((what, place.as_deref()?)));
         wrong.extend(places.filter_map(|(what, place)| self.place(what, place).err()));
@@ -72,8 +72,11 @@ impl Policy {
         }
     }
 
-    fn named(&self, outside: &Outside) -> Result<(), String> {
+    fn named(&self, outside: &Outside, spec: &Spec) -> Result<(), String> {
         let Outside { who, named, path } = outside;
+        // The lake of a replay is beside that of its job, which may be all that jobs may use.
+        let beside = spec.replay.as_ref().filter(|_| *named == Named::Lake);
+        let path = &beside.map_or_else(|| path.clone(), |past| format!("{}@{}", path.trim_end_matches('/'), past.name));
         match named {
             Named::Console => Err(format!(
                 "`{who}` writes to the console, and nobody looks at that of a job under a manager\n  hint: write to a topic, and look at it with `riverrun tap`"
@@ -183,6 +186,9 @@ impl Policy {
 
 /// Returns a host without its port.
 fn name_of(host: &str) -> &str {
+    if let Some(end) = host.find(']').filter(|_| host.starts_with('[')) {
+        return &host[..=end];
+    }
     host.rsplit_once(':').map_or(host, |(name, _)| name)
 }
 

@@ -47,7 +47,8 @@ pub fn replay(args: &ReplayArgs, global: &Global) -> Done {
         let outcome = once(&args.watch, &plan, &state, &stopping, steering.as_ref(), global, |control, observer| {
             rewind::run(&plan, &environment, &options, throttle, (control, observer), on_live)
         })?;
-        if !outcome.grown || stopping.is_asked() {
+        // A drain that came too late for this life is for the next one.
+        if !outcome.grown || stopping.is_asked() && !stopping.drains() {
             break outcome;
         }
         options.fresh = false;

@@ -122,10 +122,13 @@ impl Control {
         self.former.store(former, Ordering::SeqCst);
     }
 
-    /// Returns the last tick of a job whose workers may have opened those up to `ahead`, but will not have closed another.
-    fn last_after(&self, ahead: Tick) -> Last {
+    /// Returns the last tick of a job whose workers may have opened those up to `ahead`, but will not have closed another. The wish is
+    /// read once, and before `ahead`: who closed a tick without knowing of it had opened that before.
+    fn last_after(&self, ahead: impl FnOnce(bool) -> Tick) -> Last {
         let former = self.former.load(Ordering::SeqCst);
-        match self.wishes_to_drain() {
+        let drains = self.wishes_to_drain();
+        let ahead = ahead(drains);
+        match drains {
             // What is recorded cannot be made an end any more.
             true => Last { tick: ahead.max(former) + 1, drains: true },
             false => Last { tick: ahead + 1, drains: false },
@@ -156,7 +159,7 @@ impl Control {
     pub(crate) fn decide_on_the_last(&self) {
         if let Some(held) = self.crossing().and_then(Crossing::all_held) {
             // A tick that a worker may have closed before it knew would not be the end of its input.
-            self.end_at(self.last_after(if self.wishes_to_drain() { held } else { held - 1 }));
+            self.end_at(self.last_after(|drains| if drains { held } else { held - 1 }));
         }
     }
 
@@ -322,7 +325,7 @@ impl Control {
     /// wish, so it is a checkpoint, and a stopped job has nothing to repeat. `None`: the processes have not agreed on it yet.
     pub(crate) fn until(&self) -> Option<Last> {
         match self.crossing() {
-            None => Some(*self.until.get_or_init(|| self.last_after(self.ahead()))),
+            None => Some(*self.until.get_or_init(|| self.last_after(|_| self.ahead()))),
             Some(_) => self.until.get().copied(),
         }
     }

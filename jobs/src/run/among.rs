@@ -23,8 +23,8 @@ use riverrun_state::{Followed, Following, Inputs, Recovery, SinkLanes, Started};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Claims, Nothing, Outcome, Own, RunError, RunOptions, Warnings, as_created, by_source, ended, goes_on_as_it_began,
-    open_lanes,
+    Claims, Ended, Nothing, Outcome, Own, RunError, RunOptions, Warnings, as_created, by_source, ended,
+    goes_on_as_it_began, open_lanes,
 };
 use crate::connect::{Connected, Environment};
 use crate::plan::{BUILD_ID, Plan};
@@ -141,7 +141,7 @@ pub(super) fn follow(
     let snapshot = observer.snapshot();
     let ended = ended(finished, &snapshot);
     let (generation, warnings) = (followed.generation, Vec::new());
-    Ok(Outcome { ended, snapshot, generation, warnings, grown: control.goes_on() })
+    Ok(Outcome { ended, snapshot, generation, warnings, grown: control.goes_on() && ended == Ended::Stopped })
 }
 
 fn identity(plan: &Plan, followed: &Followed, place: Place) -> Identity {

@@ -29,14 +29,26 @@ pub fn replay(manager: &Arc<Manager>, call: &Call) -> Result<Answer, Problem> {
     manager.check_secrets(&live.name, &spec, &BTreeMap::new())?;
     manager.policy.check(&spec)?;
     let (plan, _) = manager.plan(&live.name, &spec)?;
-    let name = plan.name().to_owned();
+    let name = format!("{}@{}", live.name, spec.replay.as_ref().map_or("", |past| &past.name));
+    if plan.name() != name {
+        let detail = format!(
+            "a replay of `{}` is called `{name}`, not `{}`\n  hint: do not `set` the name of the job",
+            live.name,
+            plan.name()
+        );
+        return Err(Problem::new(Kind::BadRequest, detail));
+    }
     let repeat = call.repeat()?;
-    if manager.store.job(&name)?.is_some() && repeat.is_none() {
+    let is_known = manager.store.job(&name)?.is_some();
+    if is_known && repeat.is_none() {
         return Err(is_there(&name));
     }
-    let data = &manager.processes.places().data;
-    secrets::copy(data, &live.name, &name)
-        .map_err(|error| Problem::new(Kind::Storage, format!("the secrets cannot be kept: {error}")))?;
+    // Those of a replay that is there are its own, whatever is asked for once more.
+    if !is_known {
+        let data = &manager.processes.places().data;
+        secrets::copy(data, &live.name, &name)
+            .map_err(|error| Problem::new(Kind::Storage, format!("the secrets cannot be kept: {error}")))?;
+    }
     // One that ends is done when it has ended; one that goes on, when it is at its work.
     let goal = if asked.then_live { Phase::Running } else { Phase::Finished };
     let id = new_id()?;

@@ -334,6 +334,16 @@ fn a_drained_job_is_finished_or_was_not_drained() {
 }
 
 #[test]
+fn a_job_that_comes_to_its_end_while_it_is_stopped_has_stopped() {
+    let mut play = Play::running();
+    play.job.wanted = Wanted::Suspended;
+    play.job.operation = Some(underway(Phase::Suspended));
+    play.settle().is(Phase::Suspending);
+    play.all(finished()).is(Phase::Finished);
+    assert!(matches!(play.told.last(), Some((OperationState::Succeeded, Some(_)))), "{:?}", play.told);
+}
+
+#[test]
 fn who_does_not_stop_in_time_is_killed() {
     let mut play = Play::running();
     play.job.wanted = Wanted::Suspended;

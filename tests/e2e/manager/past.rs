@@ -26,8 +26,11 @@ fn a_replay_beside_a_job_gives_the_rows_of_a_run_from_there_and_the_job_does_not
     let status = managed.status("attribution@again");
     assert_eq!((&status["job"]["phase"], &status["job"]["replay"]["of"]), (&"finished".into(), &"attribution".into()));
 
+    // Its name is that of its job, whatever is set.
+    replay("other").args(&["--set", "job=bank"]).fail(2, &["attribution@other", "bank@other"]);
+
     // A process of a replay that is killed is started again; one that is stopped goes on.
-    replay("hurt").args(&["--rate", "800/s", "--detach"]).succeed();
+    replay("hurt").args(&["--rate", "150/s", "--detach"]).succeed();
     managed.until("attribution@hurt", "rows", |_| topics::count(&managed.place.path("topics"), "hurt.out") > 0);
     let hurt = managed.alive().into_iter().find(|pid| *pid != live).unwrap();
     kill(hurt);

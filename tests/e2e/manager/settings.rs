@@ -22,7 +22,7 @@ fn the_nearest_setting_counts_and_what_is_unknown_is_said() {
         "home/.config/riverrun/config.toml",
         "[client]\nserver = \"http://user:1\"\n\n[serve]\nstop-within = \"7s\"\n",
     );
-    place.write("riverrun.toml", "[client]\nserver = \"http://here:2\"\n[serve]\nlisten = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\ndata = \"manager\"\n");
+    place.write("riverrun.toml", "[client]\nserver = \"http://127.0.0.1:3\"\n[serve]\nlisten = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\ndata = \"manager\"\n");
     place.write("named.toml", "[serve]\nallow-host = [\"a:1\", \"b:2\"]\nstop-jobs = true\n");
     let show = |arguments: &[&str]| {
         let command = place.riverrun(&["config", "show", "--origin", "-o", "json"]).args(arguments);
@@ -30,7 +30,7 @@ fn the_nearest_setting_counts_and_what_is_unknown_is_said() {
     };
     let all = show(&["--config", "named.toml"]).env("RIVERRUN_ADMIN", "127.0.0.1:7").succeed().document();
     for (section, name, value, origin) in [
-        ("client", "server", "http://here:2", "riverrun.toml:2"),
+        ("client", "server", "http://127.0.0.1:3", "riverrun.toml:2"),
         ("serve", "listen", "127.0.0.1:0", "riverrun.toml:4"),
         ("serve", "admin", "127.0.0.1:7", "RIVERRUN_ADMIN"),
         ("serve", "stop-jobs", "true", "named.toml:3"),
@@ -47,7 +47,7 @@ fn the_nearest_setting_counts_and_what_is_unknown_is_said() {
     show(&["--config", "named.toml"]).fail(78, &["`lisen`", "named.toml:2", "did you mean `listen`?"]);
     place.riverrun(&["list", "--config", "none.toml"]).fail(78, &["none.toml"]);
     let list = || place.riverrun(&["list"]).env("HOME", format!("{home}/home"));
-    list().fail(7, &["http://here:2"]);
+    list().fail(7, &["http://127.0.0.1:3"]);
     list().env("RIVERRUN_SERVER", "http://127.0.0.1:1").fail(7, &["http://127.0.0.1:1"]);
     list()
         .args(&["--server", "http://127.0.0.1:2"])

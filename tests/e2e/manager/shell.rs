@@ -36,10 +36,12 @@ fn completion_scripts_load_and_bash_knows_the_jobs_or_says_nothing() {
     managed.submit("job.yaml", &[]);
     let server = managed.server();
     let at = |words: &[&str]| offered(&managed.place, &server, words);
-    assert_eq!(at(&["riverrun", "status", ""]), ["attribution"]);
-    assert_eq!(at(&["riverrun", "logs", "--tail", "5", "att"]), ["attribution"]);
-    assert_eq!(at(&["riverrun", "savepoint", "create", ""]), ["attribution"]);
-    assert_eq!(at(&["riverrun", "stop", "--drain", ""]), ["attribution"]);
+    // Whoever presses a key waits half a second at most: a busy manager is asked again.
+    let names = |words: &[&str]| (0..100).map(|_| at(words)).find(|offered| !offered.is_empty()).unwrap_or_default();
+    assert_eq!(names(&["riverrun", "status", ""]), ["attribution"]);
+    assert_eq!(names(&["riverrun", "logs", "--tail", "5", "att"]), ["attribution"]);
+    assert_eq!(names(&["riverrun", "savepoint", "create", ""]), ["attribution"]);
+    assert_eq!(names(&["riverrun", "stop", "--drain", ""]), ["attribution"]);
     assert!(!at(&["riverrun", "stop", "attribution", ""]).contains(&"attribution".to_owned()), "there is one");
     assert!(at(&["riverrun", "status", "--wa"]).contains(&"--watch".to_owned()));
     assert!(at(&["riverrun", "sta"]).contains(&"status".to_owned()));
