@@ -66,7 +66,7 @@ pub struct Seen {
     pub ended_for: Duration,
     /// Since so long a process that lives has not said how it is doing.
     pub silence: Duration,
-    /// The launch has published a checkpoint.
+    /// The launch has saved rows that none before it had read.
     pub saved: bool,
     /// Whether the job file is in order, where that was asked.
     pub valid: Option<Result<(), String>>,
@@ -451,8 +451,8 @@ impl Turn<'_> {
         go!(self, [Scheduling Restoring Running] => Recovering, Some(message));
     }
 
-    /// Returns how long it is waited before a restart that counts. One that has saved its state since it was started got on: it is
-    /// no loop, and there is nothing to wait for.
+    /// Returns how long it is waited before a restart that counts. One that has saved rows since it was started that none before it had
+    /// read got on: it is no loop, and there is nothing to wait for.
     fn backoff(&mut self) -> Duration {
         if self.seen.saved {
             self.job.restarts.in_a_row = 0;

@@ -39,7 +39,9 @@ fn until_read(running: &mut Running, address: &str, clicks: usize) {
 
 /// Whether the log says that no row will ever follow.
 fn is_promised(place: &Place) -> bool {
-    place.files_below(".riverrun/state/jobs/item-minutes/log").into_iter().any(|path| {
+    let log = ".riverrun/state/jobs/item-minutes/log";
+    let records = place.path(log).is_dir().then(|| place.files_below(log)).unwrap_or_default();
+    records.into_iter().any(|path| {
         let record: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
         record["entries"].as_array().into_iter().flatten().any(|entry| entry["record"]["last"] == true)
             || record["recent"].as_array().into_iter().flatten().any(|recent| recent["last"] == true)
