@@ -97,6 +97,8 @@ for line in sys.stdin:
     task = json.loads(line)
     if "compatibility" in task:
         client.set_compatibility(task["subject"], task["compatibility"])
+    elif task.get("number"):
+        print(client.get_latest_version(task["subject"]).schema_id)
     elif task.get("read"):
         read(task)
     else:

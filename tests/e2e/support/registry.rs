@@ -108,6 +108,12 @@ impl Registry {
         self.serialize(&serde_json::json!({ "topic": "", "subject": subject, "compatibility": level }));
     }
 
+    /// Returns the number of the newest schema of a subject.
+    pub fn number(&self, subject: &str) -> u32 {
+        let printed = self.serialize(&serde_json::json!({ "topic": "", "subject": subject, "number": true }));
+        printed.trim().parse().expect("a number")
+    }
+
     /// Returns what Confluent's consumer and deserializer of Avro make of a topic.
     pub fn read(&self, topic: &str) -> Vec<Value> {
         self.consume(topic, "avro")
