@@ -255,8 +255,7 @@ impl Forming<'_> {
                 return Err(MeshError::Absent { process, address, reason, waited: self.config.startup });
             }
             for known in &mut *called {
-                if known.is_gone() {
-                    known.last_word()?;
+                if known.is_gone() && !known.has_ended_well()? {
                     *known = self.call(known.process, door)?;
                 }
             }
@@ -316,8 +315,8 @@ impl Called {
         false
     }
 
-    /// Returns why it went, if it said so, as an error.
-    fn last_word(&self) -> Result<(), MeshError> {
+    /// Returns whether it went because the job is over, which this process will hear of too; an error, if it failed.
+    fn has_ended_well(&self) -> Result<bool, MeshError> {
         let mut rest = self.heard.as_slice();
         while let Ok(Frame { kind, body }) = Frame::read(&mut rest) {
             match kind {
@@ -325,14 +324,11 @@ impl Called {
                     let Failure { first, reason } = Failure::read(&body, self.process);
                     return Err(MeshError::Lost { process: first, reason });
                 }
-                FrameKind::Ended => {
-                    let reason = "it ended before the job ran".to_owned();
-                    return Err(MeshError::Lost { process: self.process, reason });
-                }
+                FrameKind::Ended => return Ok(true),
                 FrameKind::Word | FrameKind::Letter => {}
             }
         }
-        Ok(())
+        Ok(false)
     }
 }
 

@@ -245,6 +245,24 @@ fn one_who_waits_for_another_hears_that_the_mesh_fails() {
 }
 
 #[test]
+fn one_who_waits_for_another_hears_all_of_one_that_ended_well_meanwhile() {
+    let folder = tempfile::tempdir().unwrap();
+    let (leader, waiting) = almost_formed(folder.path());
+    leader.say(1, &"there is nothing to do");
+    leader.end();
+    drop(leader);
+    // The third comes late.
+    let third = Hello { process: 2, processes: 3, ..hello() };
+    let address = Address::Unix(folder.path().join("p1"));
+    let [mut control, mut data] = [(); 2].map(|()| address.connect(HUNG).unwrap());
+    hello::call(&mut control, &third).unwrap();
+    hello::call(&mut data, &third.to(Purpose::Data)).unwrap();
+    let mesh = waiting.join().unwrap().unwrap();
+    assert_eq!(mesh.hear::<String>(0).unwrap(), "there is nothing to do");
+    assert!(mesh.hear::<String>(0).is_err(), "nothing follows");
+}
+
+#[test]
 fn one_who_waits_for_another_calls_those_anew_that_are_gone_without_a_word() {
     let folder = tempfile::tempdir().unwrap();
     let (leader, waiting) = almost_formed(folder.path());
