@@ -40,7 +40,7 @@ fn until_read(running: &mut Running, address: &str, clicks: usize) {
 /// Whether the log says that no row will ever follow.
 fn is_promised(place: &Place) -> bool {
     let log = ".riverrun/state/jobs/item-minutes/log";
-    let records = place.path(log).is_dir().then(|| place.files_below(log)).unwrap_or_default();
+    let records = if place.path(log).is_dir() { place.files_below(log) } else { Vec::new() };
     records.into_iter().any(|path| {
         let record: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
         record["entries"].as_array().into_iter().flatten().any(|entry| entry["record"]["last"] == true)
