@@ -58,6 +58,33 @@ impl Waker {
     }
 }
 
+/// How many rows generations of a job have read.
+#[derive(Default)]
+struct Progress {
+    /// The newest one that said something.
+    generation: u64,
+    /// What those before it said at most.
+    before: u64,
+    /// What it said at most.
+    now: u64,
+}
+
+impl Progress {
+    /// Returns whether a generation has saved rows that no former one had read. One that falls over the same row again and again has
+    /// not, whatever it saves before.
+    fn gets_on(&mut self, generation: u64, status: &Value) -> bool {
+        let snapshot = &status["snapshot"];
+        let counts = snapshot["balance"].as_object().into_iter().flat_map(|balance| balance.values());
+        let rows = counts.filter_map(|counts| counts["in"].as_u64()).sum::<u64>();
+        if generation != self.generation {
+            (self.generation, self.before) = (generation, self.before.max(self.now));
+            self.now = 0;
+        }
+        self.now = self.now.max(rows);
+        status["meter"]["checkpoints"]["tick"].as_u64() > snapshot["repeated_to"].as_u64() && rows > self.before
+    }
+}
+
 /// Keeps a job.
 pub struct Keeper {
     manager: Arc<Manager>,
@@ -69,8 +96,8 @@ pub struct Keeper {
     ended: Option<Moment>,
     /// The newest generation that was seen to have got on: it published a checkpoint with rows that none before it had read.
     saved: Option<u64>,
-    /// The newest generation that said how many rows the job has read, how many those before it had said at most, and it itself.
-    read: (u64, u64, u64),
+    /// How many rows the job has read.
+    progress: Progress,
     /// The launch of a job that is at its work.
     at_work: Option<Launch>,
     /// Processes that were asked by a signal to stop: a second one would end them at once.
@@ -87,7 +114,7 @@ impl Keeper {
             heard: Moment::now(),
             ended: None,
             saved: None,
-            read: (0, 0, 0),
+            progress: Progress::default(),
             at_work: None,
             signalled: BTreeSet::new(),
         }
@@ -187,21 +214,6 @@ impl Keeper {
         checked.map(|_| ()).map_err(|problem: Problem| problem.detail)
     }
 
-    /// Returns whether a generation has saved rows that no former one had read. One that falls over the same row again and again has
-    /// not, whatever it saves before.
-    fn gets_on(&mut self, generation: u64, status: &Value) -> bool {
-        let snapshot = &status["snapshot"];
-        let counts = snapshot["balance"].as_object().into_iter().flat_map(|balance| balance.values());
-        let rows = counts.filter_map(|counts| counts["in"].as_u64()).sum::<u64>();
-        let (known, before, now) = self.read;
-        self.read = match known == generation {
-            true => (generation, before, now.max(rows)),
-            false => (generation, before.max(now), rows),
-        };
-        let saved = status["meter"]["checkpoints"]["tick"].as_u64();
-        saved > snapshot["repeated_to"].as_u64() && rows > self.read.1
-    }
-
     /// Asks every process how it is doing.
     fn health(&mut self, job: &Job, processes: &[Process]) -> Health {
         let Some(launch) = &job.launch else { return Health::Unknown };
@@ -211,7 +223,7 @@ impl Keeper {
             let own = match self.manager.ask(&self.job, launch.generation, index) {
                 Some((address, status)) if *process == Process::Alive => {
                     scraped.push((index, address));
-                    if self.gets_on(launch.generation, &status) {
+                    if self.progress.gets_on(launch.generation, &status) {
                         self.saved = Some(launch.generation);
                     }
                     health_of(&status)
@@ -372,5 +384,30 @@ impl Manager {
             }
             _ => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_falls_over_the_same_row_again_and_again_does_not_get_on() {
+        let status = |rows: u64, saved: u64, repeated: u64| {
+            json!({
+                "snapshot": { "repeated_to": repeated, "balance": { "clicks": { "in": rows }, "step": { "in": rows } } },
+                "meter": { "checkpoints": { "tick": saved } },
+            })
+        };
+        let mut progress = Progress::default();
+        assert!(!progress.gets_on(1, &status(100, 0, 0)), "nothing is saved");
+        assert!(progress.gets_on(1, &status(100, 3, 0)));
+        for generation in 2..9 {
+            assert!(!progress.gets_on(generation, &status(90, 4, 5)), "it derives again");
+            assert!(!progress.gets_on(generation, &status(100, 5, 5)), "what it saved was promised before");
+            assert!(!progress.gets_on(generation, &status(100, 6, 5)), "it saved, and has read no other row");
+        }
+        assert!(progress.gets_on(9, &status(101, 7, 6)));
+        assert!(!progress.gets_on(9, &json!({})), "a process that says nothing");
     }
 }

@@ -250,6 +250,23 @@ mod tests {
     }
 
     #[test]
+    fn the_lake_of_a_replay_is_not_beside_all_that_jobs_may_use() {
+        let folder = tempfile::tempdir().unwrap();
+        let policy = policy(folder.path());
+        let of = |path: &str, replay: Option<&str>| {
+            let past = replay.map(|name| serde_json::json!({ "of": "a", "name": name, "from": "earliest" }));
+            let text = format!("job: a\nsinks:\n  out: {{ from: s, lake: {{ path: {path:?} }} }}\n");
+            let spec = serde_json::json!({ "file": "f", "text": text, "replay": past });
+            policy.check(&serde_json::from_value(spec).unwrap()).is_ok()
+        };
+        let whole = folder.path().canonicalize().unwrap().display().to_string();
+        for root in ["s3://lake/jobs", "s3://lake/jobs/", whole.as_str()] {
+            assert!(of(root, None) && !of(root, Some("x")), "{root}");
+            assert!(of(&format!("{}/deeper", root.trim_end_matches('/')), Some("x")), "{root}");
+        }
+    }
+
+    #[test]
     fn only_what_is_below_a_folder_can_be_named() {
         let folder = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink("/etc", folder.path().join("link")).unwrap();

@@ -281,7 +281,8 @@ impl Forming<'_> {
             let left = until.saturating_duration_since(now());
             match door {
                 _ if left.is_zero() => return Ok(()),
-                // A caller that has come is news only to who waits for callers.
+                // A caller that has come is news to who waits for callers; who calls others tries again sooner for it, which is no harm
+                // while pauses are this short.
                 Some(door) if time <= LOOK => {
                     door.wait(left);
                     return Ok(());
