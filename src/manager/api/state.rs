@@ -1,11 +1,11 @@
 //! What is known of jobs and of the manager, and the savepoints of jobs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 
 use axum::http::StatusCode;
-use riverrun_connectors::kafka::{self, KafkaFault, KafkaTail, TailFrom};
+use riverrun_connectors::kafka::{self, KafkaFault, KafkaRecord, KafkaTail, TailFrom};
 use riverrun_connectors::topic::{Begin, Tail, Topic, TopicError};
 use riverrun_jobs::Topics;
 use riverrun_jobs::explain::{self, Form};
@@ -21,6 +21,8 @@ use crate::manager::record::Wanted;
 
 /// Records of a tap, unless somebody says otherwise.
 const TAPPED: u64 = 10;
+/// Of so many partitions the newest records are sure to be found.
+const PARTITIONS_TAPPED: u64 = 256;
 
 /// Says which version this is, and who asks.
 pub fn version(_: &Arc<Manager>, call: &Call) -> Result<Answer, Problem> {
@@ -110,6 +112,8 @@ impl Manager {
 pub fn tap(manager: &Arc<Manager>, call: &Call) -> Result<Answer, Problem> {
     let job = manager.job(call.job()?)?;
     let limit = call.number("limit", 1..=1000)?.unwrap_or(TAPPED);
+    // Names may lead elsewhere than when it was submitted.
+    manager.policy.check(&job.spec)?;
     let (plan, _) = manager.plan(&job.name, &job.spec)?;
     let topics: Vec<(String, String)> = plan
         .outputs()
@@ -136,34 +140,59 @@ pub fn tap(manager: &Arc<Manager>, call: &Call) -> Result<Answer, Problem> {
             return Err(Problem::new(Kind::InvalidJob, format!("topics cannot be at `{place}`: {reason}")));
         }
     };
-    let mut records: Vec<String> = records.iter().map(|value| String::from_utf8_lossy(value).into_owned()).collect();
-    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let records = records.split_off(records.len().saturating_sub(limit));
+    let records = records.iter().map(|value| String::from_utf8_lossy(value).into_owned()).collect();
     Ok(Answer::json(&Tapped { sink, topic, records }))
 }
 
-/// Returns the newest records of each partition of a topic in a folder. One that nothing was written to yet is not there.
-fn tap_folder(folder: &Path, topic: &str, limit: u64) -> Result<Vec<Vec<u8>>, Problem> {
-    let failed = |error: TopicError| Problem::new(Kind::Storage, error.to_string());
-    let Ok(topic) = Topic::open(folder, topic) else { return Ok(Vec::new()) };
-    let mut tail = Tail::open(&topic, None, Begin::Last(limit)).map_err(failed)?;
-    let mut records = Vec::new();
-    while let Some(record) = tail.read().map_err(failed)? {
-        records.push(record.value);
+/// Returns the newest of the records that `next` gives. A topic that is written to faster than it is read would go on for ever.
+fn newest<E>(limit: u64, mut next: impl FnMut() -> Result<Option<Vec<u8>>, E>) -> Result<VecDeque<Vec<u8>>, E> {
+    let mut records = VecDeque::new();
+    for _ in 0..limit.saturating_mul(PARTITIONS_TAPPED) {
+        let Some(record) = next()? else { break };
+        records.push_back(record);
+        if records.len() as u64 > limit {
+            records.pop_front();
+        }
     }
     Ok(records)
 }
 
-/// Returns the newest committed records of each partition of a topic of a cluster. A tombstone is shown as `null`.
-fn tap_cluster(cluster: &kafka::Cluster, topic: &str, limit: u64) -> Result<Vec<Vec<u8>>, Problem> {
+/// Returns the newest records of a topic in a folder. One that nothing was written to yet is not there.
+fn tap_folder(folder: &Path, topic: &str, limit: u64) -> Result<VecDeque<Vec<u8>>, Problem> {
+    let failed = |error: TopicError| Problem::new(Kind::Storage, error.to_string());
+    let Ok(topic) = Topic::open(folder, topic) else { return Ok(VecDeque::new()) };
+    let mut tail = Tail::open(&topic, None, Begin::Last(limit)).map_err(failed)?;
+    newest(limit, || Ok(tail.read()?.map(|record| record.value))).map_err(failed)
+}
+
+/// Returns the newest committed records of a topic of a cluster. A tombstone is shown as `null`.
+fn tap_cluster(cluster: &kafka::Cluster, topic: &str, limit: u64) -> Result<VecDeque<Vec<u8>>, Problem> {
     let failed = |fault: KafkaFault| Problem::new(Kind::Storage, fault.to_string());
     let mut tail = match KafkaTail::open(cluster, topic, None, TailFrom::Last(limit)) {
-        Err(KafkaFault::Missing { .. }) => return Ok(Vec::new()),
+        Err(KafkaFault::Missing { .. }) => return Ok(VecDeque::new()),
         opened => opened.map_err(failed)?,
     };
-    let mut records = Vec::new();
-    while let Some(record) = tail.read().map_err(failed)? {
-        records.push(record.value.unwrap_or_else(|| b"null".to_vec()));
+    let value = |record: KafkaRecord| record.value.unwrap_or_else(|| b"null".to_vec());
+    newest(limit, || Ok(tail.read()?.map(value))).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_records_come_of_a_topic_that_never_ends_too() {
+        let mut left = 7_u8;
+        let ending = newest(3, || {
+            left -= 1;
+            Ok::<_, ()>((left > 0).then(|| vec![left]))
+        });
+        assert_eq!(ending.unwrap(), [[3], [2], [1]]);
+        let mut read = 0;
+        let endless = newest(2, || {
+            read += 1;
+            Ok::<_, ()>(Some(Vec::new()))
+        });
+        assert_eq!((endless.unwrap().len(), read), (2, 2 * PARTITIONS_TAPPED));
     }
-    Ok(records)
 }
