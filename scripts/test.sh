@@ -38,12 +38,19 @@ fmt()   { cargo fmt --all --check; }
 lint()  { cargo clippy --workspace --all-targets --locked -- -D warnings; }
 tests() {
   prepare_prometheus
+  cargo test --workspace --locked --no-run
+  # Tests wait more than they work: the release build has what they leave of the machine, if it is wanted.
+  if [[ " ${stages[*]} " == *" test build "* ]]; then
+    nice -n 19 cargo build --release --workspace --locked --quiet &
+    echo $! >"$beside"
+  fi
   cargo test --workspace --locked
   # The tests of the bundled jobs, as a user plays them.
   "$target/debug/riverrun" test jobs
 }
 # The whole workspace at once: another choice of packages would be another choice of features, and compile everything again.
-build() { cargo build --release --workspace --locked; }
+# What was begun beside the tests is waited for.
+build() { cargo build --release --workspace --locked && : >"$beside"; }
 # What the image holds, run as its pod runs it.
 image() { scripts/sandbox.sh "$target/release/riverrun"; }
 # Always the same seeds: a guard against going back. Longer runs, from other seeds on, look for what is not known yet.
@@ -72,6 +79,10 @@ bench() {
     "$benches" recovery checkpoints sessions --tiny --scratch "$scratch/live" || return 1
   rm -rf "$scratch"
 }
+
+# The process id of what runs beside a stage, and ends with this script.
+beside=$(mktemp)
+trap '[ ! -s "$beside" ] || kill "$(cat "$beside")" 2>/dev/null || true; rm -f "$beside"' EXIT
 
 passed=0
 total_from=$SECONDS

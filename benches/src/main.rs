@@ -15,6 +15,8 @@
 //!
 //! `ticks`: What does a tick cost with hardly a row in it, by processes and workers?
 //!
+//! `rescale`: How long does a job under load give out nothing when a manager spreads it over other processes?
+//!
 //! `sessions`: What do a million sessions take that are open at once?
 
 mod broker;
@@ -27,6 +29,7 @@ mod managed;
 mod measure;
 mod processes;
 mod recovery;
+mod rescale;
 mod sessions;
 mod ticks;
 
@@ -50,6 +53,8 @@ enum Bench {
     Kafka,
     /// A job in one process and in several.
     Processes,
+    /// A job under load, spread over more processes and over fewer.
+    Rescale,
     /// The cost of a tick with hardly a row in it, in one process and in several.
     Ticks,
 }
@@ -72,7 +77,7 @@ struct Arguments {
     /// A checker of outputs, called as `python3 CHECKER WORKLOAD DATA OUT`.
     #[arg(long, requires = "data")]
     checker: Option<PathBuf>,
-    /// Runs of each; the median counts.
+    /// Runs of each; the median counts. rescale: how often it is spread over each number of processes.
     #[arg(long, default_value_t = 5)]
     runs: usize,
     /// Rows to generate where no data is given.
@@ -150,6 +155,7 @@ fn main() -> anyhow::Result<()> {
             Bench::Compare => compare::compare(&arguments, &scratch)?,
             Bench::Recovery if arguments.managed => managed::recovery(&arguments, &scratch)?,
             Bench::Recovery => recovery::recovery(&arguments, &scratch)?,
+            Bench::Rescale => rescale::rescale(&arguments, &scratch)?,
             Bench::Checkpoints => checkpoints::checkpoints(&arguments, &scratch)?,
             Bench::Sessions => sessions::sessions(&arguments, &scratch)?,
             Bench::Kafka => kafka::kafka(&arguments, &scratch)?,

@@ -17,7 +17,7 @@ use crate::live::{HUNG_AFTER, page, sum};
 use crate::measure::{machine, percentile};
 
 /// The clicks that are kept before the first kill are of this time.
-const SPREAD: Duration = Duration::from_secs(3600);
+pub const SPREAD: Duration = Duration::from_secs(3600);
 /// What passes between a kill and the first new row, in order.
 const PHASES: [&str; 6] =
     ["noticed", "ended and waited", "started and together", "restored", "derived again", "first new row"];
@@ -42,18 +42,15 @@ fn measure(arguments: &Arguments, folder: &Path, workload: Workload) -> anyhow::
     let plan = Plan { workload, keys: arguments.keys_or(&[2_000_000])[0], rate: arguments.rate, spread: SPREAD };
     let mut feeder = Feeder::open(&topics(&folder), plan)?;
     feeder.fill()?;
-    let job = Managed::start(arguments, folder, workload)?;
-    job.until("the end of the topics", || job.metric("riverrun_source_lag_records", "") == Some(0.0))?;
+    let job = Managed::start(arguments, folder, workload, u64::from(arguments.processes))?;
+    job.until_read()?;
     let feed = feeder.go_on();
     let (mut away, mut phases) = (Vec::new(), [const { Vec::new() }; PHASES.len()]);
-    let (mut rows, mut bytes) = (0.0, 0.0);
+    let mut state = (0.0, 0.0);
     for number in 0..arguments.kills {
-        // The second one has begun after now: there is a checkpoint with all that is there.
-        job.until("two checkpoints", || job.metric("riverrun_checkpoint_completed_total", "") >= Some(2.0))?;
+        job.until_saved()?;
         std::thread::sleep(Duration::from_millis(200 + number * 617 % 1000));
-        let step = format!("operator=\"{}\"", workload.step());
-        rows = job.metric("riverrun_operator_state_rows", &step).unwrap_or(rows);
-        bytes = job.metric("riverrun_operator_state_bytes", &step).unwrap_or(bytes);
+        state = job.state(workload).unwrap_or(state);
         let (took, parts) = job.kill(number)?;
         away.push(took);
         phases.iter_mut().zip(parts).for_each(|(all, part)| all.push(part));
@@ -61,9 +58,10 @@ fn measure(arguments: &Arguments, folder: &Path, workload: Workload) -> anyhow::
     let seconds = |of: &[Duration], of_hundred| percentile(of, of_hundred).unwrap_or_default().as_secs_f64();
     let shown = phases.iter().map(|phase| format!("{:.2}", seconds(phase, 50))).collect::<Vec<_>>().join(" | ");
     println!(
-        "| {} | {rows} | {:.0} | {} | {:.2} | {:.2} | {:.2} | {shown} |",
+        "| {} | {} | {:.0} | {} | {:.2} | {:.2} | {:.2} | {shown} |",
         workload.name(),
-        bytes / 1e6,
+        state.0,
+        state.1 / 1e6,
         away.len(),
         seconds(&away, 50),
         seconds(&away, 95),
@@ -74,23 +72,30 @@ fn measure(arguments: &Arguments, folder: &Path, workload: Workload) -> anyhow::
 }
 
 /// A manager and its job, which end together.
-struct Managed {
+pub struct Managed {
     binary: PathBuf,
     folder: PathBuf,
     job: String,
-    processes: u64,
+    /// How many the job runs in.
+    pub processes: u64,
     manager: Child,
 }
 
 impl Managed {
-    fn start(arguments: &Arguments, folder: PathBuf, workload: Workload) -> anyhow::Result<Managed> {
+    /// Starts a manager and has it run the job.
+    pub fn start(
+        arguments: &Arguments,
+        folder: PathBuf,
+        workload: Workload,
+        processes: u64,
+    ) -> anyhow::Result<Managed> {
         let (binary, job) = (binary(arguments)?.canonicalize()?, format!("live-{}", workload.name()));
         let log = std::fs::File::create(folder.join("log"))?;
         let mut serve = Command::new(&binary);
         serve.current_dir(&folder).args(["--log", "info", "serve", "--data", "manager", "--files", "."]);
         serve.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--state", "state", "--topics"]);
         let manager = serve.arg(topics(&folder)).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn()?;
-        let managed = Managed { binary, folder, job, processes: u64::from(arguments.processes), manager };
+        let managed = Managed { binary, folder, job, processes, manager };
         managed.until("the manager", || managed.folder.join("manager/address").exists())?;
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("jobs").join(format!("{}.yaml", managed.job));
         let mut submit = Command::new(&managed.binary);
@@ -109,12 +114,38 @@ impl Managed {
         Ok(())
     }
 
-    fn read(&self, name: &str) -> String {
+    /// Waits until all is read that was there.
+    pub fn until_read(&self) -> anyhow::Result<()> {
+        self.until("the end of the topics", || self.metric("riverrun_source_lag_records", "") == Some(0.0))
+    }
+
+    /// Waits for a checkpoint of these processes with all that is there: the second one has begun after now.
+    pub fn until_saved(&self) -> anyhow::Result<()> {
+        self.until("two checkpoints", || self.metric("riverrun_checkpoint_completed_total", "") >= Some(2.0))
+    }
+
+    /// The rows of the state that the workload is about, and its bytes, 0 where the step does not know them.
+    pub fn state(&self, workload: Workload) -> Option<(f64, f64)> {
+        let step = format!("operator=\"{}\"", workload.step());
+        let [rows, bytes] = ["riverrun_operator_state_rows", "riverrun_operator_state_bytes"];
+        Some((self.metric(rows, &step)?, self.metric(bytes, &step).unwrap_or(0.0)))
+    }
+
+    /// Begins to ask the manager for something that concerns the job.
+    pub fn ask(&self, what: &[&str]) -> anyhow::Result<Child> {
+        let [verb, options @ ..] = what else { anyhow::bail!("nothing was asked for") };
+        let mut command = Command::new(&self.binary);
+        command.arg(verb).arg(&self.job).args(options).args(["--server", self.read("manager/address").trim()]);
+        Ok(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?)
+    }
+
+    /// What a file holds, or nothing.
+    pub fn read(&self, name: &str) -> String {
         std::fs::read_to_string(self.folder.join(name)).unwrap_or_default()
     }
 
     /// The number of the newest generation of processes.
-    fn generation(&self) -> u64 {
+    pub fn generation(&self) -> u64 {
         let entries =
             std::fs::read_dir(self.folder.join("manager/run").join(&self.job)).into_iter().flatten().flatten();
         let number = |name: std::ffi::OsString| name.to_str()?.strip_prefix('g')?.parse().ok();
@@ -140,7 +171,7 @@ impl Managed {
     }
 
     /// The length of the output.
-    fn written(&self) -> u64 {
+    pub fn written(&self) -> u64 {
         std::fs::metadata(self.folder.join("out.jsonl")).map_or(0, |file| file.len())
     }
 
@@ -219,6 +250,6 @@ fn time_of_day() -> Duration {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a bench looks at the clock")]
-fn now() -> Instant {
+pub fn now() -> Instant {
     Instant::now()
 }
