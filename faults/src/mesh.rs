@@ -220,6 +220,8 @@ impl<'a> Shop<'a> {
                 process::signal("STOP", &[victim.pid])?;
                 process::signal("KILL", &[self.managed.id()?])?;
                 self.managed.was_killed()?;
+                // A kernel wakes who was stopped when its parent dies, and leaves its process group to nobody.
+                process::signal("STOP", &[victim.pid])?;
                 self.is_found_out(&crew, &victim)?;
                 nap(dice.moment(AWAY));
                 self.managed.serve()?;

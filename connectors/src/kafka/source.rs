@@ -28,6 +28,9 @@ pub(crate) const READING: &[(&str, &str)] = &[
     // A queue that was full is filled again at once: it is small.
     ("fetch.queue.backoff.ms", "5"),
     ("fetch.error.backoff.ms", "100"),
+    // A broker answers when there is something, so this delays no record. But it answers the requests of a connection in order: for so long the
+    // first fetch of a partition may wait behind that of others where nothing is new.
+    ("fetch.wait.max.ms", "100"),
 ];
 
 /// What happens when records that are still to be read are gone.
@@ -89,7 +92,7 @@ pub struct KafkaSource {
     reading: Mutex<Option<Arc<Reader>>>,
     /// Is asked what partitions there are and where they end.
     asking: Mutex<Option<Arc<Reader>>>,
-    /// Held while ends are looked for, which takes the asking client for itself.
+    /// Held by who asks or looks for ends, which takes the asking client for itself.
     looking: Mutex<()>,
     outlooks: Outlooks,
 }
@@ -264,25 +267,29 @@ impl Source for KafkaSource {
 
     fn open(&self, split: &SplitSpec, position: u64) -> Result<Box<dyn SplitReader>, SourceError> {
         let KafkaSourceConfig { cluster, topic, manners, .. } = &self.config;
-        let client = self.client(&self.reading, Watched::Yes)?;
-        let partitions = cluster.partitions(&client, topic)?;
+        // Not the client that reads: what it asks waits behind what it fetches.
+        let asking = self.client(&self.asking, Watched::No)?;
+        let looking = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
+        let partitions = cluster.partitions(&asking, topic)?;
         let partition = split.name.parse::<u32>().ok().filter(|partition| *partition < partitions);
         let Some(partition) = partition.and_then(|partition| i32::try_from(partition).ok()) else {
             let reason = format!("it had a partition {} before, and has {partitions} now", split.name);
             return Err(KafkaFault::Changed { what: format!("topic `{topic}`"), reason }.into());
         };
         let what = partition_name(topic, partition);
-        let identity = client.client().fetch_cluster_id(CALL).unwrap_or_default();
+        let identity = asking.client().fetch_cluster_id(CALL).unwrap_or_default();
         if !split.identity.is_empty() && !identity.is_empty() && split.identity != identity {
             let reason = format!("{cluster} is another cluster (`{identity}`, before `{}`)", split.identity);
             return Err(KafkaFault::Changed { what, reason }.into());
         }
-        let bounds = cluster.bounds(&client, topic, partition)?;
+        let bounds = cluster.bounds(&asking, topic, partition)?;
+        drop(looking);
         if split.end.is_some_and(|end| end > bounds.1) {
             let reason = format!("it was to be read up to {}, but now it ends at {}", split.end.unwrap_or(0), bounds.1);
             return Err(KafkaFault::Changed { what, reason }.into());
         }
         let begin = manners.on_lost.begin(&what, position, bounds)?;
+        let client = self.client(&self.reading, Watched::Yes)?;
         client.context().skipped(partition, begin - position);
         let fault = |error: &KafkaError| cluster.fault(&what, client.context(), error);
         // Before it is assigned: no record of it comes by the client's own queue.

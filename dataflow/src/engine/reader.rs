@@ -437,6 +437,10 @@ impl OwnSplit {
     fn check_ended(&mut self) -> bool {
         self.ended |= self.node.spec.end.is_some_and(|end| self.position >= end)
             || self.reader.as_ref().is_some_and(|reader| reader.ended());
+        if self.ended {
+            // What it holds or reads ahead is of no use to anybody.
+            self.reader = None;
+        }
         self.ended
     }
 
