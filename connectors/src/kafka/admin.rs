@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use super::address::Cluster;
 use super::client::{CALL, Reader, Sees, Watcher, offset_of};
-use super::error::KafkaFault;
+use super::error::{KafkaFault, code_of};
+use super::events::Unseen;
 
 /// What a topic takes if it does not say: the brokers' own default.
 const MESSAGE_BYTES: usize = 1_048_588;
@@ -36,6 +37,8 @@ pub(crate) struct TopicSettings {
     pub retention_ms: Option<i64>,
     /// Brokers keep only the last record of each key.
     pub is_compacted: bool,
+    /// How far the time of a record may be before and after that of the brokers, in milliseconds.
+    pub times_ms: (i64, i64),
 }
 
 /// Returns the topics of a cluster by name, those that serve inner purposes left out.
@@ -120,9 +123,10 @@ pub(crate) fn ensure(
     }
 }
 
-/// Returns the settings of a topic. What a cluster does not tell us is taken to be as brokers have it by themselves.
+/// Returns the settings of a topic. What a cluster does not let us see is taken to be as brokers have it by themselves.
 pub(crate) fn settings(cluster: &Cluster, client: &Reader, name: &str) -> Result<TopicSettings, KafkaFault> {
-    let replicas = cluster.patiently(&format!("topic `{name}`"), client, || {
+    let what = format!("topic `{name}`");
+    let replicas = cluster.patiently(&what, client, || {
         let metadata = client.fetch_metadata(Some(name), CALL)?;
         let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
         Ok(partitions.map(|partition| partition.replicas().len()).max().unwrap_or(1))
@@ -130,9 +134,23 @@ pub(crate) fn settings(cluster: &Cluster, client: &Reader, name: &str) -> Result
     let admin: AdminClient<Watcher> = cluster.client(&cluster.config())?;
     let options = AdminOptions::new().request_timeout(Some(CALL));
     let asked = [ResourceSpecifier::Topic(name)];
-    let answers = futures::executor::block_on(admin.describe_configs(&asked, &options));
-    let config = answers.ok().and_then(|answers| answers.into_iter().next()).and_then(Result::ok);
+    let config = cluster.patiently(&what, client, || {
+        let answers = futures::executor::block_on(admin.describe_configs(&asked, &options));
+        let answer = answers.and_then(|answers| match answers.into_iter().next() {
+            Some(answer) => answer.map_err(KafkaError::AdminOp),
+            None => Err(KafkaError::AdminOp(RDKafkaErrorCode::UnknownTopicOrPartition)),
+        });
+        match answer {
+            Ok(config) => Ok(Some(config)),
+            Err(error) if is_hidden(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    })?;
+    if config.is_none() {
+        Unseen { topic: name }.log();
+    }
     let value = |key: &str| config.as_ref().and_then(|config| config.get(key)).and_then(|entry| entry.value.clone());
+    let span = |key: &str| value(key).and_then(|span| span.parse().ok()).unwrap_or(i64::MAX);
     Ok(TopicSettings {
         message_bytes: value("max.message.bytes").and_then(|bytes| bytes.parse().ok()).unwrap_or(MESSAGE_BYTES),
         min_insync: value("min.insync.replicas"),
@@ -143,7 +161,20 @@ pub(crate) fn settings(cluster: &Cluster, client: &Reader, name: &str) -> Result
             // -1: for ever.
             .filter(|retention| *retention >= 0),
         is_compacted: value("cleanup.policy").is_some_and(|policy| policy.contains("compact")),
+        times_ms: (span("message.timestamp.before.max.ms"), span("message.timestamp.after.max.ms")),
     })
+}
+
+/// Returns whether an account may not see the settings of a topic, or a cluster cannot show them.
+fn is_hidden(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode as Code;
+    let codes = [
+        Code::TopicAuthorizationFailed,
+        Code::ClusterAuthorizationFailed,
+        Code::UnsupportedVersion,
+        Code::UnsupportedFeature,
+    ];
+    code_of(error).is_some_and(|code| codes.contains(&code))
 }
 
 impl TopicInfo {

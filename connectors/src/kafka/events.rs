@@ -112,6 +112,20 @@ impl NotSeen<'_> {
     }
 }
 
+/// The settings of a topic cannot be seen: an account that may not, or a cluster that cannot show them.
+pub(crate) struct Unseen<'a> {
+    /// The topic.
+    pub topic: &'a str,
+}
+
+impl Unseen<'_> {
+    /// Logs the event.
+    pub fn log(&self) {
+        let Unseen { topic } = *self;
+        info!(target: "riverrun", topic, "the settings of the topic cannot be seen, so they are taken to be those that brokers have by themselves; allow the account to describe its configs if they are others");
+    }
+}
+
 /// Records that a restart may need will be deleted soon.
 pub(crate) struct SoonGone<'a> {
     /// The partition.

@@ -22,7 +22,7 @@ use xxhash_rust::xxh3::Xxh3Default;
 use super::address::Cluster;
 use super::admin::TopicSettings;
 use super::client::{CALL, PATIENCE, Pause, Writer, await_word, hear, now, now_millis, partition_name};
-use super::error::{Verdict, said, verdict};
+use super::error::{KafkaFault, Verdict, said, verdict};
 use super::events::{TooLarge, TooOld};
 use super::progress::{ABANDONED, Progress, TokenRecord};
 
@@ -39,6 +39,8 @@ const AROUND: usize = 256;
 const KEPT_MAX: usize = 64 * 1024;
 /// How far ahead of the clock the time of a record may be: brokers refuse what is further ahead than an hour.
 const AHEAD_MS: i64 = 30 * 60 * 1000;
+/// How far our clock may be off that of the brokers, where a topic says which times it takes.
+const SKEW_MS: i64 = 60 * 1000;
 
 /// What the lanes of a sink have in common.
 pub(crate) struct Place {
@@ -98,7 +100,9 @@ impl Place {
     fn send_rows(&self, producer: &Writer, lane: u32, ticks: &[TickRows]) -> Result<(u64, u64), Failed> {
         let (mut count, mut hash) = (0, Xxh3Default::new());
         let partition = i32::try_from(lane).expect("partitions are few");
-        let latest = now_millis().saturating_add(AHEAD_MS);
+        let (now_ms, (before_ms, after_ms)) = (now_millis(), self.settings.times_ms);
+        let taken = now_ms.saturating_sub(before_ms.saturating_sub(SKEW_MS)).max(1)
+            ..now_ms.saturating_add(after_ms.saturating_sub(SKEW_MS).clamp(0, AHEAD_MS));
         for tick in ticks {
             hash.update(&tick.rows.bytes);
             for index in 0..tick.rows.len() {
@@ -106,6 +110,9 @@ impl Place {
                 let ((key, value), surround) = (tick.rows.key_value(index), tick.rows.surround(index));
                 let headers = headers_of(surround);
                 let bytes = tick.rows.row(index).len();
+                if key.is_none() && self.settings.is_compacted {
+                    return Err(Failed::Fatal(self.keyless()));
+                }
                 if bytes + AROUND > self.settings.message_bytes {
                     self.bury(producer, lane, tick.tick, (key, value))?;
                     continue;
@@ -113,8 +120,8 @@ impl Place {
                 let mut record = BaseRecord::to(&self.topic).partition(partition);
                 (record.key, record.headers) = (key, headers);
                 record.payload = (!surround.is_tombstone()).then_some(value);
-                record.timestamp = Some(tick.times[index].div_euclid(1000)).filter(|time| (1..latest).contains(time));
-                if record.timestamp.is_some_and(|time| self.is_old(time, latest)) {
+                record.timestamp = Some(tick.times[index].div_euclid(1000)).filter(|time| taken.contains(time));
+                if record.timestamp.is_some_and(|time| self.is_old(time, now_ms)) {
                     self.tell_old();
                 }
                 send(producer, record)?;
@@ -124,9 +131,17 @@ impl Place {
     }
 
     /// Returns whether a record of this time is one that the topic does not keep.
-    fn is_old(&self, time_ms: i64, latest_ms: i64) -> bool {
-        let now_ms = latest_ms.saturating_sub(AHEAD_MS);
+    fn is_old(&self, time_ms: i64, now_ms: i64) -> bool {
         self.settings.retention_ms.is_some_and(|retention| time_ms < now_ms.saturating_sub(retention))
+    }
+
+    fn keyless(&self) -> SinkError {
+        SinkError::Refused(format!(
+            "topic `{}` is compacted, and brokers take no record without a key for it\n\
+             hint: say by which columns a row is known, `key: [COLUMN]`, or write to a topic with `cleanup.policy=delete`; nothing is lost, \
+             the job goes on from here",
+            self.topic
+        ))
     }
 
     fn tell_old(&self) {
@@ -229,8 +244,22 @@ fn failed(error: &KafkaError) -> Failed {
             what: "the topic".into(),
             reason: format!("{reason}: it takes less than it did when the job began\nhint: start the job again"),
         }),
+        Some(code @ (Code::InvalidRecord | Code::InvalidTimestamp | Code::MessageBatchTooLarge)) => {
+            Failed::Fatal(SinkError::Refused(format!(
+                "brokers do not take a row: {reason} ({code:?})\n\
+                 hint: see `cleanup.policy`, `message.timestamp.*` and `segment.bytes` of the topic, then start the job again; nothing is lost"
+            )))
+        }
         _ if verdict(error) == Verdict::Fatal => Failed::Fatal(SinkError::Write { what: "the topic".into(), reason }),
         _ => Failed::Unknown(reason),
+    }
+}
+
+/// Returns what a fault is to a job that runs: what no broker mends by itself is not waited for.
+fn lasting(fault: KafkaFault) -> SinkError {
+    match fault {
+        KafkaFault::Topic { .. } => SinkError::Refused(fault.to_string()),
+        other => other.into(),
     }
 }
 
@@ -288,7 +317,9 @@ impl KafkaLane {
                 Err(error) if verdict(&error) == Verdict::Retry && pause.spent() < PATIENCE => {
                     pause.wait(&self.name(), &said(&error));
                 }
-                Err(error) => return Err(self.place.cluster.fault(&self.name(), producer.context(), &error).into()),
+                Err(error) => {
+                    return Err(lasting(self.place.cluster.fault(&self.name(), producer.context(), &error)));
+                }
             }
         }
     }
@@ -335,12 +366,19 @@ impl KafkaLane {
 
     /// Replaces the producer, and returns whether what `token` stands for is out already.
     fn is_out(&mut self, token: &TokenRecord) -> Result<bool, SinkError> {
-        let mut pause = Pause::new();
+        let (mut pause, mut refused) = (Pause::new(), None);
         loop {
             let asked = self.take_producer().and_then(|()| self.still_ours());
             match asked {
                 // A job that runs waits for its cluster for as long as it takes.
-                Err(SinkError::Write { reason, .. }) => pause.wait(&self.name(), &reason),
+                Err(SinkError::Write { reason, .. }) => {
+                    refused = None;
+                    pause.wait(&self.name(), &reason);
+                }
+                // Brokers that have just come back hear one after the other what there is, and who may write it.
+                Err(SinkError::Refused(reason)) if refused.get_or_insert_with(now).elapsed() < PATIENCE => {
+                    pause.wait(&self.name(), &reason);
+                }
                 Err(error) => return Err(error),
                 Ok(known) => {
                     let same = |known: &TokenRecord| {
@@ -358,7 +396,7 @@ impl KafkaLane {
 
     /// Returns the lane's token as it is stored, unless the lane belongs to somebody else by now.
     fn still_ours(&self) -> Result<Option<TokenRecord>, SinkError> {
-        let known = self.progress.read()?.remove(&self.lane);
+        let known = self.progress.read().map_err(lasting)?.remove(&self.lane);
         if let Some(known) = &known
             // Before it was claimed, what a former incarnation left there says nothing.
             && (known.incarnation == self.place.claim.incarnation || self.claimed)

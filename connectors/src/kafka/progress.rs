@@ -137,8 +137,8 @@ impl Progress {
         // Only what lies before the first open transaction can be read.
         while true_end(&self.cluster, &committed, &self.topic, 0)? < end {
             if pause.spent() > ABANDONED + PATIENCE {
-                let reason = "a transaction in it stays open for longer than brokers let it".to_owned();
-                return Err(KafkaFault::Topic { what, reason });
+                let reason = format!("{what}: a transaction in it stays open for longer than brokers let it");
+                return Err(KafkaFault::Cluster { cluster: self.cluster.to_string(), reason });
             }
             pause.wait(&what, "a transaction in it is still open");
         }
@@ -168,8 +168,8 @@ impl Progress {
                 Some(Err(error)) if verdict(&error) == Verdict::Fatal => return Err(fault(&error)),
                 Some(Err(_)) => {}
                 None if pause.spent() > PATIENCE => {
-                    let reason = "it does not answer".to_owned();
-                    return Err(KafkaFault::Topic { what: what.to_owned(), reason });
+                    let reason = format!("{what} does not answer");
+                    return Err(KafkaFault::Cluster { cluster: self.cluster.to_string(), reason });
                 }
                 None => pause.wait(what, "it cannot be read"),
             }

@@ -91,6 +91,12 @@ impl KafkaSink {
         let dead_letters = match dead_letters {
             Some(name) => {
                 let partitions = ensure(cluster, client, name, 1, -1, &[])?;
+                if super::admin::settings(cluster, client, name)?.is_compacted {
+                    return Err(SinkError::Refused(format!(
+                        "topic `{name}` for dead letters is compacted, and such rows may have no key\n\
+                         hint: name a topic with `cleanup.policy=delete`"
+                    )));
+                }
                 Some(DeadLetters { topic: name.clone(), partitions })
             }
             None => None,

@@ -7,14 +7,14 @@ use std::time::Duration;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
-use riverrun_dataflow::source::{Outlook, Source, SourceError, SplitReader, SplitSpec, Standing};
+use riverrun_dataflow::source::{Chunk, Outlook, ReadLimits, Source, SourceError, SplitReader, SplitSpec, Standing};
 
 use super::address::Cluster;
 use super::admin::settings;
 use super::client::{CALL, LOOKING, Reader, Sees, Watched, offset_of, partition_name, raw_offset};
 use super::ends::last_records;
 use super::error::KafkaFault;
-use super::events::NotSeen;
+use super::events::{Gone, NotSeen};
 use super::outlook::Outlooks;
 use super::split::PartitionReader;
 use crate::start::Start;
@@ -243,7 +243,12 @@ impl Source for KafkaSource {
         let KafkaSourceConfig { cluster, topic, .. } = &self.config;
         let client = self.client(&self.asking, Watched::No)?;
         let _looking = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
-        let partitions = i32::try_from(cluster.partitions(&client, topic)?).expect("partitions are few");
+        let partitions = match cluster.partitions(&client, topic) {
+            Err(KafkaFault::Missing { .. }) if self.config.manners.on_missing == OnMissing::End => {
+                return Ok(Vec::new());
+            }
+            partitions => i32::try_from(partitions?).expect("partitions are few"),
+        };
         let identity = known.first().map(|split| split.identity.clone()).unwrap_or_default();
         let mut grown = Vec::new();
         for partition in 0..partitions {
@@ -270,7 +275,13 @@ impl Source for KafkaSource {
         // Not the client that reads: what it asks waits behind what it fetches.
         let asking = self.client(&self.asking, Watched::No)?;
         let looking = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
-        let partitions = cluster.partitions(&asking, topic)?;
+        let partitions = match cluster.partitions(&asking, topic) {
+            Err(KafkaFault::Missing { .. }) if manners.on_missing == OnMissing::End => {
+                Gone(&format!("topic `{topic}`")).log();
+                return Ok(Box::new(NothingLeft));
+            }
+            partitions => partitions?,
+        };
         let partition = split.name.parse::<u32>().ok().filter(|partition| *partition < partitions);
         let Some(partition) = partition.and_then(|partition| i32::try_from(partition).ok()) else {
             let reason = format!("it had a partition {} before, and has {partitions} now", split.name);
@@ -315,5 +326,18 @@ impl Source for KafkaSource {
             held: None,
             at_end: false,
         }))
+    }
+}
+
+/// A partition that was deleted while nobody read it.
+struct NothingLeft;
+
+impl SplitReader for NothingLeft {
+    fn read(&mut self, _: &ReadLimits) -> Result<Option<Chunk>, SourceError> {
+        Ok(None)
+    }
+
+    fn ended(&self) -> bool {
+        true
     }
 }

@@ -155,6 +155,11 @@ impl PartitionReader {
     fn lost(&mut self) -> Result<(), SourceError> {
         let (first, next) = self.cluster.bounds(&self.client, &self.topic, self.partition)?;
         let begin = self.on_lost.begin(&self.name(), self.position, (first, next))?;
+        if begin == self.position {
+            // It was not there when it was asked for, and is there now: what was cut off was written anew since.
+            let reason = format!("records up to {begin} were read, and then cut off: other ones are there now");
+            return Err(KafkaFault::Changed { what: self.name(), reason }.into());
+        }
         self.client.context().skipped(self.partition, begin - self.position);
         let offset = Offset::Offset(raw_offset(begin));
         self.client

@@ -1,5 +1,6 @@
 //! A live job over Kafka, killed again and again: a reader that is not ours sees each order once.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -116,6 +117,58 @@ fn a_job_over_kafka_that_is_killed_loses_nothing_and_doubles_nothing() {
         }
     });
     finish(brokers, &place, "killed", &expected);
+}
+
+#[test]
+fn a_job_that_delivers_at_least_once_loses_nothing_whoever_is_killed() {
+    let Some(brokers) = Brokers::start(1) else { return };
+    let seed = 512;
+    let shopping = Shop { seed, rows: 3000, broken: false, ..Shop::default() }.open();
+    let expected = expected(&shopping);
+    let place = Place::new();
+    let file = job("often").replace("topic: often.out,", "topic: often.out, delivery: at_least_once,");
+    assert!(file.contains("at_least_once"), "{file}");
+    place.write("job.yaml", file);
+    for topic in ["often.clicks", "often.orders"] {
+        drop(brokers.producer(topic, PARTITIONS));
+    }
+    let (done, mut dice, mut kills) = (AtomicBool::new(false), Dice::new(seed), 0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::scope(|both| {
+                both.spawn(|| fill(&brokers, "often.clicks", &shopping.clicks, Duration::from_millis(150)));
+                fill(&brokers, "often.orders", &shopping.orders, Duration::from_millis(150));
+            });
+            done.store(true, Ordering::Release);
+        });
+        while !done.load(Ordering::Acquire) || kills < 3 {
+            let mut running = live(&brokers, &place).workers([1, 2][kills % 2]).start();
+            writes(&brokers, &mut running, "often.out", expected.len());
+            // Who writes without transactions has no producer that a broker could keep out.
+            brokers.fail("kill", 1);
+            assert!(!running.ends_within(dice.moment(Duration::from_millis(500))), "it ended: {}", running.finish());
+            if kills % 2 == 0 {
+                running.kill();
+            }
+            brokers.fail("start", 1);
+            while !brokers.has("often.clicks") {
+                std::thread::park_timeout(Duration::from_millis(100));
+            }
+            kills += 1;
+        }
+    });
+    let mut running = live(&brokers, &place).workers(2).start();
+    let there = || brokers.rows("often.out").into_iter().filter(|row| row["user_id"].as_str() != Some("herald"));
+    let known = |rows: &[Value]| rows.iter().map(|row| row["order_id"].to_string()).collect::<BTreeSet<_>>();
+    running.until("all orders", || known(&there().collect::<Vec<_>>()).len() >= expected.len());
+    running.signal(Stop::Terminate);
+    let finished = running.finish();
+    assert_eq!(finished.code, Some(0), "{finished}");
+    // Every row is there, and whatever came again is the same row.
+    let mut rows: Vec<Value> = there().collect();
+    rows.sort_by_key(ToString::to_string);
+    rows.dedup();
+    assert_same(&rows, &expected, &["price"]);
 }
 
 /// One round on three nodes: brokers are killed and paused, the job is killed, all under way.

@@ -57,7 +57,7 @@ fn rows_that_their_topic_will_not_keep_are_told() {
         deal(&mut brokers.producer(topic, 1), rows.iter().map(Vec::as_slice), &mut 0);
     }
     let make = ["--create", "--topic", "brief.out", "--partitions", "1", "--config", "retention.ms=3600000"];
-    brokers.tool("org.apache.kafka.tools.TopicCommand", &make);
+    brokers.tool(TOPICS, &make);
     let place = Place::new();
     place.write("job.yaml", job("brief"));
     let finished = brokers.with(place.run("job.yaml")).arg("--until-end").succeed();
@@ -80,7 +80,7 @@ fn a_lane_of_an_earlier_generation_is_turned_away_for_good() {
     assert_eq!(values(brokers, topic, 3), ["a", "b", "c"]);
     // A start reads the whole progress topic: it must not grow with the commits.
     let progress = ["--describe", "--topic", "riverrun.progress.fenced.out"];
-    let settings = brokers.tool("org.apache.kafka.tools.TopicCommand", &progress);
+    let settings = brokers.tool(TOPICS, &progress);
     for wanted in ["cleanup.policy=compact", "segment.bytes=4194304", "segment.ms=3600000"] {
         assert!(settings.contains(wanted), "{settings}");
     }
@@ -122,4 +122,42 @@ fn a_row_that_is_too_large_stops_the_job_or_goes_to_the_dead_letters() {
     assert_eq!(header("riverrun.length"), "2000000");
     assert_eq!(header("riverrun.tick"), "2");
     assert_eq!(dead[0].value.as_ref().map(Vec::len), Some(64 * 1024));
+}
+
+const TOPICS: &str = "org.apache.kafka.tools.TopicCommand";
+
+#[test]
+fn what_brokers_never_take_stops_the_job_and_is_not_tried_for_ever() {
+    let Some(brokers) = shared() else { return };
+    let make = ["--create", "--topic", "tables", "--partitions", "2", "--config", "cleanup.policy=compact"];
+    brokers.tool(TOPICS, &make);
+    let (mut lane, _) = open(&sink(brokers, "tables", None), &claim("tables", "one", 1)).unwrap();
+    let error = lane.commit(2, &[rows(2, &["a"])]).unwrap_err().to_string();
+    assert!(error.contains("topic `tables` is compacted") && error.contains("key: [COLUMN]"), "{error}");
+    drop(lane);
+    // One that becomes such a topic under the job is found out by what the brokers say.
+    let (mut lane, _) = open(&sink(brokers, "becomes", None), &claim("becomes", "one", 1)).unwrap();
+    lane.commit(2, &[rows(2, &["a"])]).unwrap();
+    let alter = ["--alter", "--entity-type", "topics", "--entity-name", "becomes"];
+    let policy = ["--add-config", "cleanup.policy=compact"];
+    brokers.tool("kafka.admin.ConfigCommand", &[&alter[..], &policy].concat());
+    let error = lane.commit(3, &[rows(3, &["b"])]).unwrap_err().to_string();
+    assert!(error.contains("brokers do not take a row") && error.contains("cleanup.policy"), "{error}");
+    drop(lane);
+    // Dead letters may have no key either.
+    let error = open(&sink(brokers, "fine", Some("tables")), &claim("fine", "one", 1)).err().expect("it is compacted");
+    assert!(error.to_string().contains("topic `tables` for dead letters is compacted"), "{error}");
+}
+
+#[test]
+fn rows_older_than_their_topic_takes_have_the_time_of_writing() {
+    let Some(brokers) = shared() else { return };
+    let times = ["--config", "message.timestamp.before.max.ms=3600000"];
+    brokers.tool(TOPICS, &[&["--create", "--topic", "dated", "--partitions", "2"][..], &times].concat());
+    let (mut lane, _) = open(&sink(brokers, "dated", None), &claim("dated", "one", 1)).unwrap();
+    let mut old = rows(2, &["a"]);
+    old.times = vec![1_000_000_000_000_000];
+    lane.commit(2, &[old]).unwrap();
+    let records = brokers.settled("dated", 1);
+    assert!(records[0].timestamp_ms.is_some_and(|time| time > 1_767_225_600_000), "{records:?}");
 }

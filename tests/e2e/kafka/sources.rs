@@ -6,6 +6,7 @@ use super::faults::in_turn_from_first;
 use super::job;
 use crate::oracle::{self, Model, assert_same};
 use crate::support::brokers::{Brokers, deal, shared};
+use crate::support::crew::send;
 use crate::support::jobs::{BUSY, DEDUPE_MS, WINDOW_MS};
 use crate::support::process::Stop;
 use crate::support::{Place, Shop};
@@ -224,4 +225,32 @@ fn the_command_line_makes_fills_and_shows_topics_of_kafka() {
     assert_eq!(last.stdout.iter().filter(|byte| **byte == b'\n').count(), 1);
     let list = brokers.with(place.riverrun(&["topic", "ls"])).succeed();
     assert!(String::from_utf8_lossy(&list.stdout).contains("shown"));
+}
+
+/// A leader without all records takes over, as a cluster may be told to allow, and fills up again behind a job that has read further.
+#[test]
+fn records_that_were_read_and_then_cut_off_stop_the_job() {
+    let Some(brokers) = Brokers::start(3) else { return };
+    let topic = ["--create", "--topic", "cut.clicks", "--replica-assignment", "1:2"];
+    let unsafe_ones = ["--config", "unclean.leader.election.enable=true", "--config", "min.insync.replicas=1"];
+    brokers.tool("org.apache.kafka.tools.TopicCommand", &[&topic[..], &unsafe_ones].concat());
+    write(&brokers, "cut.clicks", 1, 0..50);
+    let place = Place::new();
+    place.write("job.yaml", copy("cut", "on_lost: skip"));
+    let mut running = brokers.with(place.run("job.yaml")).args(BUSY).start();
+    running.until("the first rows", || numbers(&brokers, "cut.out", 0).len() == 50);
+    brokers.fail("kill", 2);
+    write(&brokers, "cut.clicks", 1, 50..100);
+    running.until("what only one broker has", || numbers(&brokers, "cut.out", 0).len() == 100);
+    // It looks away while the log is cut and filled again.
+    send(&running, "STOP");
+    brokers.fail("kill", 1);
+    brokers.fail("start", 2);
+    write(&brokers, "cut.clicks", 1, 200..300);
+    send(&running, "CONT");
+    let finished = running.finish();
+    assert_eq!(finished.code, Some(78), "{finished}");
+    let said = &finished.stderr;
+    assert!(said.contains("topic `cut.clicks` partition 0") && said.contains("cut off"), "{finished}");
+    assert_eq!(numbers(&brokers, "cut.out", 100), (0..100).collect::<Vec<_>>());
 }

@@ -97,3 +97,40 @@ fn a_topic_that_is_deleted_under_a_job_is_told_or_its_end() {
         assert_eq!(numbers(brokers, &out, 10), (0..10).collect::<Vec<_>>());
     }
 }
+
+const TWO: &str = r#"
+job: gone-copy
+sources:
+  clicks: { topic: gone.clicks, schema: { n: int64, ts: timestamp_ms }, event_time: ts, on_missing: end }
+  others: { topic: gone.others, schema: { n: int64, ts: timestamp_ms }, event_time: ts, on_missing: end }
+steps:
+  all: { union: { from: [clicks, others] } }
+sinks:
+  out: { from: all, topic: gone.out }
+"#;
+
+#[test]
+fn a_job_whose_topic_is_gone_is_stopped_and_started_again_with_what_is_left() {
+    let Some(brokers) = shared() else { return };
+    write(brokers, "gone.clicks", 1, 0..10);
+    write(brokers, "gone.others", 1, 100..105);
+    let place = Place::new();
+    place.write("job.yaml", TWO.to_owned());
+    let start = || brokers.with(place.run("job.yaml")).args(BUSY).start();
+    let mut running = start();
+    running.until("all rows", || numbers(brokers, "gone.out", 0).len() == 15);
+    brokers.tool(TOPICS, &["--delete", "--topic", "gone.clicks"]);
+    running.until_said("it was deleted while the job was reading it");
+    running.signal(Stop::Terminate);
+    assert_eq!(running.finish().code, Some(0));
+    // The other one is deleted while nobody reads it.
+    write(brokers, "gone.others", 1, 105..110);
+    let mut running = start();
+    running.until("what came meanwhile", || numbers(brokers, "gone.out", 0).len() == 20);
+    running.signal(Stop::Terminate);
+    assert_eq!(running.finish().code, Some(0));
+    brokers.tool(TOPICS, &["--delete", "--topic", "gone.others"]);
+    let finished = start().finish();
+    assert_eq!(finished.code, Some(0), "nothing is left to read: {finished}");
+    assert_eq!(numbers(brokers, "gone.out", 20).len(), 20);
+}
