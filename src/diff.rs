@@ -59,7 +59,7 @@ pub fn diff(args: &DiffArgs, global: &Global) -> Done {
     }
     let mut stdout = Stdout::lock();
     let differs = match global.output {
-        Format::Json => Lines::new(&mut stdout).show(&mut versions, global)?,
+        Format::Json => Lines::new(&mut stdout, args.limit).show(&mut versions, global)?,
         Format::Table => Table::new(&mut stdout, args.limit).show(&mut versions, global)?,
     };
     stdout.flush()?;

@@ -1,9 +1,9 @@
 //! What a comparison found, as lines of JSON while it goes on, or as a table with the first rows of each stream.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
-use riverrun_jobs::diff::{Change, Diff, Evidence, Stream, StreamDiff, Subject, Tally, Versions};
+use riverrun_jobs::diff::{Change, Credits, Diff, Evidence, Stream, StreamDiff, Subject, Tally, Versions};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -15,9 +15,10 @@ use crate::run::failed;
 /// Characters of a value that a table shows.
 const VALUE_MAX: usize = 60;
 
-/// Lines of JSON: one for each difference, whole rows among them, then the summary.
+/// Lines of JSON: one for each difference, whole rows among them, then what the first of them rest on, then the summary.
 pub struct Lines<'o> {
     stdout: &'o mut Stdout,
+    limit: usize,
 }
 
 #[derive(Serialize)]
@@ -34,10 +35,20 @@ struct Line<'a> {
     b: Option<&'a RawValue>,
 }
 
+/// A record of the input that differing rows name, and where it is.
+#[derive(Serialize)]
+struct EvidenceLine<'a> {
+    evidence: &'a str,
+    at: &'a [String],
+}
+
 #[derive(Serialize)]
 struct SummaryLine<'a> {
     summary: Vec<Summary<'a>>,
     differs: bool,
+    /// Sources in which the records that rows name were not looked for.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    not_searched: &'a BTreeSet<String>,
 }
 
 #[derive(Serialize)]
@@ -49,6 +60,8 @@ struct Summary<'a> {
     /// None if only one version has the stream.
     #[serde(flatten)]
     counts: Option<Counts<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    credits: Option<CreditCounts>,
     #[serde(skip_serializing_if = "Option::is_none")]
     words: Option<String>,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
@@ -65,17 +78,54 @@ struct Counts<'a> {
     columns: BTreeMap<&'a str, u64>,
 }
 
+/// Orders that are credited otherwise: to another touch, to one and before to none, to none any more.
+#[derive(Serialize)]
+struct CreditCounts {
+    moved: u64,
+    gained: u64,
+    lost: u64,
+}
+
+/// The first changes of each stream.
+struct First {
+    limit: usize,
+    kept: BTreeMap<String, Vec<Change>>,
+}
+
+impl First {
+    fn of_each(limit: usize) -> First {
+        First { limit, kept: BTreeMap::new() }
+    }
+
+    fn take(&mut self, stream: &Stream, change: &Change) {
+        let own = self.kept.entry(stream.name.clone()).or_default();
+        if own.len() < self.limit {
+            own.push(change.clone());
+        }
+    }
+
+    /// Returns what they rest on.
+    fn evidence(&self, versions: &Versions<'_>, global: &Global) -> Result<Evidence, Failure> {
+        let shown: Vec<(usize, &str)> = self.kept.values().flatten().flat_map(rows_of).collect();
+        match shown.is_empty() {
+            true => Ok(Evidence::default()),
+            false => versions.evidence(&shown).map_err(|error| failed(error, global)),
+        }
+    }
+}
+
 impl<'o> Lines<'o> {
-    /// Returns what writes to `stdout`.
-    pub fn new(stdout: &'o mut Stdout) -> Lines<'o> {
-        Lines { stdout }
+    /// Returns what writes to `stdout`, with the evidence for at most `limit` rows of each stream.
+    pub fn new(stdout: &'o mut Stdout, limit: usize) -> Lines<'o> {
+        Lines { stdout, limit }
     }
 
     /// Compares and shows; returns whether anything differs.
     pub fn show(self, versions: &mut Versions<'_>, global: &Global) -> Result<bool, Failure> {
-        let Lines { stdout } = self;
-        let mut broken = None;
+        let Lines { stdout, limit } = self;
+        let (mut broken, mut first) = (None, First::of_each(limit));
         let compared = versions.compare(|stream, change| {
+            first.take(stream, change);
             stdout.json_line(&line(stream, change)).map_err(|failure| {
                 broken = Some(failure);
                 io::Error::other("stdout was closed")
@@ -85,8 +135,12 @@ impl<'o> Lines<'o> {
             return Err(failure);
         }
         let diff = compared.map_err(|error| failed(error, global))?;
+        let evidence = first.evidence(versions, global)?;
+        for (id, at) in evidence.all() {
+            stdout.json_line(&EvidenceLine { evidence: id, at })?;
+        }
         let summary = diff.streams.iter().map(summary).collect();
-        stdout.json_line(&SummaryLine { summary, differs: diff.differs() })?;
+        stdout.json_line(&SummaryLine { summary, differs: diff.differs(), not_searched: evidence.not_searched() })?;
         Ok(diff.differs())
     }
 }
@@ -124,6 +178,10 @@ fn summary(it: &StreamDiff) -> Summary<'_> {
         key: &it.stream.key,
         rows: BTreeMap::from([("a", it.rows[0]), ("b", it.rows[1])]),
         counts,
+        credits: it.tally.as_ref().filter(|_| it.stream.subject == Subject::Credits).map(|tally| {
+            let Credits { moved, gained, lost } = tally.credits;
+            CreditCounts { moved, gained, lost }
+        }),
         words: it.tally.as_ref().and_then(|tally| words(it.stream.subject, tally)),
         notes: &it.stream.notes,
     }
@@ -175,31 +233,27 @@ impl<'o> Table<'o> {
     /// Compares and shows; returns whether anything differs.
     pub fn show(self, versions: &mut Versions<'_>, global: &Global) -> Result<bool, Failure> {
         let Table { stdout, limit } = self;
-        let mut kept: BTreeMap<String, Vec<Change>> = BTreeMap::new();
+        let mut first = First::of_each(limit);
         let diff = versions.compare(|stream, change| {
-            let own = kept.entry(stream.name.clone()).or_default();
-            if own.len() < limit {
-                own.push(change.clone());
-            }
+            first.take(stream, change);
             Ok(())
         });
         let diff = diff.map_err(|error| failed(error, global))?;
         stdout.line(&overview(&diff).to_string())?;
-        let shown: Vec<(usize, &str)> = kept.values().flatten().flat_map(rows_of).collect();
-        let evidence = match shown.is_empty() {
-            true => Evidence::default(),
-            false => versions.evidence(&shown).map_err(|error| failed(error, global))?,
-        };
+        let evidence = first.evidence(versions, global)?;
         for it in &diff.streams {
             let Some(tally) = &it.tally else {
                 let side = if it.stream.is_in(0) { "A" } else { "B" };
                 stdout.line(&format!("\n{} is only in {side}: it is not compared", it.stream.name))?;
                 continue;
             };
-            let changes = kept.get(&it.stream.name).map(Vec::as_slice).unwrap_or_default();
+            let changes = first.kept.get(&it.stream.name).map(Vec::as_slice).unwrap_or_default();
             if !changes.is_empty() {
                 tell(stdout, it, tally, changes, &evidence)?;
             }
+        }
+        for source in evidence.not_searched() {
+            stdout.line(&format!("\nwhat rows rest on was not looked for in `{source}`: its records are not JSON"))?;
         }
         if !diff.differs() && !global.quiet {
             stdout.flush()?;

@@ -53,6 +53,9 @@ fn naive(a: &Tables, b: &Tables) -> [u64; 4] {
     counts
 }
 
+/// How many rows are credited otherwise, by whether they were credited before and are now.
+type Credits = BTreeMap<(bool, bool), u64>;
+
 fn counts(summary: &Value) -> [u64; 4] {
     ["same", "changed", "only_a", "only_b"].map(|count| number(&summary[count]))
 }
@@ -91,7 +94,7 @@ fn orders_that_another_model_or_window_credits_otherwise_are_those_of_a_naive_re
     };
     let (a, b) = (touches(&of(WINDOW_MS, Model::Last)), touches(&of(4 * 60_000, Model::First)));
     // The model is a column, so every row differs in it: which of them have another touch is told apart.
-    let mut credits: BTreeMap<(bool, bool), u64> = BTreeMap::new();
+    let (mut credits, mut told_of): (Credits, Credits) = Default::default();
     for line in lines.iter().filter(|line| line["stream"] == "out" && line["change"] == "changed") {
         let id = line["key"]["order_id"].to_string();
         let columns: Vec<&str> = line["columns"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
@@ -99,9 +102,12 @@ fn orders_that_another_model_or_window_credits_otherwise_are_those_of_a_naive_re
         for (side, expected) in [("a", &a), ("b", &b)] {
             assert!(expected[&id].contains(&line[side]["touch_event_id"].to_string()), "{side} of {line}");
         }
-        if id != "null" && columns.iter().any(|column| column.starts_with("touch_")) {
+        if columns.iter().any(|column| column.starts_with("touch_")) {
             let is = |side: &str| line[side]["attributed"] == true;
-            *credits.entry((is("a"), is("b"))).or_default() += 1;
+            *told_of.entry((is("a"), is("b"))).or_default() += 1;
+            if id != "null" {
+                *credits.entry((is("a"), is("b"))).or_default() += 1;
+            }
         }
     }
     let all: u64 = a.values().map(|rows| rows.len() as u64).sum();
@@ -117,6 +123,13 @@ fn orders_that_another_model_or_window_credits_otherwise_are_those_of_a_naive_re
         }
     }
     assert_eq!(credits, expected);
+    for (kind, name) in [((true, true), "moved"), ((true, false), "lost"), ((false, true), "gained")] {
+        // Orders without an id are named by nothing: equal ones among them go together, as one likes.
+        let (least, most) = (credits.get(&kind).copied().unwrap_or(0), told_of.get(&kind).copied().unwrap_or(0));
+        let told = number(&summary["out"]["credits"][name]);
+        assert!((least..=most).contains(&told), "{name}: {told} of {least} to {most}");
+    }
+    rests_on_what_it_names(&shopping, &lines);
     let words = summary["out"]["words"].as_str().unwrap();
     for (kind, words_of) in [((true, true), "re-credited"), ((true, false), "not credited any more")] {
         assert!(expected[&kind] > 0, "there is something to tell: {expected:?}");
@@ -150,6 +163,28 @@ fn orders_that_another_model_or_window_credits_otherwise_are_those_of_a_naive_re
     ];
     assert!(says.iter().all(|part| text.contains(part)), "{text}");
     assert_eq!(text.lines().filter(|line| line.starts_with("  ~ ")).count(), 3, "{text}");
+}
+
+/// Each id of the evidence is that of the record at its place, and the order and the touch of the first row are among them.
+fn rests_on_what_it_names(shopping: &Shopping, lines: &[Value]) {
+    let parts = [("clicks", in_turn(&shopping.clicks)), ("orders", in_turn(&shopping.orders))];
+    let evidence: Vec<&Value> = lines.iter().filter(|line| line.get("evidence").is_some()).collect();
+    for line in &evidence {
+        for at in line["at"].as_array().unwrap() {
+            let (source, place) = at.as_str().unwrap().split_once(' ').unwrap();
+            let (split, position) = place.split_once(':').unwrap();
+            let (_, parts) = parts.iter().find(|(name, _)| *name == source).unwrap();
+            let record = &parts[split.parse::<usize>().unwrap()][position.parse::<usize>().unwrap()];
+            let record: Value = serde_json::from_slice(record).unwrap();
+            let id = if source == "clicks" { "event_id" } else { "order_id" };
+            assert_eq!(record[id], line["evidence"], "{at}");
+        }
+    }
+    let first = lines.iter().find(|line| line["stream"] == "out" && line["change"] == "changed").unwrap();
+    for id in [&first["a"]["order_id"], &first["a"]["touch_event_id"]].into_iter().filter(|id| id.is_string()) {
+        assert!(evidence.iter().any(|line| line["evidence"] == *id), "{first} {evidence:?}");
+    }
+    assert!(!evidence.is_empty());
 }
 
 fn of_order<'r>(rows: &'r [Value], id: &str) -> &'r Value {

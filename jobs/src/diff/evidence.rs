@@ -19,6 +19,7 @@ const PLACES_MAX: usize = 3;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Evidence {
     places: BTreeMap<String, Vec<String>>,
+    not_searched: BTreeSet<String>,
 }
 
 impl Evidence {
@@ -46,7 +47,11 @@ impl Evidence {
                 }
                 let all = rows.iter().filter_map(|(_, text)| parsed(text));
                 let wanted: BTreeSet<String> = all.flat_map(|row| ids_of(source, &row)).collect();
-                if wanted.is_empty() || source.format != FormatSpec::Json {
+                if wanted.is_empty() {
+                    continue;
+                }
+                if source.format != FormatSpec::Json {
+                    evidence.not_searched.insert(source.name.to_string());
                     continue;
                 }
                 for node in &splits[index] {
@@ -84,6 +89,16 @@ impl Evidence {
         if places.len() < PLACES_MAX && !places.contains(&place) {
             places.push(place);
         }
+    }
+
+    /// Returns all ids that were found, and where they are: `SOURCE SPLIT:POSITION`.
+    pub fn all(&self) -> impl Iterator<Item = (&str, &[String])> {
+        self.places.iter().map(|(id, places)| (id.as_str(), places.as_slice()))
+    }
+
+    /// Returns the sources that rows name records of and whose records cannot be looked into.
+    pub fn not_searched(&self) -> &BTreeSet<String> {
+        &self.not_searched
     }
 
     /// Returns the ids that a row names and where they are: `SOURCE SPLIT:POSITION`.
