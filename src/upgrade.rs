@@ -15,7 +15,8 @@ pub fn upgrade(args: &UpgradeArgs, global: &Global) -> Done {
     let plan = job::plan(&args.job.job, &args.job.set, global)?;
     let environment = job::environment(&args.job, args.until_end);
     let state = location(&args.state)?;
-    let options = UpgradeOptions { state, allow: args.allow.allow_reset.clone(), dry_run: args.dry_run };
+    let (allow, savepoint) = (args.allow.allow_reset.clone(), args.savepoint.clone());
+    let options = UpgradeOptions { state, allow, savepoint, dry_run: args.dry_run };
     let mut shown = Ok(());
     let shower = |report: &UpgradeReport| shown = show(report, global);
     let result = match &args.from_savepoint {
@@ -47,7 +48,8 @@ pub fn before_run(
     state: &Location,
     global: &Global,
 ) -> Result<bool, Failure> {
-    let options = UpgradeOptions { state: state.clone(), allow: args.allow.allow_reset.clone(), dry_run: false };
+    let allow = args.allow.allow_reset.clone();
+    let options = UpgradeOptions { state: state.clone(), allow, savepoint: None, dry_run: false };
     let show = |report: &UpgradeReport| {
         if !global.quiet && report.status == Status::Planned {
             eprintln!("{}", table(report));
@@ -118,6 +120,9 @@ fn say(report: &UpgradeReport, global: &Global) {
         Status::Upgraded => {
             let tick = report.tick.map(grouped).unwrap_or_default();
             eprintln!("job `{job}` is upgraded; the next run goes on after tick {tick}");
+            if let Some(name) = &report.savepoint {
+                eprintln!("its state as it was is savepoint `{name}`");
+            }
         }
         Status::Begun => {
             let tick = report.tick.map(grouped).unwrap_or_default();

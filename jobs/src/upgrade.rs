@@ -22,7 +22,7 @@ use riverrun_state::record::Checkpoint;
 use riverrun_state::seed::Seeding;
 use riverrun_state::shape::{Shape, StepShape};
 use riverrun_state::upgrade::{Move, Next, Standing};
-use riverrun_state::{Begin, Holder, InputSplit, Inputs, JobSpec, JobState, Location, SinkLanes};
+use riverrun_state::{Begin, Holder, InputSplit, Inputs, JobSpec, JobState, Location, SinkLanes, savepoint};
 use serde::Serialize;
 
 pub use fate::{Fate, Fates, Kind, Part, fates};
@@ -38,6 +38,8 @@ pub struct UpgradeOptions {
     pub state: Location,
     /// Names of the parts that may lose something; `all` for every one.
     pub allow: Vec<String>,
+    /// The name under which its state is kept as it was.
+    pub savepoint: Option<String>,
     /// Nothing is written.
     pub dry_run: bool,
 }
@@ -66,6 +68,9 @@ pub struct UpgradeReport {
     pub parts: Vec<Part>,
     /// The parts that would lose something and were not allowed to.
     pub to_allow: Vec<String>,
+    /// The savepoint that holds its state as it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub savepoint: Option<String>,
 }
 
 /// What came of an upgrade.
@@ -107,9 +112,24 @@ pub fn upgrade(
     let upgrading = JobState::open(options.state.open()?, spec)?.upgrade()?;
     let sinks = Sinks::GoOn(upgrading.generation());
     let next = Transition::of(plan, &connected, upgrading.standing(), sinks)?.next()?;
+    report.savepoint = options.savepoint.clone();
+    if let Some(name) = &options.savepoint {
+        keep(plan, options, name, check(plan, upgrading.standing())?.tick)?;
+    }
     upgrading.finish(next)?;
     report.status = Status::Upgraded;
     Ok(report)
+}
+
+/// Gives the state of a drained job a name before it becomes another one. Done again after a kill it is the same savepoint.
+fn keep(plan: &Plan, options: &UpgradeOptions, name: &str, tick: Tick) -> Result<(), RunError> {
+    match savepoint::create(options.state.open()?, plan.name(), name, Some(tick))? {
+        Some(_) => Ok(()),
+        None => Err(RunError::Upgrade(format!(
+            "job `{}` is not upgraded: its checkpoint at tick {tick} cannot become savepoint `{name}`, it is gone\n  hint: somebody else has deleted it; run the job as it was, stop it, and upgrade then",
+            plan.name()
+        ))),
+    }
 }
 
 /// Takes up the splits that came into being since the job found its input, and returns them as `source split`. A job that was not
@@ -212,6 +232,7 @@ impl UpgradeReport {
             obstacle: None,
             parts: Vec::new(),
             to_allow: Vec::new(),
+            savepoint: None,
         }
     }
 
@@ -249,6 +270,7 @@ fn report(plan: &Plan, standing: Option<&Standing>, allow: &[String]) -> Result<
             obstacle: None,
             parts,
             to_allow,
+            savepoint: None,
         });
     };
     let shape = standing.inputs.as_ref().and_then(|inputs| inputs.shape.as_ref());

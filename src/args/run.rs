@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::values::{span_or_zero, switch};
+use super::values::{savepoint_name, span_or_zero, switch};
 use super::{JobArgs, StateArgs};
 
 /// `run`.
@@ -87,6 +87,9 @@ pub struct UpgradeArgs {
     /// Puts a new incarnation in the place of the job, which begins from this savepoint; the next run goes on with it.
     #[arg(long, value_name = "NAME", env = "RIVERRUN_FROM_SAVEPOINT", conflicts_with = "dry_run")]
     pub from_savepoint: Option<String>,
+    /// Keeps the state as it was before the upgrade under this name: a savepoint, from which the former version can begin anew.
+    #[arg(long, value_name = "NAME", env = "RIVERRUN_SAVEPOINT", value_parser = savepoint_name, conflicts_with_all = ["dry_run", "from_savepoint"])]
+    pub savepoint: Option<String>,
     /// What may be lost.
     #[command(flatten)]
     pub allow: AllowArgs,

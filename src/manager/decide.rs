@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::moment::Moment;
 use super::phase::{Phase, at};
-use super::record::{Change, ChangeKind, Ending, Job, Launch, OperationState, Spec, Task, Trouble, Wanted};
+use super::record::{ChangeKind, Ending, Job, Launch, OperationState, Spec, Task, Trouble, Wanted};
 use crate::admin::StopWish;
 
 /// How patient the manager is.
@@ -43,8 +43,6 @@ impl Default for Rules {
     }
 }
 
-/// A changed job whose processes end so often before it is at its work is taken back.
-const ENDS_OF_A_CHANGE_MAX: u32 = 3;
 /// Processes of a job end together: so long it is waited for the one that says why. Longer than their last words take; one that was
 /// frozen never says any, and its job is away as long as it is waited for.
 const ENDS_TOGETHER: Duration = Duration::from_millis(1500);
@@ -70,6 +68,8 @@ pub struct Seen {
     pub saved: bool,
     /// Whether the job file is in order, where that was asked.
     pub valid: Option<Result<(), String>>,
+    /// Whether another version can take the job's place, where that was asked: nothing is left that only the one that ran could finish.
+    pub drained: Option<bool>,
 }
 
 /// A process as it is seen.
@@ -188,6 +188,8 @@ macro_rules! go {
     };
 }
 
+mod change;
+
 /// One look at a job, and what follows from it.
 struct Turn<'a> {
     job: Job,
@@ -215,7 +217,7 @@ impl Turn<'_> {
 
     fn cancel(&mut self) {
         self.job.ending = Some(self.at_once());
-        self.job.change = None;
+        self.drop_change();
         go!(self, [Created Validating Scheduling Restoring Running Suspending Suspended Upgrading Rescaling Recovering Failing Failed Finishing Finished] => Cancelling, None);
     }
 
@@ -236,6 +238,7 @@ impl Turn<'_> {
         self.job.restart = false;
         self.job.restarts.in_a_row = 0;
         self.job.restarts.not_before = self.seen.now;
+        self.change_goes_on();
         go!(self, [Suspended Failed Finished Cancelled] => Validating, None);
     }
 
@@ -326,50 +329,17 @@ impl Turn<'_> {
         if self.seen.strays > 0 || self.seen.now < self.job.restarts.not_before {
             return;
         }
-        if self.job.change.as_ref().is_some_and(|change| !change.done) {
-            // It does not run, so there is nothing to stop.
-            return self.change_is_done();
+        // What is still to be done to its state comes first.
+        if self.job.pending.is_none() && !self.change_may_wait() {
+            return;
         }
         self.job.restart = false;
         self.job.generation += 1;
         let task = self.job.pending.clone().unwrap_or(Task::Run);
-        let spec = &self.job.spec;
+        let spec = self.job.runs();
         let processes = if task == Task::Run { spec.processes } else { 1 };
         let (generation, workers) = (self.job.generation, spec.workers);
         self.job.launch = Some(Launch { generation, task, processes, workers, at: self.seen.now });
-    }
-
-    /// A changed job is stopped; from here on it is what it is to be.
-    fn change_is_done(&mut self) {
-        let deadline = self.seen.now.after(self.rules.healthy);
-        let Some(change) = &mut self.job.change else { return };
-        change.done = true;
-        change.deadline = Some(deadline);
-        if change.kind == ChangeKind::Upgrade {
-            self.job.pending = Some(Task::Upgrade { allow: change.allow.clone() });
-        }
-    }
-
-    fn heed_wishes(&mut self) {
-        match self.job.change.as_ref().filter(|change| !change.done).cloned() {
-            Some(Change { kind: ChangeKind::Upgrade, savepoint, .. }) => {
-                self.job.ending = Some(self.cleanly(savepoint));
-                self.count_restart("upgrade");
-                go!(self, [Restoring Running] => Upgrading, None);
-            }
-            Some(_) => {
-                self.job.ending = Some(self.cleanly(None));
-                self.count_restart("rescale");
-                go!(self, [Restoring Running] => Rescaling, None);
-            }
-            None if self.job.restart => {
-                self.job.restart = false;
-                self.job.ending = Some(self.cleanly(None));
-                self.count_restart("requested");
-                go!(self, [Restoring Running] => Recovering, Some("a restart was asked for".to_owned()));
-            }
-            None => {}
-        }
     }
 
     fn count_restart(&mut self, reason: &str) {
@@ -396,14 +366,18 @@ impl Turn<'_> {
         }
         match self.job.task().cloned() {
             Some(Task::Run) | None if all && end.code == Some(0) && end.finished => {
-                self.job.change = None;
+                self.finished_before_a_change();
                 self.job.ending = Some(self.at_once());
                 go!(self, [Scheduling Restoring Running] => Finishing, None);
             }
             Some(Task::Run) | None => self.run_ended(&end),
-            // There was nothing to upgrade: the job never ran.
-            Some(Task::Upgrade { .. }) if matches!(end.code, Some(0 | 3)) => {
+            Some(Task::Upgrade { .. }) if end.code == Some(0) => {
                 self.task_is_done("its state is that of the new version")
+            }
+            Some(Task::Upgrade { .. }) if end.code == Some(3) => {
+                // There was nothing to upgrade, and there is nothing to go back to.
+                self.job.change = None;
+                self.task_is_done("it never ran: it begins as the new version")
             }
             Some(Task::Plant { .. }) if end.code == Some(0) => self.task_is_done("it begins anew from the savepoint"),
             Some(_) => self.run_ended(&end),
@@ -421,13 +395,11 @@ impl Turn<'_> {
         let trouble = Trouble { at: self.seen.now, code: end.code, message: message.clone() };
         // What a restart would only meet again.
         let for_good = matches!(end.code, Some(1 | 2 | 3 | 5 | 78));
-        if let Some(change) = self.job.change.as_mut().filter(|change| change.done) {
-            change.ended += 1;
-            if for_good || change.ended >= ENDS_OF_A_CHANGE_MAX {
-                self.job.trouble = Some(trouble);
-                return self.take_back(message);
-            }
+        if self.is_no_change_for_the_better(for_good) {
+            self.job.trouble = Some(trouble);
+            return self.take_back(message);
         } else if for_good {
+            self.give_up_change(&message);
             return self.fail(trouble);
         }
         let (reason, counts) = match end.code {
@@ -463,27 +435,6 @@ impl Turn<'_> {
         self.rules.backoff.saturating_mul(1 << doublings).min(self.rules.backoff_max)
     }
 
-    /// The job becomes what it was before the change.
-    fn take_back(&mut self, reason: String) {
-        let change = self.job.change.take().expect("a change is taken back");
-        self.job.spec = change.from;
-        self.job.revision += 1;
-        let upgraded = change.kind == ChangeKind::Upgrade && self.job.pending.is_none();
-        self.job.pending = match change.savepoint.filter(|_| upgraded) {
-            // Rows of the changed job stand in its outputs: what comes is added to them.
-            Some(savepoint) => {
-                self.job.append = true;
-                Some(Task::Plant { savepoint })
-            }
-            None => None,
-        };
-        let what = format!("the change is taken back: {reason}");
-        self.tell(OperationState::Failed, Some(what.clone()));
-        self.job.ending = Some(self.at_once());
-        self.job.restarts.not_before = self.seen.now;
-        go!(self, [Scheduling Restoring Running] => Recovering, Some(what));
-    }
-
     /// What is left of a generation is being ended.
     fn end(&mut self) {
         let lives = self.seen.processes.contains(&Process::Alive) || self.seen.strays > 0;
@@ -499,7 +450,8 @@ impl Turn<'_> {
             _ => None,
         });
         self.job.launch = None;
-        let drained = self.job.ending.take().is_some_and(|ending| ending.drain);
+        let ending = self.job.ending.take();
+        let drained = ending.as_ref().is_some_and(|ending| ending.drain);
         match self.job.phase {
             Phase::Suspending if finished => go!(self, [Suspending] => Finished, None),
             Phase::Suspending => {
@@ -507,14 +459,9 @@ impl Turn<'_> {
                 self.tell_if(!clean || drained, trouble.clone());
                 go!(self, [Suspending] => Suspended, trouble);
             }
-            Phase::Upgrading if clean && !finished => {
-                self.change_is_done();
-                go!(self, [Upgrading] => Scheduling, None);
-            }
-            Phase::Upgrading => self.cannot_change(trouble),
-            Phase::Rescaling => {
-                self.change_is_done();
-                go!(self, [Rescaling] => Scheduling, trouble);
+            Phase::Upgrading | Phase::Rescaling => {
+                let late = !clean && ending.is_none_or(|ending| self.seen.now >= ending.deadline);
+                self.stopped_for_change(finished, late, trouble);
             }
             Phase::Recovering => go!(self, [Recovering] => Scheduling, None),
             Phase::Failing => go!(self, [Failing] => Failed, None),
@@ -526,18 +473,6 @@ impl Turn<'_> {
 
     fn ended_with(&self, is: impl Fn(&End) -> bool) -> bool {
         self.seen.processes.iter().any(|process| matches!(process, Process::Ended(end) if is(end)))
-    }
-
-    /// The job could not be stopped as an upgrade needs it: it goes on as it was.
-    fn cannot_change(&mut self, trouble: Option<String>) {
-        if let Some(change) = self.job.change.take() {
-            self.job.spec = change.from;
-            self.job.revision += 1;
-        }
-        let why = trouble.unwrap_or_else(|| "its input came to an end first".to_owned());
-        let what = format!("the job is as it was, it could not be stopped for the change: {why}");
-        self.tell(OperationState::Failed, Some(what.clone()));
-        go!(self, [Upgrading] => Scheduling, Some(what));
     }
 
     fn tell(&mut self, state: OperationState, message: Option<String>) {
@@ -557,12 +492,13 @@ impl Turn<'_> {
         let Some(underway) = &self.job.operation else { return };
         let (phase, goal) = (self.job.phase, underway.goal);
         let is_changing = self.job.change.is_some() || self.job.pending.is_some() || self.job.restart;
-        let reached = phase == goal && !is_changing && self.job.wanted != Wanted::Deleted;
+        // A job that is to rest does so with a change that is still to be made.
+        let reached = phase == goal && !(is_changing && goal == Phase::Running) && self.job.wanted != Wanted::Deleted;
         // Whoever stops a job that comes to its end meanwhile has what was asked for.
         if reached || (matches!(goal, Phase::Running | Phase::Suspended) && phase == Phase::Finished) {
             let message = (phase != goal).then(|| "its input came to an end".to_owned());
             self.tell(OperationState::Succeeded, message);
-        } else if phase == Phase::Failed || (phase == Phase::Finished && goal != Phase::Finished) {
+        } else if phase == Phase::Failed && !self.job.restart || (phase == Phase::Finished && goal != Phase::Finished) {
             let message =
                 self.job.trouble.as_ref().map_or("the job is finished".to_owned(), |trouble| trouble.message.clone());
             self.tell(OperationState::Failed, Some(message));

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use reqwest::StatusCode;
 use riverrun_dataflow::fail_point;
 use riverrun_state::StateError;
+use riverrun_state::upgrade::Standing;
 use serde_json::{Value, json};
 
 use super::decide::{self, Act, Health, Process, Seen};
@@ -16,7 +17,7 @@ use super::moment::Moment;
 use super::phase::Phase;
 use super::problem::Problem;
 use super::processes::{Manner, Observed};
-use super::record::{Job, Launch, Task};
+use super::record::{ChangeKind, Job, Launch, Task};
 use super::{ANSWER_TIME, Manager};
 use crate::admin::StopWish;
 
@@ -161,7 +162,7 @@ impl Keeper {
     /// Looks at the job once. Returns after which time it is to be looked at again; `None` if there is no such job any more.
     fn look(&mut self) -> Result<Option<Duration>, String> {
         let Some(job) = self.manager.store.job(&self.job).map_err(|error| error.to_string())? else { return Ok(None) };
-        let seen = self.see(&job);
+        let seen = self.see(&job)?;
         self.manager.metrics.seen(&job);
         if let Some(step) = decide::next(&job, &seen, &self.manager.rules) {
             fail_point::reach("manager.step");
@@ -190,7 +191,7 @@ impl Keeper {
         }))
     }
 
-    fn see(&mut self, job: &Job) -> Seen {
+    fn see(&mut self, job: &Job) -> Result<Seen, String> {
         let Observed { processes, strays } = self.manager.processes.observe(&self.job, job.launch.as_ref());
         let valid = (job.phase == Phase::Validating).then(|| self.validate(job));
         let runs = job.task() == Some(&Task::Run) && processes.contains(&Process::Alive) && !job.phase.is_ending();
@@ -206,7 +207,13 @@ impl Keeper {
             self.manager.processes.scraped(&self.job, &[]);
         }
         let saved = job.launch.as_ref().is_some_and(|launch| self.saved == Some(launch.generation));
-        Seen { now, processes, strays, health, ended_for, silence: now.since(self.heard), saved, valid }
+        // Asked only when the answer decides, and cannot be another one a moment later.
+        let decides = job.phase == Phase::Scheduling && job.launch.is_none() && strays == 0;
+        let is_upgrade = job.open_change().is_some_and(|change| change.kind == ChangeKind::Upgrade);
+        let drained = (decides && is_upgrade).then(|| self.manager.is_drained(&self.job)).transpose();
+        let drained = drained.map_err(|problem| problem.detail)?;
+        let silence = now.since(self.heard);
+        Ok(Seen { now, processes, strays, health, ended_for, silence, saved, valid, drained })
     }
 
     fn validate(&self, job: &Job) -> Result<(), String> {
@@ -244,8 +251,9 @@ impl Keeper {
         match act {
             Act::Start(index) => {
                 let Some(launch) = launch else { return Ok(()) };
-                let manner = Manner { append: job.append, reach: self.manager.policy.reach(&job.spec) };
-                processes.ensure(&self.job, &job.spec, manner, launch, *index)
+                let spec = job.runs();
+                let manner = Manner { append: job.append, reach: self.manager.policy.reach(spec) };
+                processes.ensure(&self.job, spec, manner, launch, *index)
             }
             Act::Stop(index, wish) => {
                 self.stop(generation, *index, wish);
@@ -365,6 +373,13 @@ impl Manager {
             }
             std::thread::sleep(LOOK_EVERY);
         }
+    }
+
+    /// Returns whether another version can take the place of a job that no process runs. One that never ran leaves nothing to be done.
+    fn is_drained(&self, job: &str) -> Result<bool, Problem> {
+        let Some(store) = self.state_store()? else { return Ok(true) };
+        let standing = Standing::look(Arc::new(store), job)?;
+        Ok(standing.is_none_or(|standing| standing.drained().is_ok()))
     }
 
     /// Deletes the state of a job that no process runs.

@@ -153,7 +153,10 @@ impl Processes {
                 put("--admin", "127.0.0.1:0".to_owned());
                 put("--control-token-file", path(&folder.token()));
             }
-            Task::Upgrade { allow } => allow.iter().for_each(|name| put("--allow-reset", name.clone())),
+            Task::Upgrade { allow, savepoint } => {
+                allow.iter().for_each(|name| put("--allow-reset", name.clone()));
+                savepoint.iter().for_each(|name| put("--savepoint", name.clone()));
+            }
             Task::Plant { savepoint } => put("--from-savepoint", savepoint.clone()),
         }
         if verb == "worker" {

@@ -104,6 +104,9 @@ pub enum Task {
     Upgrade {
         /// Parts that may lose something.
         allow: Vec<String>,
+        /// The savepoint that is made of it before.
+        #[serde(default)]
+        savepoint: Option<String>,
     },
     /// To begin anew from a savepoint, once.
     Plant {
@@ -155,9 +158,12 @@ pub struct Change {
     pub savepoint: Option<String>,
     /// Parts that may lose something.
     pub allow: Vec<String>,
-    /// The state is that of the new version.
+    /// The job is what it is to be, but for its state, which may be yet to be upgraded.
     pub done: bool,
-    /// So often a process ended since it was done.
+    /// The state was found to be one that only the former version can go on with: that runs until it is at its work, and is stopped then.
+    #[serde(default)]
+    pub undrained: bool,
+    /// So often the processes ended since it was done; before, so often it went on as it was.
     pub ended: u32,
     /// By then it is healthy, or it is taken back. Set when it is done.
     pub deadline: Option<Moment>,
@@ -326,6 +332,16 @@ impl Job {
         self.events.push(Event { at: now, phase: self.phase, generation: self.generation, what });
         let old = self.events.len().saturating_sub(EVENTS_MAX);
         self.events.drain(..old);
+    }
+
+    /// Returns the change that is still to be made.
+    pub fn open_change(&self) -> Option<&Change> {
+        self.change.as_ref().filter(|change| !change.done)
+    }
+
+    /// Returns what its processes run: until a change is made, what the job was before.
+    pub fn runs(&self) -> &Spec {
+        self.open_change().map_or(&self.spec, |change| &change.from)
     }
 
     /// Returns the task of the generation that runs or is to run.

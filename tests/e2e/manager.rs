@@ -1,5 +1,6 @@
 //! A manager and its command line, as processes: what is submitted runs, whoever is killed meanwhile, and nobody does what they may not.
 
+mod changes;
 mod hostile;
 mod past;
 mod security;

@@ -61,6 +61,7 @@ impl RunError {
             ) => 74,
             RunError::State(StateError::Fenced(_) | StateError::Held { .. }) => 75,
             RunError::State(StateError::NoPast { .. }) => 3,
+            RunError::State(StateError::SavepointExists { .. }) => 5,
             RunError::State(_) => 78,
             RunError::NotEmpty(_) => 5,
             RunError::Mesh(error) => mesh_exit_code(error),

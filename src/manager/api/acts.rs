@@ -80,7 +80,7 @@ pub fn restart(manager: &Arc<Manager>, call: &Call) -> Result<Answer, Problem> {
 }
 
 /// Somebody says that it is time: what was waited for is over.
-fn waits_no_longer(job: &mut Job) {
+pub fn waits_no_longer(job: &mut Job) {
     job.restarts.in_a_row = 0;
     job.restarts.not_before = Moment::now();
 }
@@ -122,8 +122,9 @@ pub fn rescale(manager: &Arc<Manager>, call: &Call) -> Result<Answer, Problem> {
         }
         if spec != from {
             let kind = ChangeKind::Rescale;
-            job.change =
-                Some(Change { kind, from, savepoint: None, allow: Vec::new(), done: false, ended: 0, deadline: None });
+            let (savepoint, allow, deadline) = (None, Vec::new(), None);
+            let (done, undrained, ended) = (false, false, 0);
+            job.change = Some(Change { kind, from, savepoint, allow, done, undrained, ended, deadline });
             job.revision += 1;
             job.spec = spec;
         }

@@ -10,7 +10,7 @@ use riverrun_jobs::spec::values;
 use riverrun_jobs::upgrade::{self, Fate, Part, Status, UpgradeOptions, UpgradeReport};
 
 use super::PREFIX;
-use super::acts::{begin, new_id};
+use super::acts::{begin, new_id, waits_no_longer};
 use super::call::{Answer, Call};
 use super::shapes::{Checked, JobList, JobView, PartView, Submit, Submitted};
 use crate::manager::Manager;
@@ -139,6 +139,12 @@ fn change(job: &mut Job, submit: &Submit, shown: &Submitted) -> Result<(), Probl
     if job.wanted == Wanted::Deleted {
         return Err(Problem::new(Kind::Conflict, format!("job `{}` is being deleted", job.name)));
     }
+    let is_at_an_end = matches!(job.phase, Phase::Failing | Phase::Failed | Phase::Finishing | Phase::Finished);
+    job.restart = job.restart || is_at_an_end;
+    if job.wanted == Wanted::Running {
+        // Whatever it died of: this is to be tried now.
+        waits_no_longer(job);
+    }
     if job.change.is_some() && job.spec == submit.spec {
         // The same again: what is under way leads there.
         return Ok(());
@@ -154,7 +160,6 @@ fn change(job: &mut Job, submit: &Submit, shown: &Submitted) -> Result<(), Probl
     let kind = former.map_or(kind, |change| change.kind.max(kind));
     job.spec = submit.spec.clone();
     job.revision += 1;
-    job.restart = job.restart || matches!(job.phase, Phase::Failed | Phase::Finished);
     if kind == ChangeKind::Nothing {
         return Ok(());
     }
@@ -166,6 +171,7 @@ fn change(job: &mut Job, submit: &Submit, shown: &Submitted) -> Result<(), Probl
         savepoint,
         allow: submit.allow_reset.clone(),
         done: false,
+        undrained: false,
         ended: 0,
         deadline: None,
     });
@@ -259,7 +265,8 @@ impl Manager {
         if kind != ChangeKind::Upgrade {
             return Ok(());
         }
-        let options = UpgradeOptions { state: self.state()?, allow: submit.allow_reset.clone(), dry_run: true };
+        let (state, allow) = (self.state()?, submit.allow_reset.clone());
+        let options = UpgradeOptions { state, allow, savepoint: None, dry_run: true };
         let environment = self.environment(&before.name, &submit.spec);
         let report = upgrade::upgrade(plan, &environment, &options, |_| {})?;
         if report.status == Status::Planned {

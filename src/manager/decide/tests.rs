@@ -1,5 +1,5 @@
 use super::*;
-use crate::manager::record::Underway;
+use crate::manager::record::{Change, Underway};
 
 /// A job and what is seen of it, played step by step.
 struct Play {
@@ -35,6 +35,11 @@ fn leaving(savepoint: &str) -> StopWish {
     StopWish { savepoint: Some(savepoint.to_owned()), drain: false }
 }
 
+/// The task of the change that a play makes.
+fn upgrade() -> Task {
+    Task::Upgrade { allow: vec!["step".to_owned()], savepoint: Some("before".to_owned()) }
+}
+
 impl Play {
     /// A job that was just submitted, with an operation that waits until it runs.
     fn new() -> Play {
@@ -50,6 +55,7 @@ impl Play {
             silence: Duration::ZERO,
             saved: false,
             valid: Some(Ok(())),
+            drained: Some(true),
         };
         Play { job, seen, rules: Rules::default(), told: Vec::new() }
     }
@@ -111,13 +117,29 @@ impl Play {
     }
 
     fn change(&mut self, kind: ChangeKind) -> &mut Play {
-        let from = self.job.spec.clone();
+        self.change_from(kind, self.job.spec.clone())
+    }
+
+    /// Changes a job that is this now.
+    fn change_from(&mut self, kind: ChangeKind, from: Spec) -> &mut Play {
         self.job.spec.text.push_str("\n# changed");
         let savepoint = (kind == ChangeKind::Upgrade).then(|| "before".to_owned());
-        let allow = vec!["step".to_owned()];
-        self.job.change = Some(Change { kind, from, savepoint, allow, done: false, ended: 0, deadline: None });
+        let (allow, deadline) = (vec!["step".to_owned()], None);
+        let (done, undrained, ended) = (false, false, 0);
+        self.job.change = Some(Change { kind, from, savepoint, allow, done, undrained, ended, deadline });
         self.job.operation = Some(underway(Phase::Running));
         self.settle()
+    }
+
+    /// What is under way goes well, one act on.
+    fn turn(&mut self) -> &mut Play {
+        match self.acts().first() {
+            Some(Act::Start(_)) => self.start(),
+            Some(Act::Stop(..) | Act::Kill(_)) => self.all(ended(Some(0))),
+            Some(act) => panic!("{act:?}"),
+            None if self.job.launch.is_some() => self.health(Health::Ready),
+            None => self.later(Duration::from_secs(60)),
+        }
     }
 
     #[track_caller]
@@ -352,13 +374,12 @@ fn who_does_not_stop_in_time_is_killed() {
 }
 
 #[test]
-fn an_upgrade_stops_with_a_savepoint_upgrades_once_and_starts() {
+fn an_upgrade_stops_upgrades_once_with_a_savepoint_and_starts() {
     let mut play = Play::running();
     play.change(ChangeKind::Upgrade).is(Phase::Upgrading);
-    assert_eq!(play.acts(), [Act::Stop(0, leaving("before"))]);
+    assert_eq!(play.acts(), [Act::Stop(0, StopWish::default())]);
     play.all(ended(Some(0))).is(Phase::Scheduling);
-    let allow = vec!["step".to_owned()];
-    assert_eq!(play.job.task(), Some(&Task::Upgrade { allow }));
+    assert_eq!(play.job.task(), Some(&upgrade()));
     play.start().all(ended(Some(0))).is(Phase::Scheduling);
     assert_eq!((play.job.task(), play.acts()), (Some(&Task::Run), vec![Act::Start(0)]));
     assert_eq!(play.told.len(), 1, "it is not done yet");
@@ -414,13 +435,145 @@ fn an_upgraded_job_that_does_not_come_to_its_work_begins_anew_from_the_savepoint
 }
 
 #[test]
-fn a_job_that_cannot_be_stopped_cleanly_is_not_upgraded() {
-    for end in [ended(None), ended(Some(74)), finished()] {
+fn a_job_that_did_not_stop_cleanly_goes_on_as_it_was_until_it_can_be_stopped_for_its_change() {
+    for end in [ended(None), ended(Some(74)), ended(Some(75)), ended(Some(0))] {
         let mut play = Play::running();
-        play.change(ChangeKind::Upgrade).all(end).is(Phase::Scheduling);
-        assert_eq!((&play.job.spec, play.job.task()), (&spec(), Some(&Task::Run)));
-        assert_eq!(play.told.last().unwrap().0, OperationState::Failed);
+        play.change(ChangeKind::Upgrade);
+        // What it says of its end does not count: its state does.
+        play.seen.drained = Some(false);
+        play.all(end).is(Phase::Scheduling);
+        assert_eq!((play.job.runs(), play.job.task()), (&spec(), Some(&Task::Run)));
+        assert_eq!(play.told.len(), 1, "it goes on");
+        play.start().health(Health::Restoring).is(Phase::Restoring);
+        play.health(Health::Ready).is(Phase::Upgrading);
+        play.seen.drained = Some(true);
+        play.all(ended(Some(0)));
+        assert_eq!((play.job.runs(), play.job.task()), (&play.job.spec.clone(), Some(&upgrade())));
     }
+}
+
+#[test]
+fn a_change_that_cannot_be_begun_is_given_up() {
+    let is_as_it_was = |play: &mut Play| {
+        assert_eq!((&play.job.spec, &play.job.change), (&spec(), &None));
+        assert_eq!(play.told.last().unwrap().0, OperationState::Failed);
+    };
+    // The input ends first.
+    let mut play = Play::running();
+    play.change(ChangeKind::Upgrade).all(finished()).is(Phase::Scheduling);
+    is_as_it_was(&mut play);
+    // It does not stop in time.
+    let mut play = Play::running();
+    play.change(ChangeKind::Upgrade).later(Duration::from_secs(121)).all(ended(None)).is(Phase::Scheduling);
+    is_as_it_was(&mut play);
+    // The version that must go on first does not come to its work.
+    let mut play = Play::running();
+    play.seen.drained = Some(false);
+    play.change(ChangeKind::Upgrade).all(ended(None));
+    for _ in 0..3 {
+        assert_eq!(play.told.len(), 1, "it is tried again");
+        play.start().all(ended(Some(70))).later(Duration::from_secs(60));
+    }
+    is_as_it_was(&mut play);
+    // Or cannot run at all.
+    let mut play = Play::running();
+    play.seen.drained = Some(false);
+    play.change(ChangeKind::Upgrade).all(ended(None)).start().all(ended(Some(78))).is(Phase::Failed);
+    is_as_it_was(&mut play);
+    // It is cancelled.
+    let mut play = Play::running();
+    play.change(ChangeKind::Upgrade);
+    play.job.wanted = Wanted::Cancelled;
+    play.settle().all(ended(None)).is(Phase::Cancelled);
+    assert_eq!((&play.job.spec, &play.job.change), (&spec(), &None));
+}
+
+#[test]
+fn a_change_comes_at_any_moment() {
+    let plays: [(&str, fn() -> Play); 6] = [
+        ("it never ran", || {
+            let mut play = Play::new();
+            play.seen.strays = 1;
+            play.settle();
+            play
+        }),
+        ("its start is written down", || {
+            let mut play = Play::new();
+            play.settle();
+            play
+        }),
+        ("it restores", || {
+            let mut play = Play::new();
+            play.settle().start().health(Health::Restoring);
+            play
+        }),
+        ("it is spread otherwise", || {
+            let mut play = Play::running();
+            play.change(ChangeKind::Rescale).is(Phase::Rescaling);
+            play
+        }),
+        ("it waits to be started again", || {
+            let mut play = Play::running();
+            play.all(ended(Some(70))).is(Phase::Scheduling);
+            play
+        }),
+        ("it is stopped to be started again", || {
+            let mut play = Play::running();
+            play.job.restart = true;
+            play.settle().is(Phase::Recovering);
+            play
+        }),
+    ];
+    for (what, make) in plays {
+        for drained in [true, false] {
+            let mut play = make();
+            let from = play.job.runs().clone();
+            play.change_from(ChangeKind::Upgrade, from.clone());
+            play.seen.strays = 0;
+            play.seen.drained = Some(drained);
+            for turn in 0.. {
+                assert!(turn < 20 && play.told.iter().all(|told| told.0 != OperationState::Failed), "{what}");
+                if play.job.task() == Some(&upgrade()) {
+                    break;
+                }
+                assert_eq!(play.job.runs(), &from, "{what}: another version goes on with what this one began");
+                play.turn();
+                if play.job.phase == Phase::Upgrading {
+                    play.seen.drained = Some(true);
+                }
+            }
+            play.start().all(ended(Some(0))).start().health(Health::Ready).is(Phase::Running);
+            assert_eq!(play.told.last(), Some(&(OperationState::Succeeded, None)), "{what}");
+        }
+    }
+}
+
+#[test]
+fn a_job_that_never_ran_begins_as_it_was_changed_and_has_nothing_to_go_back_to() {
+    let mut play = Play::new();
+    play.seen.strays = 1;
+    play.settle().change(ChangeKind::Upgrade);
+    play.seen.strays = 0;
+    play.settle().start().all(ended(Some(3))).is(Phase::Scheduling);
+    assert_eq!((play.job.task(), &play.job.change, &play.job.pending), (Some(&Task::Run), &None, &None));
+    play.start().health(Health::Ready).is(Phase::Running);
+}
+
+#[test]
+fn a_job_that_is_to_rest_does_so_with_a_change_that_is_still_to_be_made() {
+    let mut play = Play::running();
+    play.change(ChangeKind::Upgrade).is(Phase::Upgrading);
+    play.job.wanted = Wanted::Suspended;
+    play.job.operation = Some(underway(Phase::Suspended));
+    play.all(ended(Some(0))).is(Phase::Suspended);
+    assert_eq!(play.told.last(), Some(&(OperationState::Succeeded, None)));
+    // However long it rests: its time begins when it goes on.
+    play.later(Duration::from_secs(100_000));
+    play.job.wanted = Wanted::Running;
+    play.settle().is(Phase::Scheduling);
+    assert_eq!(play.job.task(), Some(&upgrade()));
+    play.start().all(ended(Some(0))).start().health(Health::Ready).is(Phase::Running);
+    assert!(play.job.change.is_none() && play.job.spec != spec());
 }
 
 #[test]
@@ -518,7 +671,7 @@ fn any_job(dice: &mut impl FnMut(u64) -> u64) -> Job {
     job.wanted = [Wanted::Running, Wanted::Suspended, Wanted::Cancelled, Wanted::Deleted][dice(4) as usize];
     let task = |kind: u64| match kind {
         0 => Task::Run,
-        1 => Task::Upgrade { allow: Vec::new() },
+        1 => Task::Upgrade { allow: Vec::new(), savepoint: None },
         _ => Task::Plant { savepoint: "s".to_owned() },
     };
     job.generation = dice(3);
@@ -538,7 +691,8 @@ fn any_job(dice: &mut impl FnMut(u64) -> u64) -> Job {
         let savepoint = (dice(2) == 0).then(|| "c".to_owned());
         let deadline = (dice(2) == 0).then(|| Moment(dice(1000) as i64));
         let (kind, ended) = (kinds[dice(4) as usize], dice(5) as u32);
-        Change { kind, from: spec(), savepoint, allow: Vec::new(), done: dice(2) == 0, ended, deadline }
+        let (done, undrained, allow) = (dice(2) == 0, dice(2) == 0, Vec::new());
+        Change { kind, from: spec(), savepoint, allow, done, undrained, ended, deadline }
     });
     (job.restart, job.drain) = (dice(2) == 0, dice(2) == 0);
     job.restarts.in_a_row = [0, 1, u32::MAX][dice(3) as usize].saturating_sub(1);
@@ -573,6 +727,7 @@ fn whatever_stands_in_the_database_nothing_panics() {
             silence: Duration::from_secs(dice(100)),
             saved: dice(2) == 0,
             valid: [None, Some(Ok(())), Some(Err("no".to_owned()))][dice(3) as usize].clone(),
+            drained: [None, Some(true), Some(false)][dice(3) as usize],
         };
         let after = next(&job, &seen, &Rules::default()).map_or(job, |step| step.job);
         let _ = acts(&after, &seen);

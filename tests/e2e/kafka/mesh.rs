@@ -217,6 +217,52 @@ fn longest_pause(traffic: &Traffic, act: impl FnOnce() + Send) -> Duration {
     })
 }
 
+#[test]
+fn a_job_under_load_is_upgraded_and_edited_while_it_is_suspended_and_each_order_comes_once() {
+    let Some(traffic) = Traffic::begin("changed", 522) else { return };
+    let (managed, name) = (managed(&traffic), "changed-attribution");
+    let file = |name: &str, more: &str| {
+        managed.place.write(name, job("changed") + more);
+    };
+    let copy = "  copy: { from: attributed, topic: changed.copy, timestamps: epoch_ms }\n";
+    let clicks = "  clicked: { from: item_clicks, topic: changed.clicked, timestamps: epoch_ms }\n";
+    file("second.yaml", copy);
+    file("third.yaml", &[copy, clicks].concat());
+    submit(&managed, &traffic, "job.yaml", &["--processes", "3"]);
+    traffic.during(Duration::from_millis(300), |_| {
+        traffic.until_more(0);
+        let dry = submit(&managed, &traffic, "second.yaml", &["--processes", "3", "--dry-run"]);
+        assert_eq!(dry["change"], "upgrade", "{dry}");
+        submit(&managed, &traffic, "second.yaml", &["--processes", "3"]);
+        assert_eq!(managed.status(name)["job"]["revision"], 2);
+        let savepoints = managed.cli(&["savepoint", "ls", name]).succeed().document();
+        assert!(savepoints["savepoints"][0]["name"].as_str().unwrap().starts_with("before-2-"), "{savepoints}");
+        traffic.until_more(traffic.written());
+        managed.cli(&["suspend", name]).succeed();
+        assert!(managed.alive().is_empty(), "it is suspended");
+        submit(&managed, &traffic, "third.yaml", &["--processes", "2", "--detach"]);
+        assert_eq!(managed.status(name)["job"]["phase"], "suspended", "a change does not wake it");
+        managed.cli(&["resume", name]).succeed();
+        assert_eq!((managed.status(name)["job"]["revision"].as_u64(), managed.alive().len()), (Some(3), 2));
+    });
+    traffic.until_more(traffic.expected.len() - 1);
+    managed.cli(&["stop", name]).succeed();
+    traffic.is_whole();
+    // What was added writes what came after: each row once, and none that the first version wrote alone.
+    let (out, copied) = (traffic.brokers.rows(&traffic.topic("out")), traffic.brokers.rows(&traffic.topic("copy")));
+    let id = |row: &Value| row["order_id"].as_str().unwrap().to_owned();
+    let mut ids: Vec<String> = copied.iter().map(id).collect();
+    ids.sort();
+    let all = ids.len();
+    ids.dedup();
+    assert!(
+        all > 0 && all < out.len() && ids.len() == all,
+        "{all} of {} rows are copied, {} once",
+        out.len(),
+        ids.len()
+    );
+}
+
 #[expect(clippy::disallowed_methods, reason = "a test measures how long something takes")]
 fn now() -> Instant {
     Instant::now()
