@@ -13,7 +13,7 @@ use crate::kafka::{Brokers, Partitions};
 use crate::live::{GAVE, ids_count_up};
 use crate::oracle::{self, Expected};
 use crate::place::Place;
-use crate::process::{self, HUNG_AFTER, Process, Struck, nap, now};
+use crate::process::{self, HUNG_AFTER, Patience, Process, Struck, nap, now};
 use crate::producer::{Producer, Target, wall_ms};
 use crate::report::Report;
 use crate::traffic::{Traffic, USUAL};
@@ -145,24 +145,32 @@ impl<'a> Shop<'a> {
         }
     }
 
-    /// Returns whether an order that was written after `moment` has been seen by the consumer.
-    fn sees(&self, moment: i64) -> Tried<bool> {
+    /// Returns when the order was written that the consumer saw last.
+    fn newest(&self) -> Tried<Option<i64>> {
         let seen = tail(self.place, SEEN)?;
         // The last line may not be whole yet.
         let whole = seen.rsplit_once('\n').map_or("", |(whole, _)| whole);
         let row = whole.rsplit('\n').find(|line| line.starts_with('{'));
         let row = row.and_then(|row| serde_json::from_str::<Value>(row).ok());
-        Ok(row.is_some_and(|row| row["ts"].as_i64().is_some_and(|ts| ts > moment)))
+        Ok(row.and_then(|row| row["ts"].as_i64()))
     }
 
-    /// Waits until the consumer sees an order that was written after now; for so long only, if that is said. Returns when it did.
+    /// Waits until the consumer sees an order that was written after now; for so long only, if that is said. Returns when it did. A job
+    /// that has much to make up for is waited for as long as its orders are newer and newer ones.
     pub fn recovered(&mut self, patience: Option<Duration>, what: &str) -> Tried<Option<Instant>> {
         self.recovered_since(wall_ms(), patience, what)
     }
 
     fn recovered_since(&mut self, moment: i64, patience: Option<Duration>, what: &str) -> Tried<Option<Instant>> {
         let (from, place) = (now(), self.place);
-        while !self.sees(moment)? {
+        let mut waiting = Patience::begin();
+        loop {
+            if let Some(newest) = self.newest()? {
+                if newest > moment {
+                    return Ok(Some(now()));
+                }
+                waiting.at(newest);
+            }
             if let Some(status) = self.job()?.ended()? {
                 return Err(format!("a live job ended by itself with {status}\n{}", place.said()));
             }
@@ -172,12 +180,11 @@ impl<'a> Shop<'a> {
             if patience.is_some_and(|patience| from.elapsed() > patience) {
                 return Ok(None);
             }
-            if from.elapsed() > HUNG_AFTER {
-                return Err(format!("{what} never came\n{}", place.said()));
+            if let Some(why) = waiting.over() {
+                return Err(format!("{what} never came: {why}\n{}", place.said()));
             }
             nap(Duration::from_millis(5));
         }
-        Ok(Some(now()))
     }
 
     /// One round: a fault, and everything well again.
@@ -233,18 +240,18 @@ impl<'a> Shop<'a> {
         self.read_input(written)?;
         let expected = self.expected(end);
         let orders = expected.out.values().sum::<i64>().unsigned_abs() as usize;
-        let (mut from, mut before) = (now(), 0);
+        let mut waiting = Patience::begin();
         loop {
             let there = rows(&self.brokers.read(&format!("{}.out", self.between.to), 0)?);
             if there >= orders {
                 break;
             }
-            if there > before {
-                (from, before) = (now(), there);
-            }
-            if from.elapsed() > HUNG_AFTER || self.job()?.ended()?.is_some() {
+            waiting.at(there as i64);
+            let over = waiting.over();
+            if over.is_some() || self.job()?.ended()?.is_some() {
                 written_to(self.brokers, &self.between, &expected)?.holds(&expected)?;
-                return Err(format!("the job does not come to an end\n{}", place.said()));
+                let why = over.unwrap_or_else(|| "it has ended".to_owned());
+                return Err(format!("the job does not come to an end: {why}\n{}", place.said()));
             }
         }
         // The same watermark lets the windows go: a clean stop commits them.

@@ -7,7 +7,7 @@ use crate::delay::{Delay, Harm};
 use crate::dice::Dice;
 use crate::kafka::Brokers;
 use crate::place::Place;
-use crate::process::{HUNG_AFTER, nap, now};
+use crate::process::{Patience, nap, now};
 use crate::report::Report;
 use crate::{Setup, Tried};
 
@@ -68,11 +68,13 @@ pub fn unanswered(setup: &Setup, runs: u64) -> Tried<Report> {
 fn suffer(shop: &mut Shop<'_>, delay: &Delay, harm: Harm, report: &mut Report) -> Tried<()> {
     let (producers, (_, harmed)) = (delay.producers(), delay.ended());
     delay.next([Some(harm)]);
-    let from = now();
+    let (from, mut waiting) = (now(), Patience::begin());
     // An answer too many says nothing about the transaction.
     while delay.ended().1 == harmed || (delay.producers() == producers && harm != Harm::AnswerTwice) {
-        if from.elapsed() > HUNG_AFTER {
-            return Err("no producer was replaced".to_owned());
+        // That it happened is a step on the way.
+        waiting.at(i64::try_from(delay.ended().1).unwrap_or(i64::MAX));
+        if let Some(why) = waiting.over() {
+            return Err(format!("no producer was replaced: {why}"));
         }
         nap(Duration::from_millis(2));
     }

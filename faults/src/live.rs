@@ -8,7 +8,7 @@ use crate::check::{self, Written, lines};
 use crate::job::{self, Input, NAME, PARTITIONS, Pace, TOPICS};
 use crate::oracle::{self, Expected};
 use crate::place::Place;
-use crate::process::{self, Process, Struck, nap, now};
+use crate::process::{self, Patience, Process, Struck, nap, now};
 use crate::producer::{Producer, Target, wall_ms};
 use crate::report::Report;
 use crate::traffic::{Mix, Traffic};
@@ -178,19 +178,24 @@ pub fn all_is_out(place: &Place, expected: &Expected, mut runs: impl FnMut() -> 
     let out = rows(&expected.out);
     let all = [&expected.counts, &expected.bad, &expected.late_orders].map(rows);
     // A job that has much to make up for may take its time, as long as it goes on.
-    let (mut from, mut before) = (now(), 0);
+    let mut waiting = Patience::begin();
     loop {
         let there = lines(&place.read("out.jsonl")?).count() as u64;
-        if there >= out && records(place)? == all {
-            return Ok(());
+        let mut besides = 0;
+        if there >= out {
+            let records = records(place)?;
+            if records == all {
+                return Ok(());
+            }
+            besides = records.iter().sum();
         }
-        if there > before {
-            (from, before) = (now(), there);
-        }
-        if from.elapsed() > process::HUNG_AFTER || !runs()? {
+        waiting.at(i64::try_from(there + besides).unwrap_or(i64::MAX));
+        let over = waiting.over();
+        if over.is_some() || !runs()? {
             // The comparison says what is missing.
             Written::read(place)?.holds(expected)?;
-            return Err(format!("the job does not come to an end\n{}", place.said()));
+            let why = over.unwrap_or_else(|| "it has ended".to_owned());
+            return Err(format!("the job does not come to an end: {why}\n{}", place.said()));
         }
         nap(Duration::from_millis(50));
     }

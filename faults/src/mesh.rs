@@ -15,7 +15,7 @@ use crate::job::{Input, NAME, STEADY};
 use crate::live::{Live, Producers, all_is_out};
 use crate::managed::{Crew, Managed, Member};
 use crate::place::Place;
-use crate::process::{self, nap, now};
+use crate::process::{self, Lateness, nap, now};
 use crate::report::{Report, spread};
 use crate::traffic::USUAL;
 use crate::{Setup, Tried};
@@ -28,7 +28,7 @@ const ROUNDS: u64 = 20;
 const WITHIN: Duration = Duration::from_millis(1500);
 /// Silence of a process counts as loss after this.
 const DEAD_AFTER: Duration = Duration::from_secs(10);
-/// What a busy machine may add to that.
+/// What a machine may add to that, and more if it is found to be slower.
 const SLACK: Duration = Duration::from_secs(2);
 /// Nobody may notice that somebody was frozen for so long at most.
 const UNNOTICED: Duration = Duration::from_secs(5);
@@ -269,12 +269,14 @@ impl<'a> Shop<'a> {
     fn is_found_out(&mut self, crew: &Crew, frozen: &Member) -> Tried<()> {
         let from = now();
         let others: Vec<_> = crew.members.iter().filter(|member| *member != frozen).cloned().collect();
+        let mut lateness = Lateness::begin();
         while others.iter().all(|member| member.lives(self.place)) {
             self.managed.keep_waiting("the end of a mesh with a frozen process", from.elapsed())?;
+            lateness.nap();
         }
         let found = from.elapsed();
         self.times.push(("a frozen process is found out".to_owned(), found));
-        match found <= DEAD_AFTER + SLACK {
+        match found <= DEAD_AFTER + lateness.slack(SLACK) {
             true => Ok(()),
             false => Err(format!("a frozen process was found out after {:.1} s only", found.as_secs_f64())),
         }

@@ -13,6 +13,69 @@ use crate::place::Place;
 pub const HUNG_AFTER: Duration = Duration::from_secs(90);
 /// How often something is looked at that is waited for.
 pub const PAUSE: Duration = Duration::from_millis(1);
+/// Who gets on may take so many times as long: a machine with much to do is slow, and no fault of the job.
+const SLOWER: u32 = 10;
+
+/// How long something is waited for that may come late on a busy machine: as long as there is progress on the way to it, and no
+/// longer than a hang takes to be one where there is none.
+pub struct Patience {
+    begun: Instant,
+    moved: Instant,
+    at: Option<i64>,
+}
+
+impl Patience {
+    /// Begins to wait.
+    pub fn begin() -> Patience {
+        Patience { begun: now(), moved: now(), at: None }
+    }
+
+    /// Takes note of how far it is. Only a greater number than any before is progress.
+    pub fn at(&mut self, at: i64) {
+        if self.at.is_none_or(|before| at > before) {
+            (self.at, self.moved) = (Some(at), now());
+        }
+    }
+
+    /// Says why it is not waited for any longer, if it is not.
+    pub fn over(&self) -> Option<String> {
+        let (waited, still) = (self.begun.elapsed(), self.moved.elapsed());
+        match () {
+            () if still > HUNG_AFTER => {
+                Some(format!("waited for {} s, and nothing moved in the last {} s", waited.as_secs(), still.as_secs()))
+            }
+            () if waited > HUNG_AFTER * SLOWER => {
+                Some(format!("things got on for {} s, but never came there", waited.as_secs()))
+            }
+            () => None,
+        }
+    }
+}
+
+/// How late this machine lets somebody go on who wanted to before: what it adds to any span of time that is measured on it.
+pub struct Lateness {
+    last: Instant,
+    most: Duration,
+}
+
+impl Lateness {
+    /// Begins to measure.
+    pub fn begin() -> Lateness {
+        Lateness { last: now(), most: Duration::ZERO }
+    }
+
+    /// Waits a little.
+    pub fn nap(&mut self) {
+        nap(PAUSE);
+        let late = self.last.elapsed();
+        (self.last, self.most) = (now(), self.most.max(late));
+    }
+
+    /// Returns what may be added to a limit that is `usual` on a machine with little to do: threads wait one after the other.
+    pub fn slack(&self, usual: Duration) -> Duration {
+        usual.max(self.most * 4)
+    }
+}
 
 /// A process that runs a job.
 pub struct Process {

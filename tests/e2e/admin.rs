@@ -5,10 +5,9 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use crate::support::jobs::{self, Over};
-use crate::support::process::{Invocation, Stop};
+use crate::support::process::{HUNG_AFTER, Invocation, Stop};
 use crate::support::{Place, Running, Shop, topics};
 
 use crate::oracle::Model;
@@ -43,7 +42,7 @@ pub struct Answer {
 /// Asks the admin port; nothing if nobody answers there.
 fn ask(address: &str, method: &str, path: &str) -> Option<Answer> {
     let mut stream = TcpStream::connect(address).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    stream.set_read_timeout(Some(HUNG_AFTER)).unwrap();
     write!(stream, "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").ok()?;
     let mut text = String::new();
     stream.read_to_string(&mut text).ok()?;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::admin;
 use crate::oracle::{self, assert_same};
 use crate::support::jobs::{self, BUSY, Over};
-use crate::support::process::Invocation;
+use crate::support::process::{HUNG_AFTER, Invocation};
 use crate::support::{Dice, Place, Running, Shop, topics};
 
 /// What steers the job of these tests.
@@ -21,7 +21,7 @@ const PARTITIONS: u32 = 3;
 fn stop(address: &str, wish: &Value) -> Option<u16> {
     let (body, mut text) = (wish.to_string(), String::new());
     let mut stream = TcpStream::connect(address).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(30))).ok()?;
+    stream.set_read_timeout(Some(HUNG_AFTER)).ok()?;
     let length = body.len();
     write!(stream, "POST /control/stop HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: {length}\r\n\r\n{body}").ok()?;
     stream.read_to_string(&mut text).ok()?;

@@ -52,7 +52,7 @@ impl Managed {
         let _ = std::fs::remove_file(self.place.path("manager/address"));
         let fixed =
             ["serve", "--data", "manager", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--topics", "topics"];
-        let mut serve = self.place.riverrun(&fixed).args(&["--run-dir", "own", "--stop-within", "60s"]);
+        let mut serve = self.place.riverrun(&fixed).args(&["--run-dir", "own", "--stop-within", "4m"]);
         serve = self.arguments.iter().fold(serve, |serve, argument| serve.arg(argument.clone()));
         serve = environment.iter().fold(serve, |serve, (name, value)| serve.env(*name, *value));
         let mut running = serve.start();
@@ -158,7 +158,7 @@ fn signal(pid: u32, name: &str) {
 /// An answer of the API: status, headers in small letters, body.
 fn http(address: &str, method: &str, path: &str, headers: &str, body: &str) -> (u16, String, String) {
     let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    stream.set_read_timeout(Some(HUNG_AFTER)).unwrap();
     let length = body.len();
     write!(stream, "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n{body}").unwrap();
     let mut text = String::new();
@@ -352,7 +352,7 @@ fn a_manager_that_is_killed_between_any_two_steps_of_an_upgrade_comes_to_the_sam
         // It dies in the middle of it, or soon after the answer.
         let _ = managed.cli(&["submit", job, "--detach"]).args(SLOW).finish();
         let mut dying = managed.manager.take().unwrap();
-        assert!(dying.ends_within(Duration::from_secs(60)), "{point}: nobody came to it");
+        assert!(dying.ends_within(HUNG_AFTER), "{point}: nobody came to it");
         managed.start(&[]);
         managed.submit(job, &[]);
         let done = |status: &Value| status["job"]["phase"] == "running" && status["job"]["change"].is_null();

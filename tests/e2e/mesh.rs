@@ -10,7 +10,7 @@ use crate::live;
 use crate::oracle::{self, Model};
 use crate::support::crew::{Crew, HASTY, send};
 use crate::support::jobs::{self, BUSY, DEDUPE_MS, Over, WINDOW_MS};
-use crate::support::process::{Finished, Invocation, Stop};
+use crate::support::process::{Finished, HUNG_AFTER, Invocation, Stop};
 use crate::support::shop::START_MS;
 use crate::support::{Dice, Place, Shop, Shopping, topics};
 
@@ -171,7 +171,7 @@ fn a_frozen_process_is_noticed_and_cannot_come_back() {
     let mut crew = running(&place, 3, HASTY);
     send(crew.member(2), "STOP");
     for process in [0, 1] {
-        assert!(crew.member(process).ends_within(Duration::from_secs(60)), "the others end");
+        assert!(crew.member(process).ends_within(HUNG_AFTER), "the others end");
     }
     send(crew.member(2), "CONT");
     let finished = crew.finish();
@@ -249,11 +249,11 @@ fn processes_that_do_not_fit_together_say_so() {
     let brief = ["--processes", "2", "--peers", "unix:a,unix:b", "--mesh-startup-timeout", "300ms"];
     worker(&brief).args(&["--process", "1"]).fail(75, &["process 0 at unix:a did not come within 300ms"]);
     // One of two has another job file: both are told, and the one that calls says what differs.
-    let patient = ["--processes", "2", "--peers", "unix:a,unix:b", "--mesh-startup-timeout", "3s", "-w", "1"];
+    let patient = ["--processes", "2", "--peers", "unix:a,unix:b", "--mesh-startup-timeout", "12s", "-w", "1"];
     let mut leader = worker(&patient).args(&["--process", "0"]).start();
     worker(&patient).args(&["--process", "1"]).set("tick.max_rows=7").fail(78, &["it runs plan"]);
-    assert!(leader.ends_within(Duration::from_secs(20)));
-    lost(&[leader.finish()], "process 1 at unix:b did not come within 3s");
+    assert!(leader.ends_within(HUNG_AFTER));
+    lost(&[leader.finish()], "process 1 at unix:b did not come within 12s");
 }
 
 #[test]

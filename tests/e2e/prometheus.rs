@@ -5,14 +5,13 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::admin;
 use crate::oracle::Model;
 use crate::support::jobs::{self, Over};
-use crate::support::process::Stop;
+use crate::support::process::{HUNG_AFTER, Stop};
 use crate::support::{Place, Shop, topics};
 
 /// A server that ends with the test.
@@ -63,7 +62,7 @@ impl Prometheus {
     /// Returns what it answers; nothing while it does not.
     fn get(&self, path: &str) -> Option<Value> {
         let mut stream = TcpStream::connect(&self.address).ok()?;
-        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        stream.set_read_timeout(Some(HUNG_AFTER)).unwrap();
         // Not 1.1: the answer is to come in one piece.
         write!(stream, "GET {path} HTTP/1.0\r\nHost: {}\r\n\r\n", self.address).ok()?;
         let mut text = String::new();

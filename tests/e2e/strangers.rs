@@ -15,7 +15,7 @@ use crate::support::process::Stop;
 use crate::support::{Place, Running, Shop, topics};
 
 /// Longer than who says nothing is listened to.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(90);
 /// Handshakes that may be going on at the same time.
 const PENDING: usize = 64;
 

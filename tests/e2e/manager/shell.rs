@@ -50,7 +50,7 @@ fn completion_scripts_load_and_bash_knows_the_jobs_or_says_nothing() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     for nobody in ["http://127.0.0.1:1".to_owned(), format!("http://{}", silent.local_addr().unwrap())] {
         let mut asking = managed.place.riverrun(&["complete-jobs", "--server", &nobody]).start();
-        assert!(asking.ends_within(Duration::from_secs(20)), "it waits for an answer");
+        assert!(asking.ends_within(Duration::from_secs(90)), "it waits for an answer");
         let names = asking.finish();
         assert!(names.code == Some(0) && names.stdout.is_empty() && names.stderr.is_empty(), "{names}");
     }
