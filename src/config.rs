@@ -3,6 +3,9 @@
 //! ```text
 //! option on the command line > RIVERRUN_... > --config FILE > ./riverrun.toml > the user's config.toml > default
 //! ```
+//! The file in the working directory is found, not named: it may have come with a repository of somebody else's. So it says nothing of the
+//! manager that is asked, which is shown an API key and given secrets.
+//!
 //! A setting has the name of its option. Files are put under the options as other defaults, so they are read and checked by the same
 //! rules, and there is no second list of what there is.
 
@@ -59,8 +62,11 @@ fn layers(named: Option<&Path>) -> Result<Vec<Layer>, Failure> {
         layers.push(read(path, &known)?);
     }
     let here = Path::new(HERE);
-    if here.is_file() {
-        layers.push(file::read_own(here, &known)?);
+    // Whoever names it by hand has looked at it.
+    let is_named =
+        named.is_some_and(|named| matches!((named.canonicalize(), here.canonicalize()), (Ok(a), Ok(b)) if a == b));
+    if here.is_file() && !is_named {
+        layers.push(file::read_found(here, &known)?);
     }
     if let Some(path) = users().filter(|path| path.is_file()) {
         layers.push(read(&path, &known)?);

@@ -8,7 +8,7 @@ use std::path::Path;
 use riverrun_jobs::fault::closest;
 use toml::de::{DeTable, DeValue};
 
-use super::settings::Section;
+use super::settings::{CLIENT, Section};
 use crate::exit::{Exit, Failure, OrExit};
 
 /// What a file says.
@@ -35,8 +35,9 @@ pub fn read(path: &Path, known: &[Section]) -> Result<Layer, Failure> {
     parse(&shown, &text, known).map_err(|faults| Failure::new(Exit::Invalid, faults.join("\n")))
 }
 
-/// Reads a file in the working directory, unless somebody else could have written it: it says whom an API key is shown.
-pub fn read_own(path: &Path, known: &[Section]) -> Result<Layer, Failure> {
+/// Reads a file that was found in the working directory, unless somebody else could write to it. What it says of the manager that is
+/// asked does not count, and is said: it would be where an API key and secrets go.
+pub fn read_found(path: &Path, known: &[Section]) -> Result<Layer, Failure> {
     let cannot = || format!("cannot read the settings in {}", path.display());
     let mut file = std::fs::File::open(path).or_exit(Exit::Invalid, cannot)?;
     // What is looked at is what is read, whatever the path names a moment later.
@@ -45,14 +46,26 @@ pub fn read_own(path: &Path, known: &[Section]) -> Result<Layer, Failure> {
     let others_write = about.mode() & 0o022 != 0;
     if others_write || ![0, own].contains(&about.uid()) {
         let message = format!(
-            "{} could have been written by somebody else, and settings say whom an API key is shown\n  hint: make it yours and writable for nobody else, or name it with --config",
+            "{} could have been written by somebody else, and settings say what a manager opens to whom\n  hint: make it yours and writable for nobody else, or name it with --config",
             path.display()
         );
         return Err(Failure::new(Exit::Invalid, message));
     }
     let mut text = String::new();
     file.read_to_string(&mut text).or_exit(Exit::Invalid, cannot)?;
-    parse(&path.display().to_string(), &text, known).map_err(|faults| Failure::new(Exit::Invalid, faults.join("\n")))
+    let layer = parse(&path.display().to_string(), &text, known)
+        .map_err(|faults| Failure::new(Exit::Invalid, faults.join("\n")))?;
+    match layer.values.iter().find(|((section, _), _)| section == CLIENT.0) {
+        None => Ok(layer),
+        Some(((section, name), value)) => {
+            let message = format!(
+                "error: `{name}` of `[{section}]` does not count in a file that was found in the working directory: it says where an API key and secrets go, and the file may be somebody else's\n  at {}\n  hint: put it into your own file, ~/.config/riverrun/config.toml, or name this one: --config {}",
+                value.place,
+                path.display()
+            );
+            Err(Failure::new(Exit::Invalid, message))
+        }
+    }
 }
 
 fn parse(file: &str, text: &str, known: &[Section]) -> Result<Layer, Vec<String>> {

@@ -10,7 +10,7 @@ use crate::exit::Failure;
 /// The command whose options are the section `serve`.
 const SERVE: &str = "serve";
 /// The section for commands that ask a manager, and the variables of what it holds.
-const CLIENT: (&str, &[&str]) = ("client", &["RIVERRUN_SERVER", "RIVERRUN_API_KEY_FILE", "RIVERRUN_SERVER_CA"]);
+pub const CLIENT: (&str, &[&str]) = ("client", &["RIVERRUN_SERVER", "RIVERRUN_API_KEY_FILE", "RIVERRUN_SERVER_CA"]);
 
 /// Settings that belong together.
 #[derive(Debug)]

@@ -20,9 +20,9 @@ fn the_nearest_setting_counts_and_what_is_unknown_is_said() {
     let home = place.folder().to_str().unwrap().to_owned();
     place.write(
         "home/.config/riverrun/config.toml",
-        "[client]\nserver = \"http://user:1\"\n\n[serve]\nstop-within = \"7s\"\n",
+        "[client]\nserver = \"http://127.0.0.1:3\"\n\n[serve]\nstop-within = \"7s\"\n",
     );
-    place.write("riverrun.toml", "[client]\nserver = \"http://127.0.0.1:3\"\n[serve]\nlisten = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\ndata = \"manager\"\n");
+    place.write("riverrun.toml", "# Of a manager that is started here.\n\n[serve]\nlisten = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\ndata = \"manager\"\n");
     place.write("named.toml", "[serve]\nallow-host = [\"a:1\", \"b:2\"]\nstop-jobs = true\n");
     let show = |arguments: &[&str]| {
         let command = place.riverrun(&["config", "show", "--origin", "-o", "json"]).args(arguments);
@@ -30,7 +30,6 @@ fn the_nearest_setting_counts_and_what_is_unknown_is_said() {
     };
     let all = show(&["--config", "named.toml"]).env("RIVERRUN_ADMIN", "127.0.0.1:7").succeed().document();
     for (section, name, value, origin) in [
-        ("client", "server", "http://127.0.0.1:3", "riverrun.toml:2"),
         ("serve", "listen", "127.0.0.1:0", "riverrun.toml:4"),
         ("serve", "admin", "127.0.0.1:7", "RIVERRUN_ADMIN"),
         ("serve", "stop-jobs", "true", "named.toml:3"),
@@ -39,6 +38,8 @@ fn the_nearest_setting_counts_and_what_is_unknown_is_said() {
         assert_eq!(setting(&all, section, name), (vec![value.to_owned()], origin.to_owned()), "{section} {name}");
     }
     assert_eq!(setting(&all, "serve", "allow-host").0, ["a:1", "b:2"]);
+    let (server, from) = setting(&all, "client", "server");
+    assert!(server == ["http://127.0.0.1:3"] && from.ends_with("/.config/riverrun/config.toml:2"), "{from}");
     let (stop, from) = setting(&all, "serve", "stop-within");
     assert!(stop == ["7s"] && from.ends_with("/.config/riverrun/config.toml:5"), "{from}");
 
@@ -57,8 +58,17 @@ fn the_nearest_setting_counts_and_what_is_unknown_is_said() {
     place.write("riverrun.toml", "nonsense");
     list().fail(78, &["riverrun.toml:1"]);
     place.riverrun(&["new", "attribution"]).succeed();
-    // Whom a key is shown is not for others to say.
-    place.write("riverrun.toml", "[client]\nserver = \"http://evil:1\"\n");
+    // Whom a key is shown is not for others to say: not for who wrote what lies here, unless it is named.
+    let key = place.path("key").to_str().unwrap().to_owned();
+    for (name, value) in [("server", "http://127.0.0.1:4"), ("api-key-file", key.as_str()), ("server-ca", "ca.pem")] {
+        place.write("riverrun.toml", format!("[client]\n{name} = \"{value}\"\n"));
+        let said = [&format!("`{name}`")[..], "riverrun.toml:2", "--config riverrun.toml", "~/.config"];
+        list().fail(78, &said);
+        show(&[]).fail(78, &said);
+    }
+    place.write("riverrun.toml", "[client]\nserver = \"http://127.0.0.1:4\"\n");
+    list().args(&["--config", "./riverrun.toml"]).fail(7, &["http://127.0.0.1:4"]);
+    place.write("riverrun.toml", "[serve]\nlisten = \"0.0.0.0:1\"\n");
     std::fs::set_permissions(place.path("riverrun.toml"), std::fs::Permissions::from_mode(0o666)).unwrap();
     list().fail(78, &["riverrun.toml", "--config"]);
 }
