@@ -47,7 +47,8 @@ pub fn worker(args: &WorkerArgs, global: &Global) -> Done {
             process.run(control, observer, &|| stopping.is_asked())
         });
     let outcome = watched?;
-    if outcome.grown && !stopping.is_asked() {
+    // A drain that came too late for this life is for the next one.
+    if outcome.grown && (!stopping.is_asked() || stopping.drains()) {
         let message =
             format!("there are new partitions for job `{}` to read: all its processes start again", plan.name());
         return Err(Failure::new(Exit::Fenced, message));

@@ -98,7 +98,7 @@ moves! {
     Scheduling => Restoring Recovering Finishing Failing Suspending Cancelling;
     Restoring => Running Recovering Finishing Failing Suspending Upgrading Rescaling Cancelling;
     Running => Recovering Finishing Failing Suspending Upgrading Rescaling Cancelling;
-    Suspending => Suspended Finished Failing Cancelling;
+    Suspending => Suspended Finished Scheduling Failing Cancelling;
     Suspended => Validating Cancelling;
     Upgrading => Scheduling Failing Suspending Cancelling;
     Rescaling => Scheduling Failing Suspending Cancelling;

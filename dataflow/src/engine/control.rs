@@ -20,6 +20,8 @@ pub struct Control {
     stop: AtomicBool,
     /// The stop is only for a start that follows at once.
     again: AtomicBool,
+    /// Somebody wants the job to rest when it has stopped, whatever else it stops for.
+    rests: AtomicBool,
     failed: AtomicBool,
     finished: AtomicBool,
     error: Mutex<Option<EngineError>>,
@@ -66,6 +68,7 @@ impl Control {
             pace,
             stop: AtomicBool::default(),
             again: AtomicBool::default(),
+            rests: AtomicBool::default(),
             until: Default::default(),
             drain: AtomicBool::default(),
             former: AtomicU64::default(),
@@ -95,16 +98,23 @@ impl Control {
 
     /// Asks for a clean stop: open ticks are closed, journalled and committed.
     pub fn stop(&self) {
+        self.rests.store(true, Ordering::SeqCst);
+        self.begin_to_stop();
+    }
+
+    /// The job is to stop, whoever says so and for whatever.
+    pub(crate) fn begin_to_stop(&self) {
         self.stop.store(true, Ordering::SeqCst);
         self.hold();
         self.wake();
     }
 
     /// Asks for a clean stop that is the end of all input, as if no source would ever give another row: what waits for time to pass
-    /// comes out, and the job is finished for good. Without effect once the last tick is decided on.
+    /// comes out, and the job is finished for good. Without effect once the last tick is decided on: one that stops to go on does so, and
+    /// can be drained then.
     pub fn drain(&self) {
         self.hear_that_it_drains();
-        self.stop();
+        self.begin_to_stop();
     }
 
     /// Somebody wishes the stop that follows to be the end of all input.
@@ -181,7 +191,7 @@ impl Control {
     /// Asks for a clean stop of a job that is to be started again at once: there is more for it to read.
     pub fn stop_to_go_on(&self) {
         self.again.store(true, Ordering::SeqCst);
-        self.stop();
+        self.begin_to_stop();
     }
 
     /// Asks for a checkpoint as soon as one can be taken, whatever the interval, and returns the first tick that it may be of: it holds
@@ -207,12 +217,12 @@ impl Control {
 
     /// Returns whether the job stops only to be started again at once.
     pub fn goes_on(&self) -> bool {
-        self.again.load(Ordering::SeqCst)
+        self.again.load(Ordering::SeqCst) && !self.rests.load(Ordering::SeqCst)
     }
 
-    /// Process 0 says that the job stops only to be started again at once.
-    pub(crate) fn hear_that_it_goes_on(&self) {
-        self.again.store(true, Ordering::SeqCst);
+    /// Process 0 says whether the job stops only to be started again at once. Its last word counts.
+    pub(crate) fn hear_whether_it_goes_on(&self, again: bool) {
+        self.again.store(again, Ordering::SeqCst);
     }
 
     /// Returns whether a clean stop was asked for.

@@ -210,6 +210,8 @@ pub struct Speaker {
 impl Voice for Speaker {
     fn word(&self, to: usize) -> Vec<u8> {
         let (control, crossing) = (&self.control, &self.crossing);
+        // Read first: whoever hears of the end has heard all else that was said before it.
+        let finished = control.finished();
         let lead = crossing.leads().then(|| Lead {
             behind: control.is_behind(),
             again: control.goes_on(),
@@ -222,7 +224,7 @@ impl Voice for Speaker {
             opened: crossing.opened.load(Ordering::SeqCst),
             held: crossing.held.get().copied(),
             drains: control.wishes_to_drain(),
-            finished: control.finished(),
+            finished,
             decoded: self.observer.decoded_here(),
             doing: self.observer.doing(),
             lead,
@@ -278,16 +280,14 @@ impl Speaker {
             control.hear_that_it_drains();
         }
         if stops && !control.stopping() {
-            control.stop();
+            control.begin_to_stop();
         }
         control.decide_on_the_last();
         if quiet {
             control.answered();
         }
         if let Some(Lead { behind, again, until, wanted, complete }) = lead {
-            if again {
-                control.hear_that_it_goes_on();
-            }
+            control.hear_whether_it_goes_on(again);
             control.log_is_behind(behind);
             until.into_iter().for_each(|last| control.end_at(last));
             wanted.into_iter().for_each(|tick| control.want(tick));

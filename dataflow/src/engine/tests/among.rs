@@ -188,3 +188,74 @@ fn a_drain_by_any_process_finishes_the_job_for_all() {
         is_finished(&world, seed);
     }
 }
+
+/// Runs a live job in several processes, while two things are done to two of its controls, at moments that the seed says. Returns
+/// whether the second was done before the end, too.
+fn disturbed(
+    world: &Arc<World>,
+    random: &mut Random,
+    acts: [(usize, fn(&Control)); 2],
+) -> (Vec<Arc<Control>>, Vec<Snapshot>, bool) {
+    let controls = controls(3);
+    let acting: Vec<_> = acts
+        .into_iter()
+        .map(|(process, act)| {
+            // Close together: they are to meet.
+            let (control, pause) = (controls[process].clone(), Duration::from_micros(random.below(6000)));
+            std::thread::spawn(move || {
+                std::thread::park_timeout(pause);
+                act(&control);
+                !control.ended()
+            })
+        })
+        .collect();
+    let ran = run_in(world, &live_graph(world), 1, &controls);
+    let in_time = acting.into_iter().map(|act| act.join().unwrap()).last();
+    let snapshots: Vec<Snapshot> = ran.into_iter().map(Result::unwrap).collect();
+    let lasts: Vec<bool> = snapshots.iter().map(|snapshot| snapshot.last).collect();
+    assert!(lasts.iter().all(|last| *last == lasts[0]), "some have drained, others have stopped: {lasts:?}");
+    (controls, snapshots, in_time == Some(true))
+}
+
+#[test]
+fn a_drain_that_meets_a_stop_finishes_the_job_for_all_or_for_none() {
+    let mut drained = 0;
+    for seed in 0..12 {
+        let world = Arc::new(World::new(seed, 400));
+        world.fuse.store(-1, Ordering::SeqCst);
+        let mut random = Random(seed + 377);
+        let (one, other) = (random.below(3) as usize, random.below(3) as usize);
+        let (_, snapshots, _) = disturbed(&world, &mut random, [(one, Control::stop), (other, Control::drain)]);
+        drained += u64::from(snapshots[0].last);
+        if !snapshots[0].last {
+            // Nothing is half drained: the next life takes it up, and can be drained.
+            let (_, snapshots, _) = disturbed(&world, &mut random, [(one, Control::drain), (other, Control::drain)]);
+            assert!(snapshots[0].last, "seed {seed}");
+        }
+        is_finished(&world, seed);
+    }
+    println!("{drained} of 12 drains came before the last tick was decided on");
+}
+
+#[test]
+fn a_job_that_stops_to_go_on_rests_if_somebody_wants_it_to_and_is_drained_now_or_then() {
+    for seed in 0..12 {
+        let mut random = Random(seed + 477);
+        let world = Arc::new(World::new(seed, 400));
+        world.fuse.store(-1, Ordering::SeqCst);
+        // New input is found by the process that leads, and that one is told to stop.
+        let (controls, snapshots, in_time) =
+            disturbed(&world, &mut random, [(0, Control::stop_to_go_on), (0, Control::stop)]);
+        assert!(!snapshots[0].last);
+        let go_on: Vec<bool> = controls.iter().map(|control| control.goes_on()).collect();
+        assert!(go_on == [false; 3] || !in_time, "seed {seed}: it rests, {go_on:?}");
+        let (controls, snapshots, _) =
+            disturbed(&world, &mut random, [(0, Control::stop_to_go_on), (0, Control::drain)]);
+        if !snapshots[0].last {
+            let go_on: Vec<bool> = controls.iter().map(|control| control.goes_on()).collect();
+            assert_eq!(go_on, [true; 3], "seed {seed}: the next life is drained");
+            disturbed(&world, &mut random, [(0, Control::drain), (0, Control::drain)]);
+        }
+        is_finished(&world, seed);
+    }
+}
