@@ -129,8 +129,11 @@ fn on_a_large_stack(
 ) -> Result<Expression, ExpressionError> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("plan".into()).stack_size(PLAN_STACK_BYTES);
-        let planned = thread.spawn_scoped(scope, plan).ok().and_then(|running| running.join().ok());
-        planned.unwrap_or_else(|| Err(ExpressionError::new("the expression is too large to be planned")))
+        let running = thread.spawn_scoped(scope, plan).map_err(|error| {
+            // A process with little memory left, or a limit of it.
+            ExpressionError::new(format!("there is no stack of {} MiB to plan it on: {error}", PLAN_STACK_BYTES >> 20))
+        })?;
+        running.join().unwrap_or_else(|_| Err(ExpressionError::new("the expression is too large to be planned")))
     })
 }
 
