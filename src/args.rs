@@ -5,6 +5,7 @@ mod client;
 mod config;
 mod demo;
 pub mod lake;
+mod limits;
 mod look;
 mod remote;
 mod replay;
@@ -26,6 +27,7 @@ pub use client::{
 };
 pub use config::{ConfigCommand, ConfigShowArgs};
 pub use demo::DemoArgs;
+pub use limits::LimitArgs;
 pub use look::{CheckArgs, ExplainArgs, GraphFormat, NewArgs, PreviewArgs, SchemaArgs, TestArgs, WhyArgs};
 pub use remote::RemoteArgs;
 pub use replay::{DiffArgs, RangeArgs, ReplayArgs};

@@ -12,6 +12,7 @@ mod exit;
 mod inspect;
 mod job;
 mod lake;
+mod limits;
 mod logging;
 mod manager;
 mod output;
@@ -66,6 +67,7 @@ fn dispatch(cli: &Cli) -> Done {
     let on_purpose = matches!(cli.command, Command::Demo(_) | Command::Test(_));
     let quiet = global.quiet || (on_purpose && global.verbose == 0);
     let run_dir = global.run_dir.as_deref().map(supervised::begin).transpose()?;
+    run_dir.as_deref().map(limits::hold).transpose()?;
     logging::start(global.log_format, global.log.as_deref(), quiet, global.verbose, run_dir.as_deref())?;
     match &cli.command {
         Command::Run(args) => run::run(args, global),

@@ -47,7 +47,7 @@ pub use api::{
 pub use keys::Role;
 pub use phase::Phase;
 pub use problem::ProblemDocument;
-pub use record::{ChangeKind, OperationState, Spec};
+pub use record::{Cause, ChangeKind, OperationState, ProcessEnd, Spec};
 pub use secrets::names as secret_names;
 
 use crate::args::{Global, ServeArgs};
@@ -60,7 +60,7 @@ use keeper::{Keeper, Waker};
 use metrics::Metrics;
 use policy::Policy;
 use problem::{Kind, Problem};
-use processes::{Places, Processes, private_folder};
+use processes::{Groups, Places, Processes, private_folder};
 use server::Tls;
 use store::{AuditEntry, Store};
 
@@ -100,20 +100,25 @@ pub fn serve(args: &ServeArgs, global: &Global) -> Done {
         (None, None) => None,
         _ => return Err(Failure::new(Exit::Usage, "--tls-cert and --tls-key are given together, or not at all")),
     };
+    let groups = Groups::in_folders(&args.cgroup)
+        .map_err(|why| Failure::new(Exit::Usage, format!("cannot use --cgroup {why}")))?;
     let policy = Policy {
         folders: folders(args, &places)?,
         buckets: args.files.iter().filter(|place| place.starts_with("s3://")).cloned().collect(),
         hosts: args.allow_host.clone(),
         private_hosts: args.allow_private_hosts,
         resolve: policy::resolved,
+        limits: args.limits.limits(),
+        limits_cpu: groups.limit_cpu(),
     };
+    policy.check_limits(&policy.limits).map_err(|problem| Failure::new(Exit::Usage, problem.detail))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
     let runtime = runtime.or_exit(Exit::Internal, || "cannot start the manager".to_owned())?;
     let http = reqwest::Client::builder().no_proxy().timeout(ANSWER_TIME).tls_backend_preconfigured(no_tls()?).build();
     let program = std::env::current_exe().or_exit(Exit::Internal, || "cannot find the program itself".to_owned())?;
     let manager = Arc::new(Manager {
         store,
-        processes: Processes::new(program, places),
+        processes: Processes::new(program, places, policy.limits, groups),
         doors,
         buckets: Buckets::default(),
         policy,

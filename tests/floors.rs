@@ -44,6 +44,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("signal-hook*", &["."]),
     ("mimalloc", &[".", "benches"]),
     ("redb", &["."]),
+    ("rlimit", &["."]),
     ("sysinfo", &["."]),
 ];
 

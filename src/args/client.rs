@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::JobArgs;
+use super::LimitArgs;
 use super::values::{savepoint_name, span, switch};
 use crate::manager::Role;
 
@@ -120,6 +121,9 @@ pub struct SubmitArgs {
     /// How long is waited.
     #[command(flatten)]
     pub wait: WaitArgs,
+    /// What each process may take.
+    #[command(flatten)]
+    pub limits: LimitArgs,
 }
 
 /// `status`.

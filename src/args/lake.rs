@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use super::values::{span_or_zero, switch};
+use super::values::{size, span_or_zero, switch};
 
 /// `lake`.
 #[derive(Clone, Debug, Subcommand)]
@@ -69,10 +69,6 @@ pub struct LakeSweepArgs {
     /// Only says what it would do.
     #[arg(long, env = "RIVERRUN_DRY_RUN", value_parser = switch())]
     pub dry_run: bool,
-}
-
-fn size(text: &str) -> Result<u64, String> {
-    riverrun_jobs::spec::values::bytes(text)
 }
 
 /// Reads a time as microseconds since 1970.

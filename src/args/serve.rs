@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::LimitArgs;
 use super::values::{span, switch};
 
 /// `serve`.
@@ -61,4 +62,11 @@ pub struct ServeArgs {
     /// as the first process of a container, which ends with it.
     #[arg(long, env = "RIVERRUN_STOP_JOBS", value_parser = switch())]
     pub stop_jobs: bool,
+    /// Makes a control group for each process of a job in this folder of the system's, which the manager may write to and no process
+    /// is in; may be repeated, for version 1 of control groups: a folder for memory, one for CPU time. In the environment: one a line.
+    #[arg(long, value_name = "DIR", env = "RIVERRUN_CGROUP", value_delimiter = '\n')]
+    pub cgroup: Vec<PathBuf>,
+    /// What a process of a job gets if the job says nothing, and the most that a job may say.
+    #[command(flatten)]
+    pub limits: LimitArgs,
 }

@@ -33,6 +33,25 @@ pub(super) fn patience(text: &str) -> Result<std::time::Duration, String> {
     span(text).and_then(|span| if span <= limit { Ok(span) } else { Err("is at most 10m".to_owned()) })
 }
 
+/// Reads a number of bytes as job files write it: `512KiB`, `64MiB`, `2GiB`.
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    riverrun_jobs::spec::values::bytes(text)
+}
+
+/// Reads a number of bytes, or `0`.
+pub(super) fn size_or_zero(text: &str) -> Result<u64, String> {
+    if text == "0" { Ok(0) } else { size(text) }
+}
+
+/// Reads a number of cores, which need not be whole, as hundredths of one.
+pub(super) fn cores(text: &str) -> Result<u32, String> {
+    let cores: f64 = text.parse().map_err(|_| "is a number of cores, for example `1.5`")?;
+    match (0.01..=10_000.0).contains(&cores) {
+        true => Ok((cores * 100.0).round() as u32),
+        false => Err("is from 0.01 to 10000".to_owned()),
+    }
+}
+
 /// Reads a span of time, or `0`.
 pub(super) fn span_or_zero(text: &str) -> Result<std::time::Duration, String> {
     if text == "0" { Ok(std::time::Duration::ZERO) } else { span(text) }
@@ -41,6 +60,13 @@ pub(super) fn span_or_zero(text: &str) -> Result<std::time::Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cores_need_not_be_whole() {
+        assert_eq!((cores("1.5"), cores("2"), cores("0.01")), (Ok(150), Ok(200), Ok(1)));
+        assert!(["", "0", "-1", "NaN", "inf", "two", "10001"].iter().all(|text| cores(text).is_err()));
+        assert_eq!((size_or_zero("0"), size_or_zero("1MiB")), (Ok(0), Ok(1 << 20)));
+    }
 
     #[test]
     fn spans_are_written_as_in_job_files() {

@@ -10,7 +10,7 @@ use super::documents::{Deleted, LogLine, TappedRecord};
 use super::http::Client;
 use crate::args::{Global, LogsArgs, SavepointCommand, ServerArgs, StatusArgs, TapArgs};
 use crate::exit::Done;
-use crate::manager::{JobList, JobView, Logs, NewSavepoint, Savepoint, Savepoints, Status, Tapped};
+use crate::manager::{Cause, JobList, JobView, Logs, NewSavepoint, ProcessEnd, Savepoint, Savepoints, Status, Tapped};
 use crate::output::{self, Format, Stdout, grouped};
 use crate::progress::clock;
 use crate::signals;
@@ -116,8 +116,14 @@ fn described(status: &Status) -> String {
     );
     for process in &status.processes {
         text.push_str(&format!("\n  process {}: {}", process.index, process.state));
+        if let Some(cause) = process.cause {
+            text.push_str(&format!(" ({})", ended(cause, process.code, process.signal)));
+        }
         if let Some(bytes) = process.resident_bytes {
             text.push_str(&format!(", {}", output::bytes(bytes)));
+        }
+        if let Some(bytes) = process.memory_limit_bytes {
+            text.push_str(&format!(" of {}", output::bytes(bytes)));
         }
         if let Some(seconds) = process.cpu_seconds {
             text.push_str(&format!(", {seconds:.1} s of CPU"));
@@ -131,8 +137,23 @@ fn described(status: &Status) -> String {
     }
     if let Some(trouble) = &job.trouble {
         text.push_str(&format!("\n  trouble at {}: {}", trouble.at, trouble.message.replace('\n', "\n    ")));
+        if let Some(ProcessEnd { process, cause, code, signal, cpu_millis, resident_bytes }) = &trouble.end {
+            text.push_str(&format!("\n    process {process} ended ({})", ended(*cause, *code, *signal)));
+            if let (Some(millis), Some(bytes)) = (cpu_millis, resident_bytes) {
+                let (bytes, seconds) = (output::bytes(*bytes), *millis as f64 / 1000.0);
+                text.push_str(&format!(", after {seconds:.1} s of CPU, with {bytes} when it was looked at last"));
+            }
+        }
     }
     text
+}
+
+/// Returns how a process ended, in a few words.
+fn ended(cause: Cause, code: Option<i32>, signal: Option<i32>) -> String {
+    let mut words = vec![cause.to_string()];
+    words.extend(code.map(|code| format!("exit code {code}")));
+    words.extend(signal.map(|signal| format!("signal {signal}")));
+    words.join(", ")
 }
 
 /// Shows what the processes of a job said.

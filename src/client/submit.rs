@@ -35,6 +35,7 @@ pub fn submit(args: &SubmitArgs, global: &Global) -> Done {
         processes: args.processes,
         workers: args.workers,
         until_end: args.until_end,
+        limits: args.limits.limits(),
         replay: None,
     };
     let body = json!({ "spec": spec, "secrets": secrets(&spec), "allowReset": args.allow_reset });
@@ -143,6 +144,9 @@ fn changed_lines(before: &Spec, after: &Spec) -> String {
         spec.set.iter().for_each(|set| put("set", set));
         put("processes", &spec.processes.to_string());
         put("workers", &spec.workers.to_string());
+        if !spec.limits.are_none() {
+            put("limits", &serde_json::to_string(&spec.limits).expect("our own types are representable"));
+        }
         text + &spec.text
     };
     let (old, new) = (lines(before), lines(after));

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use super::moment::Moment;
 use super::phase::{Phase, at};
-use super::record::{ChangeKind, Ending, Job, Launch, OperationState, Spec, Task, Trouble, Wanted};
+use super::processes::Usage;
+use super::record::{Cause, ChangeKind, Ending, Job, Launch, OperationState, ProcessEnd, Spec, Task, Trouble, Wanted};
 use crate::admin::StopWish;
 
 /// How patient the manager is.
@@ -86,12 +87,30 @@ pub enum Process {
 /// How a process ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct End {
-    /// Its exit code; none if a signal ended it.
+    /// Its exit code; none if a signal ended it and nobody knows why.
     pub code: Option<i32>,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
     /// The job is finished.
     pub finished: bool,
     /// What it said at last.
     pub message: Option<String>,
+    /// What it took of the machine when it was looked at last.
+    pub usage: Option<Usage>,
+}
+
+impl End {
+    /// Returns the end of a process that says nothing of it.
+    pub fn unknown() -> End {
+        End { code: None, signal: None, finished: false, message: None, usage: None }
+    }
+
+    /// Returns it as the end of the process with this index.
+    fn of(&self, process: u16) -> ProcessEnd {
+        let End { code, signal, usage, .. } = self;
+        let (cpu_millis, resident_bytes) = usage.map(|usage| (usage.cpu_millis, usage.resident_bytes)).unzip();
+        ProcessEnd { process, cause: Cause::of(*code), code: *code, signal: *signal, cpu_millis, resident_bytes }
+    }
 }
 
 /// What the processes say of themselves: the least of all.
@@ -246,7 +265,8 @@ impl Turn<'_> {
         match &self.seen.valid {
             None => {}
             Some(Err(message)) => {
-                let trouble = Trouble { at: self.seen.now, code: Some(78), message: message.clone() };
+                let (at, code, end) = (self.seen.now, Some(78), None);
+                let trouble = Trouble { at, code, message: message.clone(), end };
                 self.fail(trouble);
             }
             Some(Ok(())) if self.job.wanted == Wanted::Suspended => self.suspend(),
@@ -273,7 +293,9 @@ impl Turn<'_> {
         if self.seen.processes.iter().any(|process| matches!(process, Process::Ended(_))) {
             return self.processes_ended();
         }
-        if self.job.wanted == Wanted::Suspended {
+        // It can be drained only while it runs.
+        let runs_first = self.job.drain && self.job.phase == Phase::Scheduling;
+        if self.job.wanted == Wanted::Suspended && !runs_first {
             return self.suspend();
         }
         if let Some(deadline) = self.job.change.as_ref().and_then(|change| change.deadline)
@@ -302,8 +324,7 @@ impl Turn<'_> {
     /// A process lives and says nothing: it is frozen, and no exit code will ever come.
     fn is_silent(&mut self) {
         let message = format!("a process lives and has not answered for {} s", self.seen.silence.as_secs());
-        let end = End { code: None, finished: false, message: Some(message) };
-        self.run_ended(&end);
+        self.run_ended(&End { message: Some(message), ..End::unknown() }, None);
     }
 
     fn restarts_are_old(&self) -> bool {
@@ -348,16 +369,13 @@ impl Turn<'_> {
 
     /// At least one process ended while the job was to run.
     fn processes_ended(&mut self) {
-        let ends: Vec<&End> = self
-            .seen
-            .processes
-            .iter()
-            .filter_map(|process| match process {
-                Process::Ended(end) => Some(end),
-                Process::Absent | Process::Alive => None,
-            })
-            .collect();
-        let end = (*ends.iter().max_by_key(|end| telling(end.code)).expect("one ended")).clone();
+        let ended = |(index, process): (u16, &Process)| match process {
+            Process::Ended(end) => Some((index, end.clone())),
+            Process::Absent | Process::Alive => None,
+        };
+        let ends: Vec<(u16, End)> = (0..).zip(&self.seen.processes).filter_map(ended).collect();
+        let most = ends.iter().max_by_key(|(_, end)| telling(end.code)).expect("one ended");
+        let (index, end) = most.clone();
         let all = ends.len() == self.seen.processes.len();
         // That a peer is gone, or that all is done, others say too; why, only the first.
         let is_telling = telling(end.code) > telling(Some(75));
@@ -370,7 +388,7 @@ impl Turn<'_> {
                 self.job.ending = Some(self.at_once());
                 go!(self, [Scheduling Restoring Running] => Finishing, None);
             }
-            Some(Task::Run) | None => self.run_ended(&end),
+            Some(Task::Run) | None => self.run_ended(&end, Some(index)),
             Some(Task::Upgrade { .. }) if end.code == Some(0) => {
                 self.task_is_done("its state is that of the new version")
             }
@@ -380,7 +398,7 @@ impl Turn<'_> {
                 self.task_is_done("it never ran: it begins as the new version")
             }
             Some(Task::Plant { .. }) if end.code == Some(0) => self.task_is_done("it begins anew from the savepoint"),
-            Some(_) => self.run_ended(&end),
+            Some(_) => self.run_ended(&end, Some(index)),
         }
     }
 
@@ -390,11 +408,20 @@ impl Turn<'_> {
         self.job.note(self.seen.now, Some(what.to_owned()));
     }
 
-    fn run_ended(&mut self, end: &End) {
+    /// A generation is over, since `who` ended like this.
+    fn run_ended(&mut self, end: &End, who: Option<u16>) {
+        let told = who.map(|process| end.of(process));
+        self.ended_by(end, told.clone());
+        if let Some(event) = self.job.events.last_mut() {
+            event.end = told;
+        }
+    }
+
+    fn ended_by(&mut self, end: &End, told: Option<ProcessEnd>) {
         let message = end.message.clone().unwrap_or_else(|| described(end.code));
-        let trouble = Trouble { at: self.seen.now, code: end.code, message: message.clone() };
-        // What a restart would only meet again.
-        let for_good = matches!(end.code, Some(1 | 2 | 3 | 5 | 78));
+        let trouble = Trouble { at: self.seen.now, code: end.code, message: message.clone(), end: told };
+        let cause = Cause::of(end.code);
+        let for_good = cause.is_for_good();
         if self.is_no_change_for_the_better(for_good) {
             self.job.trouble = Some(trouble);
             return self.take_back(message);
@@ -402,14 +429,7 @@ impl Turn<'_> {
             self.give_up_change(&message);
             return self.fail(trouble);
         }
-        let (reason, counts) = match end.code {
-            Some(0) => ("stopped", false),
-            Some(75) => ("mesh", false),
-            Some(70) => ("panic", true),
-            Some(74) => ("sink", true),
-            Some(137) => ("oom", true),
-            _ => ("killed", true),
-        };
+        let (reason, counts) = cause.restart();
         self.count_restart(reason);
         let lived = self.job.launch.as_ref().map_or(Duration::ZERO, |launch| self.seen.now.since(launch.at));
         let wait = match counts {
@@ -454,6 +474,12 @@ impl Turn<'_> {
         let drained = ending.as_ref().is_some_and(|ending| ending.drain);
         match self.job.phase {
             Phase::Suspending if finished => go!(self, [Suspending] => Finished, None),
+            Phase::Suspending if drained && self.ended_with(|end| end.code == Some(75)) => {
+                // It stopped for something else first, to be started again: new input, a process that was lost.
+                self.job.drain = true;
+                self.job.restarts.not_before = self.seen.now.after(self.rules.backoff);
+                go!(self, [Suspending] => Scheduling, trouble);
+            }
             Phase::Suspending => {
                 let trouble = trouble.or_else(|| drained.then(|| "it was stopped before it was drained".to_owned()));
                 self.tell_if(!clean || drained, trouble.clone());
@@ -510,7 +536,7 @@ impl Turn<'_> {
 /// of another process least.
 fn telling(code: Option<i32>) -> u8 {
     match code {
-        Some(1 | 2 | 3 | 5 | 78) => 3,
+        code if Cause::of(code).is_for_good() => 3,
         Some(0) => 0,
         Some(75) => 1,
         _ => 2,

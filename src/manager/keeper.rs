@@ -230,6 +230,8 @@ impl Keeper {
             let own = match self.manager.ask(&self.job, launch.generation, index) {
                 Some((address, status)) if *process == Process::Alive => {
                     scraped.push((index, address));
+                    // For when it has ended: then the system knows it no more.
+                    self.manager.processes.usage(&self.job, launch.generation, index);
                     if self.progress.gets_on(launch.generation, &status) {
                         self.saved = Some(launch.generation);
                     }

@@ -161,6 +161,7 @@ fn gathered(manager: &Manager) -> Result<Vec<prometheus::proto::MetricFamily>, p
     for job in manager.store.jobs().unwrap_or_default() {
         jobs.with_label_values(&[job.phase.name()]).inc();
     }
+    processes(manager, &registry)?;
     let leader = prometheus::IntGauge::new("riverrun_manager_leader", "Always 1: the folder of a manager is locked.")?;
     leader.set(1);
     registry.register(Box::new(leader))?;
@@ -168,6 +169,35 @@ fn gathered(manager: &Manager) -> Result<Vec<prometheus::proto::MetricFamily>, p
     open.set(i64::from(manager.doors.are_open()));
     registry.register(Box::new(open))?;
     Ok(registry.gather())
+}
+
+/// Adds what processes of jobs take of the machine, and what they may.
+fn processes(manager: &Manager, registry: &Registry) -> Result<(), prometheus::Error> {
+    let labels = ["job_name", "process"];
+    let of = |name: &str, help: &str| IntGaugeVec::new(Opts::new(name, help), &labels);
+    let cpu = prometheus::CounterVec::new(
+        Opts::new("riverrun_job_process_cpu_seconds_total", "CPU time of a process of a job since it was started."),
+        &labels,
+    )?;
+    let resident = of("riverrun_job_process_resident_memory_bytes", "Resident memory of a process of a job.")?;
+    let limit = of("riverrun_job_process_memory_limit_bytes", "Memory that a process of a job may have.")?;
+    registry.register(Box::new(cpu.clone()))?;
+    registry.register(Box::new(resident.clone()))?;
+    registry.register(Box::new(limit.clone()))?;
+    for job in manager.store.jobs().unwrap_or_default() {
+        let Some(launch) = &job.launch else { continue };
+        for index in 0..launch.processes {
+            let process = index.to_string();
+            let labels = [job.name.as_str(), process.as_str()];
+            let Some(usage) = manager.processes.usage(&job.name, launch.generation, index) else { continue };
+            cpu.with_label_values(&labels).inc_by(usage.cpu_millis as f64 / 1000.0);
+            resident.with_label_values(&labels).set(i64::try_from(usage.resident_bytes).unwrap_or(i64::MAX));
+            if let Some(bytes) = manager.processes.memory_limit(&job.name, launch.generation, index) {
+                limit.with_label_values(&labels).set(i64::try_from(bytes).unwrap_or(i64::MAX));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Returns the router of the admin port.

@@ -11,6 +11,8 @@ use riverrun_jobs::outside::{Named, Outside, outside};
 
 use super::problem::{Kind, Problem};
 use super::record::Spec;
+use crate::limits::Limits;
+use crate::output::bytes;
 
 /// A name that is not resolved in this time is not waited for.
 const RESOLVED_WITHIN: Duration = Duration::from_secs(5);
@@ -43,6 +45,10 @@ pub struct Policy {
     pub private_hosts: bool,
     /// What names resolve to; nothing if nobody knows.
     pub resolve: fn(&str) -> Vec<IpAddr>,
+    /// What a process may take of the machine: what it gets if its job says nothing, and the most that a job may say.
+    pub limits: Limits,
+    /// There is somebody who limits CPU time.
+    pub limits_cpu: bool,
 }
 
 /// Asks the system what a name resolves to. A name that is not known in time is none: nobody can connect to it either.
@@ -66,6 +72,27 @@ impl Policy {
         let places = [("topics", &spec.topics), ("schemaRegistry", &spec.schema_registry)];
         let places = places.iter().filter_map(|(what, place)| Some((what, place.as_deref()?)));
         wrong.extend(places.filter_map(|(what, place)| self.place(what, place).err()));
+        wrong.extend(self.check_limits(&spec.limits).err().map(|problem| problem.detail));
+        match wrong.is_empty() {
+            true => Ok(()),
+            false => Err(Problem::new(Kind::InvalidJob, wrong.join("\n"))),
+        }
+    }
+
+    /// Checks what a process may take of the machine.
+    pub fn check_limits(&self, limits: &Limits) -> Result<(), Problem> {
+        let beyond = |(name, most): (&str, u64)| {
+            let most = match name {
+                "--limit-memory" | "--limit-core" => bytes(most),
+                "--limit-cpus" => (most as f64 / 100.0).to_string(),
+                _ => most.to_string(),
+            };
+            format!("{name} is beyond what the manager allows a process of a job: {most}")
+        };
+        let mut wrong: Vec<String> = limits.beyond(&self.limits).into_iter().map(beyond).collect();
+        if limits.cpu_percent.is_some() && !self.limits_cpu {
+            wrong.push("--limit-cpus needs a control group of the manager's, and it has none\n  hint: it is told of one with --cgroup".to_owned());
+        }
         match wrong.is_empty() {
             true => Ok(()),
             false => Err(Problem::new(Kind::InvalidJob, wrong.join("\n"))),
@@ -204,7 +231,9 @@ mod tests {
     fn policy(folder: &Path) -> Policy {
         let hosts = vec!["broker:9092".to_owned(), "registry".to_owned()];
         let (folders, buckets) = (vec![folder.canonicalize().unwrap()], vec!["s3://lake/jobs".to_owned()]);
-        Policy { folders, buckets, hosts, private_hosts: false, resolve: |_| vec!["1.1.1.1".parse().unwrap()] }
+        let resolve = |_: &str| vec!["1.1.1.1".parse().unwrap()];
+        let limits = Limits::default();
+        Policy { folders, buckets, hosts, private_hosts: false, resolve, limits, limits_cpu: false }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! lives, whoever started it and whatever process ids are used again.
 
 mod folder;
+mod groups;
 mod peers;
 mod signal;
 mod targets;
@@ -17,8 +18,11 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 pub use folder::{GenerationFolder, ProcessFolder, private_folder, write_private};
+pub use groups::Groups;
+pub use signal::Usage;
 
 use riverrun_connectors::reach::Reach;
 
@@ -26,6 +30,8 @@ use super::decide::{End, Process};
 use super::keys;
 use super::record::{Launch, Replay, Spec, Task};
 use super::secrets;
+use crate::limits::{Held, Limits};
+use crate::output::bytes;
 use crate::supervised;
 use targets::Targets;
 
@@ -36,6 +42,10 @@ const INHERITED: &[&str] =
     &["PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "RUST_BACKTRACE"];
 /// Where a bucket for state is and who may use it: as for every command.
 const INHERITED_START: &str = "AWS_";
+/// Has the allocator take memory as it is needed. Otherwise it takes a gigabyte at a time, all of which counts for a limit.
+const COMMIT_LATE: (&str, &str) = ("MIMALLOC_ARENA_EAGER_COMMIT", "0");
+/// How often it is looked for the end of a child that has let go of its lock, and how long between two looks.
+const REAPED_WITHIN: (u32, Duration) = (100, Duration::from_millis(2));
 
 /// Where jobs run that do not say so themselves.
 #[derive(Clone, Debug)]
@@ -56,6 +66,10 @@ pub struct Processes {
     places: Places,
     /// Processes that this manager started, and has not seen end.
     children: Mutex<BTreeMap<PathBuf, Child>>,
+    /// What processes took of the machine when they were looked at last, by folder.
+    usages: Mutex<BTreeMap<PathBuf, Usage>>,
+    limits: Limits,
+    groups: Groups,
     targets: Targets,
 }
 
@@ -78,10 +92,10 @@ pub struct Observed {
 }
 
 impl Processes {
-    /// Returns the processes that run `program`.
-    pub fn new(program: PathBuf, places: Places) -> Processes {
+    /// Returns the processes that run `program`, within `limits` where a job says nothing else.
+    pub fn new(program: PathBuf, places: Places, limits: Limits, groups: Groups) -> Processes {
         let targets = Targets::in_folder(&places.data);
-        Processes { program, places, children: Mutex::default(), targets }
+        Processes { program, places, children: Mutex::default(), usages: Mutex::default(), limits, groups, targets }
     }
 
     /// Returns where jobs run.
@@ -106,6 +120,9 @@ impl Processes {
         write_private(&generation.job_file(), text.as_bytes()).map_err(attempt)?;
         let token = keys::random(32).map_err(attempt)?;
         write_private(&folder.token(), token.as_bytes()).map_err(attempt)?;
+        let held = self.held(&folder, &spec.limits.or(&self.limits)).map_err(attempt)?;
+        let text = serde_json::to_vec(&held).expect("our own types are representable");
+        write_private(&folder.limits(), &text).map_err(attempt)?;
         if launch.processes > 1 {
             peers::prepare(&self.places.data, job, launch.generation).map_err(attempt)?;
         }
@@ -113,11 +130,23 @@ impl Processes {
         let mut command = Command::new(&self.program);
         command.args(self.arguments(job, spec, manner, launch, &generation, &folder));
         command.env_clear().envs(inherited()).current_dir(&self.places.files);
+        if held.data_bytes.is_some() {
+            let (name, value) = COMMIT_LATE;
+            command.env(name, value);
+        }
         command.stdin(lock).stdout(stderr.try_clone().map_err(attempt)?).stderr(stderr).process_group(0);
         let child = command.spawn().map_err(attempt)?;
         self.children().insert(folder.path.clone(), child);
         self.drop_old(job, launch.generation);
         Ok(())
+    }
+
+    /// Makes what a process is held to.
+    fn held(&self, folder: &ProcessFolder, limits: &Limits) -> std::io::Result<Held> {
+        let groups = self.groups.make(&group_of(folder), limits)?;
+        let Limits { memory_bytes, open_files, core_bytes, .. } = *limits;
+        let data_bytes = memory_bytes.filter(|_| !self.groups.limit_memory());
+        Ok(Held { groups, memory_bytes, data_bytes, open_files, core_bytes })
     }
 
     fn arguments(
@@ -201,26 +230,48 @@ impl Processes {
 
     /// Looks at a process.
     fn look(&self, folder: &ProcessFolder) -> Process {
-        self.reap(folder);
-        if let Some(end) = folder.end() {
-            // It has said how it ends, and is about to.
-            return if folder.is_locked() { Process::Alive } else { Process::Ended(end) };
+        // The lock first: who has let go of it has said all that it will ever say.
+        if folder.is_locked() {
+            return Process::Alive;
         }
-        match (folder.is_locked(), folder.was_started()) {
-            (true, _) => Process::Alive,
-            (false, true) => Process::Ended(End { code: None, finished: false, message: None }),
-            (false, false) => Process::Absent,
+        self.reap(folder);
+        match folder.end().or_else(|| folder.was_started().then(End::unknown)) {
+            Some(end) => Process::Ended(self.explained(folder, end)),
+            None => Process::Absent,
         }
     }
 
-    /// Notes how a process ended that this manager started.
+    /// Notes how a process ended that this manager started. It has let go of its lock, so it is about to be gone.
     fn reap(&self, folder: &ProcessFolder) {
         let mut children = self.children();
         let Some(child) = children.get_mut(&folder.path) else { return };
-        let Ok(Some(status)) = child.try_wait() else { return };
-        children.remove(&folder.path);
-        let signal = status.signal().map(|signal| format!("it was ended by signal {signal}"));
-        folder.note_exit(status.code(), signal);
+        let (looks, pause) = REAPED_WITHIN;
+        for _ in 0..looks {
+            match child.try_wait() {
+                Ok(Some(status)) => {
+                    children.remove(&folder.path);
+                    return folder.note_exit(status.code(), status.signal());
+                }
+                Ok(None) => std::thread::sleep(pause),
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Adds to the end of a process what the process could not say itself.
+    fn explained(&self, folder: &ProcessFolder, end: End) -> End {
+        let usage = self.usages().get(&folder.path).copied();
+        // An allocator that is refused memory ends the process by SIGABRT, the system by SIGKILL.
+        let may_be_memory = matches!(end.code, None | Some(137));
+        let by_system = may_be_memory && self.groups.killed_for_memory(&group_of(folder));
+        let (code, message) = match () {
+            () if by_system || may_be_memory && folder.was_refused_memory() => {
+                (Some(137), Some(out_of_memory(folder.held().memory_bytes)))
+            }
+            () if end.signal == Some(7) => (Some(135), Some(DISK_FULL.to_owned())),
+            () => (end.code, end.message),
+        };
+        End { code, message, usage, ..end }
     }
 
     /// Asks a process by a signal to stop cleanly: one that serves no admin port, or does not answer there.
@@ -272,15 +323,24 @@ impl Processes {
         self.targets.set(job, addresses);
     }
 
-    /// Returns memory and CPU time of a process.
-    pub fn usage(&self, job: &str, generation: u64, index: u16) -> Option<signal::Usage> {
-        signal::usage(&self.generation(job, generation).process(index).who()?)
+    /// Returns memory and CPU time of a process that lives, and remembers them for when it has ended.
+    pub fn usage(&self, job: &str, generation: u64, index: u16) -> Option<Usage> {
+        let folder = self.generation(job, generation).process(index);
+        let usage = signal::usage(&folder.who()?)?;
+        self.usages().insert(folder.path, usage);
+        Some(usage)
+    }
+
+    /// Returns the limit of memory of a process.
+    pub fn memory_limit(&self, job: &str, generation: u64, index: u16) -> Option<u64> {
+        self.generation(job, generation).process(index).held().memory_bytes
     }
 
     /// Deletes what is left of a job whose processes have ended.
     pub fn forget(&self, job: &str) -> std::io::Result<()> {
         self.targets.set(job, &[]);
         peers::forget(&self.places.data, job);
+        self.forget_processes(&GenerationFolder::all(&self.places.data.join("run").join(job)));
         for folder in [self.places.data.join("run").join(job), secrets::folder(&self.places.data, job)] {
             match fs::remove_dir_all(folder) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
@@ -294,6 +354,7 @@ impl Processes {
     fn drop_old(&self, job: &str, newest: u64) {
         let mut all = GenerationFolder::all(&self.places.data.join("run").join(job));
         all.retain(|folder| folder.number < newest && folder.processes().iter().all(|process| !process.is_locked()));
+        self.forget_processes(&all);
         let old = all.len().saturating_sub(GENERATIONS_KEPT - 1);
         for folder in &all[..old] {
             // It is tried again with the next generation.
@@ -301,9 +362,41 @@ impl Processes {
         }
     }
 
+    /// Forgets what is known of processes that have ended, but for what stands in their folders.
+    fn forget_processes(&self, generations: &[GenerationFolder]) {
+        for folder in generations.iter().flat_map(GenerationFolder::processes) {
+            self.groups.remove(&group_of(&folder));
+            self.usages().remove(&folder.path);
+        }
+    }
+
+    fn usages(&self) -> std::sync::MutexGuard<'_, BTreeMap<PathBuf, Usage>> {
+        self.usages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn children(&self) -> std::sync::MutexGuard<'_, BTreeMap<PathBuf, Child>> {
         self.children.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What is said of a process that wrote to a file in memory which found no room on its disk.
+const DISK_FULL: &str = "it was ended by signal 7: most likely a disk is full\n  hint: make room where state, topics and temporary files are";
+
+/// Says that a process ended for want of memory, and what can be done.
+fn out_of_memory(limit: Option<u64>) -> String {
+    match limit {
+        Some(limit) => format!(
+            "it needed more than the {} of memory that it may have\n  hint: `riverrun submit JOB --limit-memory SIZE` gives each process more, `riverrun rescale JOB --processes N` spreads the job over more of them; `riverrun explain JOB` says what it keeps",
+            bytes(limit)
+        ),
+        None => "there was no memory left for it\n  hint: give the machine more, or the job less to keep; `riverrun explain JOB` says what it keeps".to_owned(),
+    }
+}
+
+/// Returns the name of the control groups of a process.
+fn group_of(folder: &ProcessFolder) -> String {
+    let parts: Vec<_> = folder.path.iter().rev().take(3).map(|part| part.to_string_lossy().into_owned()).collect();
+    parts.into_iter().rev().collect::<Vec<_>>().join(".")
 }
 
 /// Returns the options of a replay. Its name is written out: it would be another one if the program made it otherwise one day.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::moment::Moment;
 use super::phase::{At, Phase, To};
+use crate::limits::Limits;
 use crate::replay::Asked;
 
 /// So many events of a job are kept.
@@ -39,6 +40,9 @@ pub struct Spec {
     /// Topics end where they end when the job begins.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub until_end: bool,
+    /// What each process may take of the machine; where nothing is said: what the manager says.
+    #[serde(default, skip_serializing_if = "Limits::are_none")]
+    pub limits: Limits,
     /// It is a replay: the job file over a past, in a namespace of its own. Only the manager itself writes this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replay: Option<Replay>,
@@ -205,6 +209,111 @@ pub struct Trouble {
     pub code: Option<i32>,
     /// What it said, or what was found.
     pub message: String,
+    /// How the process ended that it came from, if it came from one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<ProcessEnd>,
+}
+
+/// How a process ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProcessEnd {
+    /// Its index.
+    pub process: u16,
+    /// Why.
+    pub cause: Cause,
+    /// Its exit code; none if a signal ended it and nobody knows why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<i32>,
+    /// The signal that ended it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<i32>,
+    /// CPU time that it had taken when it was looked at last, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_millis: Option<u64>,
+    /// Resident memory that it had then, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resident_bytes: Option<u64>,
+}
+
+/// Why a process ended, as its exit code says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Cause {
+    /// It did what it was to do, or was stopped: 0.
+    Completed,
+    /// It cannot do what it was to do: 1 to 7.
+    Failed,
+    /// A fault in the program: 70.
+    Panicked,
+    /// Storage or a sink failed for good: 74.
+    StorageFailed,
+    /// It lost another process, was fenced, or stood still: 75.
+    PeerLost,
+    /// The job or its surroundings must be changed first: 78.
+    Invalid,
+    /// A disk was full under memory that is a file: 135.
+    DiskFull,
+    /// Memory ran out: 137.
+    #[serde(rename = "OOMKilled")]
+    OutOfMemory,
+    /// A signal ended it, or an exit code that means nothing.
+    Killed,
+}
+
+impl Cause {
+    /// Returns what an exit code says.
+    pub fn of(code: Option<i32>) -> Cause {
+        match code {
+            Some(0) => Cause::Completed,
+            Some(1..=7) => Cause::Failed,
+            Some(70) => Cause::Panicked,
+            Some(74) => Cause::StorageFailed,
+            Some(75) => Cause::PeerLost,
+            Some(78) => Cause::Invalid,
+            Some(135) => Cause::DiskFull,
+            Some(137) => Cause::OutOfMemory,
+            _ => Cause::Killed,
+        }
+    }
+
+    /// Returns its name, as it is written everywhere.
+    pub fn name(self) -> &'static str {
+        match self {
+            Cause::Completed => "Completed",
+            Cause::Failed => "Failed",
+            Cause::Panicked => "Panicked",
+            Cause::StorageFailed => "StorageFailed",
+            Cause::PeerLost => "PeerLost",
+            Cause::Invalid => "Invalid",
+            Cause::DiskFull => "DiskFull",
+            Cause::OutOfMemory => "OOMKilled",
+            Cause::Killed => "Killed",
+        }
+    }
+
+    /// Returns whether a restart would only meet the same again.
+    pub fn is_for_good(self) -> bool {
+        matches!(self, Cause::Failed | Cause::Invalid)
+    }
+
+    /// Returns the reason that a restart after it is counted by, and whether it counts towards a wait.
+    pub fn restart(self) -> (&'static str, bool) {
+        match self {
+            Cause::Completed => ("stopped", false),
+            Cause::PeerLost => ("mesh", false),
+            Cause::Panicked => ("panic", true),
+            Cause::StorageFailed => ("sink", true),
+            Cause::DiskFull => ("disk", true),
+            Cause::OutOfMemory => ("oom", true),
+            Cause::Failed | Cause::Invalid | Cause::Killed => ("killed", true),
+        }
+    }
+}
+
+impl std::fmt::Display for Cause {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
 }
 
 /// Something that happened to a job.
@@ -220,6 +329,9 @@ pub struct Event {
     /// What, if there is more to say than the phase.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub what: Option<String>,
+    /// How the process ended from which it follows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<ProcessEnd>,
 }
 
 /// A job.
@@ -313,7 +425,7 @@ impl Job {
             drain: false,
             restarts: Restarts::default(),
             trouble: None,
-            events: vec![Event { at: now, phase, generation: 0, what: None }],
+            events: vec![Event { at: now, phase, generation: 0, what: None, end: None }],
             operation: None,
         }
     }
@@ -329,7 +441,7 @@ impl Job {
 
     /// Writes down what happened.
     pub fn note(&mut self, now: Moment, what: Option<String>) {
-        self.events.push(Event { at: now, phase: self.phase, generation: self.generation, what });
+        self.events.push(Event { at: now, phase: self.phase, generation: self.generation, what, end: None });
         let old = self.events.len().saturating_sub(EVENTS_MAX);
         self.events.drain(..old);
     }
@@ -382,4 +494,31 @@ pub enum OperationState {
     Succeeded,
     /// It is not, and will not be.
     Failed,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_codes_mean_what_the_table_says() {
+        let table = [
+            (Some(0), "Completed", "stopped", false),
+            (Some(1), "Failed", "killed", true),
+            (Some(70), "Panicked", "panic", true),
+            (Some(74), "StorageFailed", "sink", true),
+            (Some(75), "PeerLost", "mesh", false),
+            (Some(78), "Invalid", "killed", true),
+            (Some(135), "DiskFull", "disk", true),
+            (Some(137), "OOMKilled", "oom", true),
+            (Some(99), "Killed", "killed", true),
+            (None, "Killed", "killed", true),
+        ];
+        for (code, name, reason, counts) in table {
+            let cause = Cause::of(code);
+            assert_eq!((cause.name(), cause.restart()), (name, (reason, counts)), "{code:?}");
+            assert_eq!(serde_json::to_value(cause).unwrap(), name);
+            assert_eq!(cause.is_for_good(), matches!(code, Some(1 | 78)));
+        }
+    }
 }

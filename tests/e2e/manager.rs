@@ -2,6 +2,7 @@
 
 mod changes;
 mod hostile;
+mod limits;
 mod past;
 mod security;
 mod settings;
@@ -79,6 +80,11 @@ impl Managed {
 
     pub fn status(&self, job: &str) -> Value {
         self.cli(&["status", job]).succeed().document()
+    }
+
+    /// What happened to a job.
+    pub fn events(&self, job: &str) -> String {
+        http(&self.address(), "GET", &format!("/api/v1/jobs/{job}/events"), "", "").2
     }
 
     /// Waits until the status of a job is as it is to be.

@@ -9,7 +9,9 @@ use crate::manager::keys::{Key, Role};
 use crate::manager::moment::Moment;
 use crate::manager::phase::Phase;
 use crate::manager::problem::Finding;
-use crate::manager::record::{Change, ChangeKind, Event, Job, Operation, Replay, Restarts, Spec, Trouble, Wanted};
+use crate::manager::record::{
+    Cause, Change, ChangeKind, Event, Job, Operation, Replay, Restarts, Spec, Trouble, Wanted,
+};
 use crate::manager::secrets::Sensitive;
 use crate::manager::store::AuditEntry;
 
@@ -215,6 +217,12 @@ pub struct ProcessView {
     /// Its exit code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<i32>,
+    /// The signal that ended it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<i32>,
+    /// What kind of end it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Cause>,
     /// Why it ended: what it said at last, or the signal that ended it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -224,9 +232,12 @@ pub struct ProcessView {
     /// CPU time, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_seconds: Option<f64>,
-    /// Resident memory, in bytes.
+    /// Resident memory, in bytes. Of a process that has ended, both are those of the last look at it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resident_bytes: Option<u64>,
+    /// The memory that it may have, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_limit_bytes: Option<u64>,
 }
 
 /// How far a job is read.

@@ -17,7 +17,7 @@ use crate::manager::Manager;
 use crate::manager::decide::Process;
 use crate::manager::moment::Moment;
 use crate::manager::problem::{Kind, Problem};
-use crate::manager::record::Wanted;
+use crate::manager::record::{Cause, Wanted};
 
 /// Records of a tap, unless somebody says otherwise.
 const TAPPED: u64 = 10;
@@ -63,15 +63,18 @@ pub fn status(manager: &Arc<Manager>, call: &Call) -> Result<Answer, Problem> {
             Process::Ended(end) => ("ended", Some(end)),
         };
         let asked = (*process == Process::Alive).then(|| manager.ask(&job.name, generation, index)).flatten();
-        let usage = manager.processes.usage(&job.name, generation, index);
+        let usage = manager.processes.usage(&job.name, generation, index).or(end.and_then(|end| end.usage));
         processes.push(ProcessView {
             index,
             state: state.to_owned(),
             code: end.and_then(|end| end.code),
+            signal: end.and_then(|end| end.signal),
+            cause: end.map(|end| Cause::of(end.code)),
             reason: end.and_then(|end| end.message.clone()),
             admin: asked.as_ref().map(|(address, _)| address.to_string()),
-            cpu_seconds: usage.map(|usage| usage.cpu_seconds),
+            cpu_seconds: usage.map(|usage| usage.cpu_millis as f64 / 1000.0),
             resident_bytes: usage.map(|usage| usage.resident_bytes),
+            memory_limit_bytes: manager.processes.memory_limit(&job.name, generation, index),
         });
         run = run.or(asked.map(|(_, status)| status));
     }

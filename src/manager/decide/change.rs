@@ -42,7 +42,8 @@ impl Turn<'_> {
             self.give_up_change(&why.unwrap_or_else(|| "it does not finish what it is at".to_owned()));
             return false;
         }
-        let what = "it is not drained: it goes on as it was until it is at its work, and is stopped for the change then";
+        let what =
+            "it is not drained: it goes on as it was until it is at its work, and is stopped for the change then";
         self.job.note(self.seen.now, Some(what.to_owned()));
         true
     }

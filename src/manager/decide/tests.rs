@@ -1,4 +1,5 @@
 use super::*;
+use crate::limits::Limits;
 use crate::manager::record::{Change, Underway};
 
 /// A job and what is seen of it, played step by step.
@@ -19,16 +20,17 @@ fn spec() -> Spec {
         processes: 1,
         workers: 1,
         until_end: false,
+        limits: Limits::default(),
         replay: None,
     }
 }
 
 fn ended(code: Option<i32>) -> Process {
-    Process::Ended(End { code, finished: false, message: None })
+    Process::Ended(End { code, ..End::unknown() })
 }
 
 fn finished() -> Process {
-    Process::Ended(End { code: Some(0), finished: true, message: None })
+    Process::Ended(End { code: Some(0), finished: true, ..End::unknown() })
 }
 
 fn leaving(savepoint: &str) -> StopWish {
@@ -207,6 +209,31 @@ fn exit_codes_say_what_follows() {
 }
 
 #[test]
+fn how_a_process_ended_stands_in_the_events_and_in_what_went_wrong() {
+    let mut play = Play::new();
+    play.job.spec.processes = 2;
+    play.settle().start().health(Health::Ready);
+    let usage = Some(Usage { cpu_millis: 1500, resident_bytes: 7 << 20 });
+    let message = Some("it needed more memory".to_owned());
+    play.seen.processes[0] = ended(Some(75));
+    play.seen.processes[1] = Process::Ended(End { code: Some(137), signal: Some(9), message, usage, ..End::unknown() });
+    play.settle().is(Phase::Scheduling);
+    let end = ProcessEnd {
+        process: 1,
+        cause: Cause::OutOfMemory,
+        code: Some(137),
+        signal: Some(9),
+        cpu_millis: Some(1500),
+        resident_bytes: Some(7 << 20),
+    };
+    let told = play.job.events.iter().find(|event| event.end.is_some()).unwrap();
+    assert_eq!((told.end.as_ref(), told.what.as_deref()), (Some(&end), Some("it needed more memory")));
+    assert_eq!(play.job.trouble.as_ref().unwrap().end.as_ref(), Some(&end));
+    assert_eq!(play.job.restarts.by_reason["oom"], 1);
+    assert_eq!(serde_json::to_value(&end).unwrap()["cause"], "OOMKilled");
+}
+
+#[test]
 fn restarts_wait_longer_and_longer_and_are_counted_anew_after_long_work() {
     let mut play = Play::running();
     for seconds in [1, 2, 4, 8, 16, 32, 60, 60] {
@@ -343,8 +370,15 @@ fn a_drained_job_is_finished_or_was_not_drained() {
         assert_eq!(play.told.last(), Some(&(OperationState::Succeeded, None)));
         assert!(play.acts().is_empty());
     }
+    // It stopped to be started again first: then it is drained in its next life.
+    let mut play = drained(3, ended(Some(75)));
+    play.is(Phase::Scheduling).later(Duration::from_secs(1)).start().is(Phase::Scheduling);
+    play.health(Health::Restoring).is(Phase::Suspending);
+    assert_eq!(play.acts(), [Act::Stop(0, StopWish { savepoint: None, drain: true })]);
+    play.all(finished()).is(Phase::Finished);
+    assert_eq!(play.told.last(), Some(&(OperationState::Succeeded, None)));
     // It stopped for another reason first.
-    for code in [Some(0), Some(75), None] {
+    for code in [Some(0), None] {
         let mut play = drained(1, ended(code));
         play.is(Phase::Suspended);
         let (state, why) = play.told.last().unwrap();
@@ -713,7 +747,7 @@ fn whatever_stands_in_the_database_nothing_panics() {
         let mut process = || match dice(3) {
             0 => Process::Absent,
             1 => Process::Alive,
-            _ => Process::Ended(End { code: codes[dice(7) as usize], finished: dice(2) == 0, message: None }),
+            _ => Process::Ended(End { code: codes[dice(7) as usize], finished: dice(2) == 0, ..End::unknown() }),
         };
         // As many processes as the record says, or not.
         let processes =

@@ -6,9 +6,12 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::limits::{self, Held};
 use crate::manager::decide::End;
 use crate::supervised::{self, Who, put};
 
+/// What a program says whose memory cannot grow, before it ends itself.
+const REFUSED_MEMORY: [&str; 2] = ["memory allocation of", "bytes failed"];
 /// How a process ended, as the manager that started it saw it.
 const EXIT: &str = "exit.json";
 
@@ -113,15 +116,33 @@ impl ProcessFolder {
     /// Returns how the process ended, if it or the manager that started it has written that down.
     pub fn end(&self) -> Option<End> {
         if let Some(said) = read::<supervised::End>(&self.path.join(supervised::END)) {
-            return Some(End { code: Some(i32::from(said.code)), finished: said.finished, message: said.message });
+            let (code, message) = (Some(i32::from(said.code)), said.message);
+            return Some(End { code, finished: said.finished, message, ..End::unknown() });
         }
-        let exit: Exit = read(&self.path.join(EXIT))?;
-        Some(End { code: exit.code, finished: false, message: exit.message.or_else(|| self.last_words()) })
+        let Exit { code, signal, message } = read(&self.path.join(EXIT))?;
+        Some(End { code, signal, message: message.or_else(|| self.last_words()), ..End::unknown() })
+    }
+
+    /// Returns what the process was held to.
+    pub fn held(&self) -> Held {
+        read(&self.limits()).unwrap_or_default()
+    }
+
+    /// Returns the path of what the process is held to.
+    pub fn limits(&self) -> PathBuf {
+        self.path.join(limits::LIMITS)
+    }
+
+    /// Returns whether the process said at last that it was refused memory.
+    pub fn was_refused_memory(&self) -> bool {
+        // A backtrace may follow.
+        self.said_at_last(64 << 10).is_some_and(|words| REFUSED_MEMORY.iter().all(|part| words.contains(part)))
     }
 
     /// Writes down how the process ended, as its parent sees it.
-    pub fn note_exit(&self, code: Option<i32>, message: Option<String>) {
-        let exit = serde_json::to_vec(&Exit { code, message }).expect("our own types are representable");
+    pub fn note_exit(&self, code: Option<i32>, signal: Option<i32>) {
+        let message = signal.map(|signal| format!("it was ended by signal {signal}"));
+        let exit = serde_json::to_vec(&Exit { code, signal, message }).expect("our own types are representable");
         // Without it the process counts as killed, which is the same to most.
         let _ = put(&self.path.join(EXIT), &exit);
     }
@@ -129,11 +150,18 @@ impl ProcessFolder {
     /// Returns the last lines that the process said.
     fn last_words(&self) -> Option<String> {
         const LINES: usize = 10;
-        let text = fs::read(self.stderr()).ok()?;
-        let text = String::from_utf8_lossy(&text[text.len().saturating_sub(8192)..]).into_owned();
+        let text = self.said_at_last(8192)?;
         let lines: Vec<&str> = text.lines().collect();
         let last = lines[lines.len().saturating_sub(LINES)..].join("\n");
         (!last.is_empty()).then_some(last)
+    }
+}
+
+impl ProcessFolder {
+    /// Returns the last bytes of what the process said.
+    fn said_at_last(&self, most: usize) -> Option<String> {
+        let text = fs::read(self.stderr()).ok()?;
+        Some(String::from_utf8_lossy(&text[text.len().saturating_sub(most)..]).into_owned())
     }
 }
 
@@ -147,6 +175,8 @@ impl fmt::Display for ProcessFolder {
 #[derive(serde::Serialize, serde::Deserialize)]
 struct Exit {
     code: Option<i32>,
+    #[serde(default)]
+    signal: Option<i32>,
     message: Option<String>,
 }
 

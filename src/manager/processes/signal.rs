@@ -5,11 +5,10 @@ use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, Signal, System};
 use crate::supervised::{Who, born};
 
 /// What a process takes of the machine.
-#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Usage {
-    /// CPU time since it began, in seconds.
-    pub cpu_seconds: f64,
+    /// CPU time since it began, in milliseconds.
+    pub cpu_millis: u64,
     /// Resident memory, in bytes.
     pub resident_bytes: u64,
 }
@@ -37,8 +36,7 @@ fn send(who: &Who, signal: Signal) {
 pub fn usage(who: &Who) -> Option<Usage> {
     let (system, pid) = find(who, ProcessRefreshKind::nothing().with_cpu().with_memory())?;
     let process = system.process(pid)?;
-    let cpu_seconds = process.accumulated_cpu_time() as f64 / 1000.0;
-    Some(Usage { cpu_seconds, resident_bytes: process.memory() })
+    Some(Usage { cpu_millis: process.accumulated_cpu_time(), resident_bytes: process.memory() })
 }
 
 /// Finds a process, unless its id is another one's by now.
