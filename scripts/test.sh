@@ -22,9 +22,9 @@ if [ -z "${RIVERRUN_TEST_DATA:-}" ]; then
   echo "note: RIVERRUN_TEST_DATA is not set: tests on real data sets are left out" >&2
 fi
 
-# Tests that ask DuckDB and pyarrow, write with Confluent's serializers, or hold manifests against the schemas of Kubernetes find them by
-# this; without it they are left out, and say so.
-serializers=(confluent_kafka fastavro httpx authlib cachetools attrs google.protobuf=protobuf kubernetes_validate=kubernetes-validate)
+# Tests that ask DuckDB and pyarrow, write with Confluent's serializers, hold manifests against the schemas of Kubernetes, or fuzz a manager by its
+# OpenAPI document find them by this; without it they are left out, and say so.
+serializers=(confluent_kafka fastavro httpx authlib cachetools attrs google.protobuf=protobuf kubernetes_validate=kubernetes-validate schemathesis)
 RIVERRUN_TEST_PYTHON=${RIVERRUN_TEST_PYTHON:-$(again python_with duckdb pyarrow "${serializers[@]}" || python_with duckdb pyarrow || python_with duckdb || true)}
 export RIVERRUN_TEST_PYTHON
 # Tests that keep state in a bucket start this server.

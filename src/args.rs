@@ -22,13 +22,16 @@ pub use checkpoints::{
     CheckpointsShowArgs, CheckpointsTriggerArgs, CheckpointsUnpinArgs,
 };
 pub use client::{
-    ClientCommand, CompleteArgs, DeleteArgs, DoctorArgs, KeyCommand, LogsArgs, NamedArgs, RescaleArgs,
-    SavepointCommand, ServerArgs, StatusArgs, StopArgs, SubmitArgs, TapArgs, WaitArgs,
+    ClientCommand, CompleteArgs, DeleteArgs, DoctorArgs, JobOnlyArgs, KeyCommand, LogsArgs, NamedArgs, OffsetsCommand,
+    OffsetsSetArgs, RescaleArgs, RescalesArgs, SavepointCommand, SavepointLsArgs, ServerArgs, StatusArgs, StopArgs,
+    SubmitArgs, TapArgs, WaitArgs,
 };
 pub use config::{ConfigCommand, ConfigShowArgs};
 pub use demo::DemoArgs;
 pub use limits::LimitArgs;
-pub use look::{CheckArgs, ExplainArgs, GraphFormat, NewArgs, PreviewArgs, SchemaArgs, TestArgs, WhyArgs};
+pub use look::{
+    CheckArgs, ConnectorsArgs, ExplainArgs, GraphFormat, NewArgs, PreviewArgs, SchemaArgs, TestArgs, WhyArgs,
+};
 pub use remote::RemoteArgs;
 pub use replay::{DiffArgs, RangeArgs, ReplayArgs};
 pub use run::{RunArgs, UpgradeArgs, WatchArgs};
@@ -78,6 +81,9 @@ pub struct Global {
     /// The file with settings of `serve` and of commands that ask a manager; counts more than ./riverrun.toml and the user's own.
     #[arg(long, global = true, value_name = "FILE", env = "RIVERRUN_CONFIG")]
     pub config: Option<std::path::PathBuf>,
+    /// The folder with more such files, `*.toml`, of which the last by name counts most; --config counts more.
+    #[arg(long, global = true, value_name = "DIR", env = "RIVERRUN_CONFIG_DIR")]
+    pub config_dir: Option<std::path::PathBuf>,
     /// Tells a supervisor in this folder, which is this process's own, who it is, where it listens and how it ends; logs go there too.
     #[arg(long, global = true, value_name = "DIR", env = "RIVERRUN_RUN_DIR")]
     pub run_dir: Option<std::path::PathBuf>,
@@ -108,6 +114,8 @@ pub enum Command {
     Upgrade(UpgradeArgs),
     /// Prints the JSON Schema of job files, for editors.
     Schema(SchemaArgs),
+    /// Lists what sources read and sinks write, or prints the JSON Schema of one.
+    Connectors(ConnectorsArgs),
     /// Prints a starter or a bundled job, or writes it to a file.
     New(NewArgs),
     /// Lists, makes, fills and reads topics.

@@ -187,7 +187,8 @@ fn show(args: &CheckpointsShowArgs, global: &Global) -> Done {
     stdout.flush()
 }
 
-fn described(detail: &Detail) -> String {
+/// Returns a checkpoint for people.
+pub fn described(detail: &Detail) -> String {
     let summary = &detail.summary;
     let mut text = format!(
         "tick {}, published {} by generation {}, {} in {} files\n",

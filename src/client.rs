@@ -5,10 +5,13 @@ mod asks;
 mod complete;
 mod doctor;
 mod documents;
+mod history;
 mod http;
 mod keys;
 mod look;
+mod offsets;
 mod replay;
+mod savepoints;
 mod state;
 mod submit;
 mod wait;
@@ -32,7 +35,10 @@ pub fn client(command: &ClientCommand, global: &Global) -> Done {
         ClientCommand::Resume(args) => asks::plain("resume", args, global),
         ClientCommand::Restart(args) => asks::plain("restart", args, global),
         ClientCommand::Rescale(args) => asks::rescale(args, global),
-        ClientCommand::Savepoint(command) => look::savepoint(command, global),
+        ClientCommand::Rescales(args) => history::rescales(args, global),
+        ClientCommand::Exceptions(args) => history::exceptions(args, global),
+        ClientCommand::Offsets(command) => offsets::offsets(command, global),
+        ClientCommand::Savepoint(command) => savepoints::savepoint(command, global),
         ClientCommand::Tap(args) => look::tap(args, global),
         ClientCommand::Delete(args) => asks::delete(args, global),
         ClientCommand::Key(command) => keys::key(command, global),

@@ -1,7 +1,7 @@
 //! Settings in files: what `serve` and the commands that ask a manager do if nobody says otherwise.
 //!
 //! ```text
-//! option on the command line > RIVERRUN_... > --config FILE > ./riverrun.toml > the user's config.toml > default
+//! option > RIVERRUN_... > --config FILE > files of --config-dir DIR > ./riverrun.toml > the user's config.toml > default
 //! ```
 //! The file in the working directory is found, not named: it may have come with a repository of somebody else's. So it says nothing of the
 //! manager that is asked, which is shown an API key and given secrets.
@@ -17,12 +17,10 @@ use std::path::{Path, PathBuf};
 
 use clap::{CommandFactory, FromArgMatches};
 
-#[cfg(test)]
-pub use show::Shown;
-pub use show::show;
+pub use show::{Shown, effective, show};
 
-use crate::args::{CheckpointsCommand, Cli, Command};
-use crate::exit::{Done, Failure};
+use crate::args::{CheckpointsCommand, Cli, Command, Global};
+use crate::exit::{Done, Exit, Failure, OrExit};
 use file::{Layer, read};
 use settings::{Settings, sections};
 
@@ -35,13 +33,13 @@ pub fn applied(cli: Cli) -> Result<Cli, Failure> {
     if !is_about(&cli.command) {
         return Ok(cli);
     }
-    let settings = Settings::of(layers(cli.global.config.as_deref())?)?;
+    let settings = Settings::of(layers(&cli.global)?)?;
     if settings.is_empty() {
         return Ok(cli);
     }
     let matches = settings.under(Cli::command()).get_matches();
     // What was read before is read again, with other defaults.
-    Cli::from_arg_matches(&matches).map_err(|error| Failure::new(crate::exit::Exit::Usage, error.to_string()))
+    Cli::from_arg_matches(&matches).map_err(|error| Failure::new(Exit::Usage, error.to_string()))
 }
 
 fn is_about(command: &Command) -> bool {
@@ -55,16 +53,19 @@ fn is_about(command: &Command) -> bool {
 }
 
 /// Returns what the files say that are there, the one that counts most first.
-fn layers(named: Option<&Path>) -> Result<Vec<Layer>, Failure> {
+fn layers(global: &Global) -> Result<Vec<Layer>, Failure> {
     let known = sections(&Cli::command());
     let mut layers = Vec::new();
-    if let Some(path) = named {
+    if let Some(path) = &global.config {
         layers.push(read(path, &known)?);
+    }
+    for path in global.config_dir.iter().map(|folder| files_of(folder)).collect::<Result<Vec<_>, _>>()?.concat() {
+        layers.push(read(&path, &known)?);
     }
     let here = Path::new(HERE);
     // Whoever names it by hand has looked at it.
-    let is_named =
-        named.is_some_and(|named| matches!((named.canonicalize(), here.canonicalize()), (Ok(a), Ok(b)) if a == b));
+    let is_here = |named: &Path| matches!((named.canonicalize(), here.canonicalize()), (Ok(a), Ok(b)) if a == b);
+    let is_named = global.config.as_deref().is_some_and(is_here);
     if here.is_file() && !is_named {
         layers.push(file::read_found(here, &known)?);
     }
@@ -72,6 +73,23 @@ fn layers(named: Option<&Path>) -> Result<Vec<Layer>, Failure> {
         layers.push(read(&path, &known)?);
     }
     Ok(layers)
+}
+
+/// Returns the files with settings in a folder, the one that counts most first: what is added to a folder later, `90-more.toml`, is
+/// meant to change what stands there.
+fn files_of(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let cannot = || format!("cannot read the settings in the folder {}", folder.display());
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).or_exit(Exit::Invalid, cannot)? {
+        let path = entry.or_exit(Exit::Invalid, cannot)?.path();
+        // Where links lead is what counts: that is how files come into a container.
+        if path.extension().is_some_and(|extension| extension == "toml") && path.is_file() {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found.reverse();
+    Ok(found)
 }
 
 /// Returns where the user's own file is.
@@ -82,7 +100,7 @@ fn users() -> Option<PathBuf> {
 }
 
 /// Does what is asked about settings.
-pub fn config(command: &crate::args::ConfigCommand, global: &crate::args::Global) -> Done {
+pub fn config(command: &crate::args::ConfigCommand, global: &Global) -> Done {
     match command {
         crate::args::ConfigCommand::Show(args) => show(args, global),
     }

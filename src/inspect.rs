@@ -7,7 +7,8 @@ use riverrun_jobs::bundled::{JobFile, beginnings, starter};
 use riverrun_jobs::explain::{self, Form};
 use riverrun_jobs::schema::{json_schema, test_schema};
 
-use crate::args::{CheckArgs, ExplainArgs, Global, GraphFormat, NewArgs, SchemaArgs};
+use crate::args::{CheckArgs, ConnectorsArgs, ExplainArgs, Global, GraphFormat, NewArgs, SchemaArgs};
+use crate::connectors;
 use crate::exit::{Done, Exit, Failure, OrExit};
 use crate::job;
 use crate::output::{self, Format, Stdout};
@@ -69,6 +70,29 @@ pub fn explain(args: &ExplainArgs, global: &Global) -> Done {
 pub fn schema(args: &SchemaArgs) -> Done {
     let mut stdout = Stdout::lock();
     stdout.document(&if args.tests { test_schema() } else { json_schema() })?;
+    stdout.flush()
+}
+
+/// Lists the connectors, or prints the schema of one.
+pub fn connectors(args: &ConnectorsArgs, global: &Global) -> Done {
+    let all = connectors::all();
+    let mut stdout = Stdout::lock();
+    match (&args.kind, global.output) {
+        (Some(kind), _) => {
+            let known =
+                || all.connectors.iter().map(|connector| connector.kind.as_str()).collect::<Vec<_>>().join(", ");
+            let schema = connectors::schema_of(kind).ok_or_else(|| {
+                Failure::new(Exit::NotFound, format!("there is no connector `{kind}`\n  hint: there are {}", known()))
+            })?;
+            stdout.document(&schema)?;
+        }
+        (None, Format::Json) => stdout.document(&all)?,
+        (None, Format::Table) => {
+            let says = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+            let rows = all.connectors.iter().map(|it| vec![it.kind.clone(), says(&it.source), says(&it.sink)]);
+            stdout.line(&output::table(&["connector", "as a source", "as a sink"], &[], rows.collect()).to_string())?;
+        }
+    }
     stdout.flush()
 }
 

@@ -6,6 +6,7 @@ mod checkpoints;
 mod client;
 mod completion;
 mod config;
+mod connectors;
 mod demo;
 mod diff;
 mod exit;
@@ -81,6 +82,7 @@ fn dispatch(cli: &Cli) -> Done {
         Command::Diff(args) => diff::diff(args, global),
         Command::Upgrade(args) => upgrade::upgrade(args, global),
         Command::Schema(args) => inspect::schema(args),
+        Command::Connectors(args) => inspect::connectors(args, global),
         Command::New(args) => inspect::new(args, global),
         Command::Topic(command) => topic::topic(command, global),
         Command::Checkpoints(command) => checkpoints::checkpoints(command, global),

@@ -11,16 +11,19 @@ mod api;
 mod bucket;
 mod decide;
 mod doors;
+mod history;
 mod keeper;
 mod keys;
 mod metrics;
 mod moment;
 mod phase;
 mod policy;
+mod previews;
 mod problem;
 mod processes;
 mod record;
 mod secrets;
+mod series;
 mod server;
 mod store;
 
@@ -40,10 +43,12 @@ use tokio::sync::watch;
 #[cfg(test)]
 pub use api::document::{described, shape};
 pub use api::{
-    Cluster, JobList, JobView, KeyView, Keys, Logs, MadeKey, NewKey, NewReplay, NewSavepoint, OperationView, PREFIX,
-    PartView, Rescale, Savepoint, Savepoints, StateScript, Status, Stop, Submitted, Taken, Tapped, VERSION_HEADER,
-    Version,
+    Cluster, ExceptionView, Exceptions, JobList, JobSavepoint, JobView, KeyView, Keys, Logs, MadeKey, NewKey,
+    NewOffset, NewReplay, NewSavepoint, Offsets, OperationView, PREFIX, PartView, PatchOffsets, Rescale, RescaleView,
+    Rescales, Savepoint, SavepointCatalogue, Savepoints, StateScript, Status, Stop, Submitted, Taken, Tapped,
+    VERSION_HEADER, Version,
 };
+pub use history::Scale;
 pub use keys::Role;
 pub use phase::Phase;
 pub use problem::ProblemDocument;
@@ -51,6 +56,7 @@ pub use record::{Cause, ChangeKind, OperationState, ProcessEnd, Spec};
 pub use secrets::names as secret_names;
 
 use crate::args::{Global, ServeArgs};
+use crate::config::{self, Shown};
 use crate::exit::{Done, Exit, Failure, OrExit};
 use crate::{job, replay, signals, supervised};
 use bucket::Buckets;
@@ -59,8 +65,10 @@ use doors::Doors;
 use keeper::{Keeper, Waker};
 use metrics::Metrics;
 use policy::Policy;
+use previews::Previews;
 use problem::{Kind, Problem};
 use processes::{Groups, Places, Processes, private_folder};
+use series::Series;
 use server::Tls;
 use store::{AuditEntry, Store};
 
@@ -75,11 +83,18 @@ const ANSWER_TIME: Duration = Duration::from_secs(2);
 pub struct Manager {
     store: Store,
     processes: Processes,
+    /// The program itself.
+    program: PathBuf,
+    previews: Previews,
     doors: Doors,
     buckets: Buckets,
     policy: Policy,
     rules: Rules,
     metrics: Metrics,
+    /// The last minutes of each job.
+    series: Series,
+    /// How the manager was set up.
+    config: Vec<Shown>,
     /// The jobs' keepers, by job.
     keepers: Mutex<BTreeMap<String, Arc<Waker>>>,
     /// Their threads.
@@ -92,6 +107,8 @@ pub struct Manager {
 /// Serves until a signal comes.
 pub fn serve(args: &ServeArgs, global: &Global) -> Done {
     let asked = signals::notice()?;
+    // Files are looked for where the manager was started, which it leaves.
+    let config = config::effective(global)?;
     let places = places(args)?;
     let store = Store::open(&places.data).map_err(|error| Failure::new(exit_of(&error), error.to_string()))?;
     let doors = Doors::at(args.listen, first_key(args)?, &store, args.insecure_no_auth)?;
@@ -112,13 +129,16 @@ pub fn serve(args: &ServeArgs, global: &Global) -> Done {
         limits_cpu: groups.limit_cpu(),
     };
     policy.check_limits(&policy.limits).map_err(|problem| Failure::new(Exit::Usage, problem.detail))?;
+    Previews::sweep(&places.data);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
     let runtime = runtime.or_exit(Exit::Internal, || "cannot start the manager".to_owned())?;
     let http = reqwest::Client::builder().no_proxy().timeout(ANSWER_TIME).tls_backend_preconfigured(no_tls()?).build();
     let program = std::env::current_exe().or_exit(Exit::Internal, || "cannot find the program itself".to_owned())?;
     let manager = Arc::new(Manager {
         store,
-        processes: Processes::new(program, places, policy.limits, groups),
+        processes: Processes::new(program.clone(), places, policy.limits, groups),
+        program,
+        previews: Previews::default(),
         doors,
         buckets: Buckets::default(),
         policy,
@@ -129,6 +149,8 @@ pub fn serve(args: &ServeArgs, global: &Global) -> Done {
             ..Rules::default()
         },
         metrics: Metrics::new(),
+        series: Series::default(),
+        config,
         keepers: Mutex::default(),
         threads: Mutex::default(),
         http: http.or_exit(Exit::Internal, || "cannot start the manager".to_owned())?,

@@ -1,12 +1,15 @@
 //! `riverrun preview`: the first rows a job would write, in the terminal, with its sinks off and nothing kept.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use riverrun_dataflow::engine::Control;
 use riverrun_jobs::run;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::args::{Global, PreviewArgs};
-use crate::exit::{Done, Exit, Failure};
+use crate::exit::{Done, Exit, Failure, OrExit};
 use crate::job;
 use crate::output::{Format, Stdout};
 use crate::run::failed;
@@ -30,6 +33,9 @@ pub fn preview(args: &PreviewArgs, global: &Global) -> Done {
     let control = Control::new();
     let stop = control.clone();
     signals::listen(move || stop.stop())?;
+    if let Some(time) = args.within {
+        end_after(time, control.clone())?;
+    }
     let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
     let mut stdout = Stdout::lock();
     let mut left = limit;
@@ -49,6 +55,16 @@ pub fn preview(args: &PreviewArgs, global: &Global) -> Done {
         Some(failure) => Err(failure),
         None => stdout.flush(),
     }
+}
+
+/// Stops the job after so long. The thread ends with the process, which ends when the job has.
+fn end_after(time: Duration, control: Arc<Control>) -> Done {
+    let wait = move || {
+        std::thread::sleep(time);
+        control.stop();
+    };
+    let started = std::thread::Builder::new().name("time".to_owned()).spawn(wait);
+    started.map(drop).or_exit(Exit::Internal, || "cannot start the thread that ends the preview".to_owned())
 }
 
 fn show(row: &run::PreviewRow, format: Format, several: bool, stdout: &mut Stdout) -> Done {

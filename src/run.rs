@@ -206,10 +206,12 @@ pub fn watched(
     let watchdog = watch(args, plan.name(), &control, &observer)?;
     let shows = !quiet && role == Role::Leads;
     let progress = shows.then(|| Progress::start(plan.name(), observer.clone())).transpose()?;
+    let telling = supervised::Telling::start(observer.clone())?;
     let result = run(control, observer);
     if let Some(progress) = progress {
         progress.end();
     }
+    drop(telling);
     drop(watchdog);
     drop(admin);
     result

@@ -4,9 +4,12 @@
 //! process.json   who it is: the process id and when it was born, so that a process id that is used again fools nobody
 //! log, log.1 ..  log lines, rotated by the process itself: nobody has to live for them to be kept
 //! admin          the address of the admin port
+//! rows           when rows of the job came out first and last
 //! end.json       how it ended: exit code, what became of the job, and the message; not there after a kill
 //! ```
 //! The supervisor need not be alive: it reads all of it when it comes back.
+
+mod rows;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -15,6 +18,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use serde::{Deserialize, Serialize};
+
+pub use rows::{Rows, Telling};
 
 use crate::exit::{Exit, Failure, OrExit};
 

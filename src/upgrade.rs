@@ -1,6 +1,6 @@
 //! `riverrun upgrade`: a drained job goes on as the job file says now. Shown first, then done.
 
-use riverrun_jobs::upgrade::{self, Fate, Kind, Part, Status, UpgradeOptions, UpgradeReport};
+use riverrun_jobs::upgrade::{self, Fate, Kind, Moved, Part, Repeats, Status, UpgradeOptions, UpgradeReport};
 use riverrun_jobs::{Environment, Plan, Topics};
 use riverrun_state::Location;
 
@@ -17,6 +17,9 @@ pub fn upgrade(args: &UpgradeArgs, global: &Global) -> Done {
     let state = location(&args.state)?;
     let (allow, savepoint) = (args.allow.allow_reset.clone(), args.savepoint.clone());
     let options = UpgradeOptions { state, allow, savepoint, dry_run: args.dry_run };
+    if !args.offsets.is_empty() {
+        return reposition(&plan, &environment, &options, args, global);
+    }
     let mut shown = Ok(());
     let shower = |report: &UpgradeReport| shown = show(report, global);
     let result = match &args.from_savepoint {
@@ -37,6 +40,29 @@ pub fn upgrade(args: &UpgradeArgs, global: &Global) -> Done {
     stdout.flush()?;
     say(&report, global);
     Ok(())
+}
+
+/// Has the job go on from other positions, or shows what that would do.
+fn reposition(
+    plan: &Plan,
+    environment: &Environment,
+    options: &UpgradeOptions,
+    args: &UpgradeArgs,
+    global: &Global,
+) -> Done {
+    let repeats = if args.repeat { Repeats::Allowed } else { Repeats::Refused };
+    let moved = upgrade::reposition(plan, environment, options, (&args.offsets, repeats));
+    let moved = moved.map_err(|error| failed(error, global))?;
+    let mut stdout = Stdout::lock();
+    match global.output {
+        Format::Json => stdout.document(&moved)?,
+        Format::Table => {
+            let row = |it: &Moved| vec![it.source.clone(), it.split.clone(), grouped(it.from), grouped(it.to)];
+            let rows = moved.iter().map(row).collect();
+            stdout.line(&output::table(&["source", "split", "was at", "goes on at"], &[2, 3], rows).to_string())?;
+        }
+    }
+    stdout.flush()
 }
 
 /// Makes of a job that is about to be run what its options say: an upgrade, or a new incarnation from a savepoint. One that never

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use crate::job_test::count_names;
 use crate::job_test::fields::{CASE, EXPECTED, FILE};
-use crate::spec::fields::{Field, JOB, Kind, Section};
+use crate::spec::fields::{CONNECTOR, Field, JOB, Kind, SINK, SOURCE, Section};
 use crate::spec::reusable;
 
 /// The pattern of durations.
@@ -23,6 +23,33 @@ pub fn json_schema() -> Value {
     schema["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
     schema["title"] = json!("Riverrun job file");
     schema
+}
+
+/// A connector: what a source reads or a sink writes.
+#[derive(Clone, Debug)]
+pub struct Connector {
+    /// The key that names it in a job file.
+    pub kind: &'static str,
+    /// What it is as a source; none: nothing can be read there.
+    pub source: Option<Value>,
+    /// What it is as a sink; none: nothing can be written there.
+    pub sink: Option<Value>,
+}
+
+/// Returns the connectors, each with the JSON Schema of what stands under its key.
+pub fn connectors() -> Vec<Connector> {
+    let mut all: Vec<Connector> = Vec::new();
+    for (section, is_source) in [(&SOURCE, true), (&SINK, false)] {
+        for field in section.group(CONNECTOR).filter(|field| !field.later) {
+            let at = all.iter().position(|known| known.kind == field.name).unwrap_or_else(|| {
+                all.push(Connector { kind: field.name, source: None, sink: None });
+                all.len() - 1
+            });
+            let place = if is_source { &mut all[at].source } else { &mut all[at].sink };
+            *place = Some(property(field));
+        }
+    }
+    all
 }
 
 /// Returns the JSON Schema of test files, those of `riverrun test`.
@@ -189,6 +216,20 @@ mod tests {
         for job in BUNDLED.iter().chain(&STARTERS) {
             follow(&yaml::parse(job.text, 0).unwrap(), &schema, job.name);
         }
+    }
+
+    #[test]
+    fn connectors_are_those_of_the_job_file() {
+        let all = connectors();
+        let kinds: Vec<(&str, bool, bool)> =
+            all.iter().map(|it| (it.kind, it.source.is_some(), it.sink.is_some())).collect();
+        assert_eq!(
+            kinds,
+            [("topic", true, true), ("file", true, true), ("lake", false, true), ("console", false, true)],
+            "{all:?}"
+        );
+        let source = &json_schema()["properties"]["sources"]["patternProperties"][PART];
+        assert_eq!(all[1].source.as_ref(), Some(&source["properties"]["file"]));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! source that is new begins at its beginning, a sink that is new with the first tick after the upgrade.
 
 mod fate;
+mod positions;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use riverrun_state::{Begin, Holder, InputSplit, Inputs, JobSpec, JobState, Locat
 use serde::Serialize;
 
 pub use fate::{Fate, Fates, Kind, Part, fates};
+pub use positions::{Moved, Position, Repeats, reposition};
 
 use crate::connect::{Connected, Environment};
 use crate::plan::{BUILD_ID, Plan};

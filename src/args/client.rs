@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use riverrun_jobs::upgrade::Position;
 
 use super::JobArgs;
 use super::LimitArgs;
@@ -32,6 +33,13 @@ pub enum ClientCommand {
     Restart(NamedArgs),
     /// Lets a job go on with other processes and workers.
     Rescale(RescaleArgs),
+    /// Shows the starts of a job: rescales and all others, with how long no rows came out.
+    Rescales(RescalesArgs),
+    /// Shows what the processes of a job ended with, and why.
+    Exceptions(JobOnlyArgs),
+    /// Shows how far a job is read, and has a suspended one go on from elsewhere.
+    #[command(subcommand)]
+    Offsets(OffsetsCommand),
     /// Names checkpoints of jobs, which are kept from then on.
     #[command(subcommand)]
     Savepoint(SavepointCommand),
@@ -191,13 +199,51 @@ pub struct RescaleArgs {
     pub workers: Option<u16>,
 }
 
+/// `rescales`.
+#[derive(Clone, Debug, Args)]
+pub struct RescalesArgs {
+    /// The job.
+    #[command(flatten)]
+    pub job: JobOnlyArgs,
+    /// Only starts for this reason: `rescale`, `upgrade`, `killed`, ...
+    #[arg(long, value_name = "REASON", env = "RIVERRUN_REASON")]
+    pub reason: Option<String>,
+}
+
+/// `offsets`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum OffsetsCommand {
+    /// Shows how far each split of a job is read; of a job at rest, where it goes on.
+    Show(JobOnlyArgs),
+    /// Has a suspended job go on from other positions of its topics. Its state stays: what is skipped was never read, what is read again
+    /// counts once more.
+    Set(OffsetsSetArgs),
+}
+
+/// `offsets set`.
+#[derive(Clone, Debug, Args)]
+pub struct OffsetsSetArgs {
+    /// The job.
+    #[command(flatten)]
+    pub named: NamedArgs,
+    /// Where splits go on: `clicks:0=17`, source, split and the position of the next record.
+    #[arg(value_name = "SOURCE:SPLIT=N", required = true, value_parser = Position::parse)]
+    pub offsets: Vec<Position>,
+    /// Lets records be read again that the state has seen already.
+    #[arg(long, env = "RIVERRUN_REPEAT", value_parser = switch())]
+    pub repeat: bool,
+}
+
 /// `savepoint`.
 #[derive(Clone, Debug, Subcommand)]
 pub enum SavepointCommand {
     /// Names the newest checkpoint of a job.
     Create(SavepointNamedArgs),
-    /// Lists the savepoints of a job.
-    Ls(JobOnlyArgs),
+    /// Lists the savepoints of a job, or of all.
+    Ls(SavepointLsArgs),
+    /// Shows what a savepoint holds: positions, watermarks, tables and their sizes.
+    #[command(visible_alias = "inspect")]
+    Show(SavepointNamedArgs),
     /// Deletes a savepoint.
     Rm(SavepointNamedArgs),
 }
@@ -208,6 +254,17 @@ pub struct JobOnlyArgs {
     /// The job's name.
     #[arg(value_name = "JOB", env = "RIVERRUN_JOB")]
     pub job: String,
+    /// The manager.
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+/// `savepoint ls`.
+#[derive(Clone, Debug, Args)]
+pub struct SavepointLsArgs {
+    /// The job's name.
+    #[arg(value_name = "JOB")]
+    pub job: Option<String>,
     /// The manager.
     #[command(flatten)]
     pub server: ServerArgs,

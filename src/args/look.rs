@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::values::switch;
+use super::values::{span, switch};
 use super::{JobArgs, StateArgs};
 
 /// `check`.
@@ -57,6 +57,9 @@ pub struct PreviewArgs {
     /// The sink whose rows to show [default: all].
     #[arg(long, value_name = "SINK", env = "RIVERRUN_SINK")]
     pub sink: Option<String>,
+    /// Ends after so long, however few rows there were.
+    #[arg(long, value_name = "SPAN", env = "RIVERRUN_WITHIN", value_parser = span)]
+    pub within: Option<std::time::Duration>,
 }
 
 /// `why`.
@@ -102,6 +105,14 @@ pub struct SchemaArgs {
     /// That of test files, `NAME.test.yaml`, instead.
     #[arg(long, env = "RIVERRUN_TESTS")]
     pub tests: bool,
+}
+
+/// `connectors`.
+#[derive(Clone, Debug, Args)]
+pub struct ConnectorsArgs {
+    /// Prints what stands under the key of this one, as JSON Schema; without one they are listed.
+    #[arg(value_name = "KIND")]
+    pub kind: Option<String>,
 }
 
 /// `new`.

@@ -1,6 +1,7 @@
 //! Commands that run a job, or make another one of it.
 
 use clap::Args;
+use riverrun_jobs::upgrade::Position;
 
 use super::values::{savepoint_name, span_or_zero, switch};
 use super::{JobArgs, StateArgs};
@@ -93,6 +94,15 @@ pub struct UpgradeArgs {
     /// What may be lost.
     #[command(flatten)]
     pub allow: AllowArgs,
+    /// Has the job, as it is, go on from this position of a topic; may be repeated. In the environment: one a line.
+    #[arg(
+        long = "offset", value_name = "SOURCE:SPLIT=N", env = "RIVERRUN_OFFSET", value_delimiter = '\n',
+        value_parser = Position::parse, conflicts_with = "from_savepoint"
+    )]
+    pub offsets: Vec<Position>,
+    /// Lets records be read again by --offset that the state has seen already.
+    #[arg(long, env = "RIVERRUN_REPEAT", value_parser = switch())]
+    pub repeat: bool,
     /// Read topics that are new up to where they end now.
     #[arg(long, env = "RIVERRUN_UNTIL_END", value_parser = switch())]
     pub until_end: bool,

@@ -48,8 +48,10 @@ mod tests {
     use super::*;
     use crate::checkpoints::View;
     use crate::config::Shown;
+    use crate::connectors::{ConnectorSchema, Connectors};
     use crate::manager::{
-        JobList, Keys, Logs, MadeKey, OperationView, Savepoint, Savepoints, Status, Submitted, Taken, described, shape,
+        Exceptions, JobList, Keys, Logs, MadeKey, Offsets, OperationView, Rescales, Savepoint, SavepointCatalogue,
+        Savepoints, Status, Submitted, Taken, described, shape,
     };
 
     /// `UPDATE=1` writes it anew; the difference is reviewed like code.
@@ -60,10 +62,17 @@ mod tests {
             ("list", shape::<JobList>()),
             ("status", shape::<Status>()),
             ("logs", shape::<Logs>()),
+            ("rescales", shape::<Rescales>()),
+            ("exceptions", shape::<Exceptions>()),
+            ("offsets show", shape::<Offsets>()),
+            ("offsets set", shape::<OperationView>()),
             ("submit --dry-run", shape::<Submitted>()),
             ("savepoint create", shape::<Savepoint>()),
             ("savepoint ls", shape::<Savepoints>()),
+            ("savepoint ls (all jobs)", shape::<SavepointCatalogue>()),
             ("savepoint rm", shape::<Deleted>()),
+            ("connectors", shape::<Connectors>()),
+            ("connectors KIND", shape::<ConnectorSchema>()),
             ("checkpoints trigger", shape::<Taken>()),
             ("checkpoints verify", shape::<Report>()),
             ("checkpoints query", shape::<Vec<View>>()),

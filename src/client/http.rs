@@ -240,6 +240,13 @@ impl Client {
     }
 }
 
+/// Returns a path with a query, written by the rules of forms.
+pub fn with_query(path: &str, query: &[(&str, String)]) -> String {
+    let whole = reqwest::Url::parse_with_params("http://localhost/", query);
+    let query = whole.ok().and_then(|whole| whole.query().map(str::to_owned)).unwrap_or_default();
+    format!("{path}?{query}")
+}
+
 /// Returns whether two versions are at most one minor version apart.
 pub fn fit(ours: &str, theirs: &str) -> bool {
     let parts = |version: &str| -> Option<(u64, u64)> {

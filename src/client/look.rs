@@ -1,16 +1,15 @@
-//! `list`, `status`, `logs`, `savepoint`, `tap`: what a manager knows of jobs.
+//! `list`, `status`, `logs`, `tap`: what a manager knows of jobs.
 
 use std::time::Duration;
 
-use reqwest::Method;
 use serde_json::Value;
 
-use super::asks::{named, path};
-use super::documents::{Deleted, LogLine, TappedRecord};
+use super::asks::path;
+use super::documents::{LogLine, TappedRecord};
 use super::http::Client;
-use crate::args::{Global, LogsArgs, SavepointCommand, ServerArgs, StatusArgs, TapArgs};
+use crate::args::{Global, LogsArgs, ServerArgs, StatusArgs, TapArgs};
 use crate::exit::Done;
-use crate::manager::{Cause, JobList, JobView, Logs, NewSavepoint, ProcessEnd, Savepoint, Savepoints, Status, Tapped};
+use crate::manager::{Cause, JobList, JobView, Logs, ProcessEnd, Status, Tapped};
 use crate::output::{self, Format, Stdout, grouped};
 use crate::progress::clock;
 use crate::signals;
@@ -184,49 +183,6 @@ pub fn logs(args: &LogsArgs, global: &Global) -> Done {
         stdout.flush()?;
         Ok(true)
     })
-}
-
-/// Makes, lists and deletes savepoints.
-pub fn savepoint(command: &SavepointCommand, global: &Global) -> Done {
-    let mut stdout = Stdout::lock();
-    match command {
-        SavepointCommand::Create(args) => {
-            let client = Client::of(&args.server, global)?;
-            let new = NewSavepoint { name: args.name.clone() };
-            let made: Savepoint = client.send(Method::POST, &path(&args.job, "savepoints")?, Some(&new))?;
-            match global.output {
-                Format::Json => stdout.document(&made)?,
-                Format::Table => stdout.line(&format!(
-                    "savepoint `{}` of job `{}` is the checkpoint at tick {}",
-                    made.name,
-                    args.job,
-                    grouped(made.tick)
-                ))?,
-            }
-        }
-        SavepointCommand::Ls(args) => {
-            let all: Savepoints = Client::of(&args.server, global)?.get(&path(&args.job, "savepoints")?)?;
-            match global.output {
-                Format::Json => stdout.document(&all)?,
-                Format::Table => {
-                    let row = |it: &Savepoint| {
-                        vec![it.name.clone(), grouped(it.tick), it.at.clone(), output::bytes(it.size_bytes)]
-                    };
-                    let rows = all.savepoints.iter().map(row).collect();
-                    let table = output::table(&["savepoint", "tick", "published", "size"], &[1, 3], rows);
-                    stdout.line(&table.to_string())?;
-                }
-            }
-        }
-        SavepointCommand::Rm(args) => {
-            let path = format!("/jobs/{}/savepoints/{}", named(&args.job)?, args.name);
-            Client::of(&args.server, global)?.ask(Method::DELETE, &path, None, &[])?;
-            if global.output == Format::Json {
-                stdout.document(&Deleted { deleted: args.name.clone() })?;
-            }
-        }
-    }
-    stdout.flush()
 }
 
 /// Shows the newest records of a sink.

@@ -7,7 +7,7 @@ use reqwest::Method;
 use riverrun_state::inspect::{Detail, Overview, Report};
 
 use super::asks::{named, path};
-use super::http::Client;
+use super::http::{Client, with_query};
 use crate::args::{At, CheckpointsArgs, CheckpointsTriggerArgs, Global};
 use crate::checkpoints::View;
 use crate::exit::{Done, Exit, Failure, OrExit};
@@ -103,13 +103,6 @@ fn shown(at: At) -> String {
         At::Latest => "latest".to_owned(),
         At::Tick(tick) => tick.to_string(),
     }
-}
-
-/// Returns a path with a query, written by the rules of forms.
-fn with_query(path: &str, query: &[(&str, String)]) -> String {
-    let whole = reqwest::Url::parse_with_params("http://localhost/", query);
-    let query = whole.ok().and_then(|whole| whole.query().map(str::to_owned)).unwrap_or_default();
-    format!("{path}?{query}")
 }
 
 /// Has a job take a checkpoint now.

@@ -8,7 +8,7 @@ use super::file::{Layer, Value};
 use crate::exit::Failure;
 
 /// The command whose options are the section `serve`.
-const SERVE: &str = "serve";
+pub const SERVE: &str = "serve";
 /// The section for commands that ask a manager, and the variables of what it holds.
 pub const CLIENT: (&str, &[&str]) = ("client", &["RIVERRUN_SERVER", "RIVERRUN_API_KEY_FILE", "RIVERRUN_SERVER_CA"]);
 

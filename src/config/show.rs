@@ -1,12 +1,13 @@
 //! `config show`: every setting, with its value and where it comes from.
 
+use clap::parser::ValueSource;
 use clap::{Arg, CommandFactory};
 use serde::{Deserialize, Serialize};
 
 use super::layers;
-use super::settings::{Setting, Settings, sections};
+use super::settings::{SERVE, Setting, Settings, sections};
 use crate::args::{Cli, ConfigShowArgs, Global};
-use crate::exit::Done;
+use crate::exit::{Done, Failure};
 use crate::output::{self, Format, Stdout};
 
 /// Parts of names of options whose values are shown to nobody.
@@ -21,13 +22,13 @@ pub struct Shown {
     pub name: String,
     /// Its values; none if it is not set.
     pub values: Vec<String>,
-    /// Where they come from: a variable, `FILE:LINE`, or `default`.
+    /// Where they come from: an option, a variable, `FILE:LINE`, or `default`.
     pub origin: String,
 }
 
 /// Shows what counts where nothing is given on the command line.
 pub fn show(args: &ConfigShowArgs, global: &Global) -> Done {
-    let settings = Settings::of(layers(global.config.as_deref())?)?;
+    let settings = Settings::of(layers(global)?)?;
     let mut all = Vec::new();
     for section in sections(&Cli::command()) {
         for setting in &section.settings {
@@ -51,6 +52,33 @@ pub fn show(args: &ConfigShowArgs, global: &Global) -> Done {
         }
     }
     stdout.flush()
+}
+
+/// Returns what counts in this process, which serves: what was given on its command line, too. Passwords are left out.
+pub fn effective(global: &Global) -> Result<Vec<Shown>, Failure> {
+    let settings = Settings::of(layers(global)?)?;
+    let matches = Cli::command().ignore_errors(true).get_matches();
+    let given = matches.subcommand_matches(SERVE);
+    let mut all = Vec::new();
+    for section in sections(&Cli::command()).iter().filter(|section| section.name == SERVE) {
+        for setting in &section.settings {
+            let id = setting.arg.get_id().as_str();
+            let typed = given.filter(|given| given.value_source(id) == Some(ValueSource::CommandLine));
+            let (values, origin) = match typed {
+                Some(typed) => {
+                    let raw = typed.get_raw(id).into_iter().flatten();
+                    let raw: Vec<String> = raw.map(|value| value.to_string_lossy().into_owned()).collect();
+                    // A switch is typed without a value.
+                    let is_switch = !setting.arg.get_action().takes_values();
+                    (if is_switch { vec!["true".to_owned()] } else { raw }, format!("--{}", setting.name))
+                }
+                None => found(&section.name, setting, &settings),
+            };
+            let values = values.iter().map(|value: &String| masked(value)).collect();
+            all.push(Shown { section: section.name.clone(), name: setting.name.clone(), values, origin });
+        }
+    }
+    Ok(all)
 }
 
 fn found(section: &str, setting: &Setting, settings: &Settings) -> (Vec<String>, String) {

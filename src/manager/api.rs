@@ -3,11 +3,18 @@
 
 mod acts;
 mod call;
+mod catalogue;
 mod checkpoints;
 pub mod document;
+mod history;
 mod jobs;
 mod keys;
 mod logs;
+mod metrics;
+mod offsets;
+mod operators;
+mod patch;
+mod preview;
 mod probe;
 mod progress;
 mod replays;
@@ -35,6 +42,7 @@ use super::moment::Moment;
 use super::problem::{Kind, Problem};
 use super::store::AuditEntry;
 use crate::checkpoints::View;
+use crate::connectors::{ConnectorSchema, Connectors};
 use document::{Shape, shape};
 use riverrun_state::inspect::Report;
 
@@ -66,6 +74,8 @@ pub struct Route {
     pub takes: Option<Shape>,
     /// What it gives.
     pub gives: Option<Shape>,
+    /// The form of a good answer.
+    pub form: Form,
     /// The status of a good answer.
     pub status: u16,
     /// The parameters that may stand behind the path's `?`.
@@ -75,8 +85,21 @@ pub struct Route {
     handler: Handler,
 }
 
+/// The form of a good answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// JSON.
+    Document,
+    /// Bytes.
+    File,
+    /// Server-sent events.
+    Events,
+    /// JSON, or server-sent events if that is asked for.
+    DocumentOrEvents,
+}
+
 macro_rules! routes {
-    ($($method:ident $path:literal $role:expr, $does:literal, ($($takes:ty)?) -> $status:literal ($($gives:ty)?), [$($query:literal: $means:literal),*], $handler:path;)*) => {
+    ($($method:ident $path:literal $role:expr, $does:literal, ($($takes:ty)?) -> $status:literal $($form:ident)? ($($gives:ty)?), [$($query:literal: $means:literal),*], $handler:path;)*) => {
         /// Returns everything that can be asked for.
         pub fn routes() -> Vec<Route> {
             vec![$(Route {
@@ -86,6 +109,7 @@ macro_rules! routes {
                 does: $does,
                 takes: [$(shape::<$takes>())?].into_iter().next(),
                 gives: [$(shape::<$gives>())?].into_iter().next(),
+                form: [$(Form::$form)?].into_iter().next().unwrap_or(Form::Document),
                 status: $status,
                 query: &[$(($query, $means)),*],
                 // Who sees records is written down, whatever way they come.
@@ -107,26 +131,39 @@ routes! {
     GET "/openapi.json" None, "this document", () -> 200 (), [], document::serve;
     GET "/version" VIEWER, "which version this is, and who asks", () -> 200 (Version), [], state::version;
     GET "/cluster" VIEWER, "the jobs by phase", () -> 200 (Cluster), [], state::cluster;
+    GET "/config" ADMIN, "how the manager is set up, each setting with where it comes from; passwords are left out", () -> 200 (Config), [], catalogue::config;
+    GET "/connectors" VIEWER, "what sources read and sinks write", () -> 200 (Connectors), [], catalogue::connectors;
+    GET "/connectors/{kind}/schema" VIEWER, "what stands under the key of a connector, as JSON Schema", () -> 200 (ConnectorSchema), [], catalogue::connector_schema;
+    GET "/savepoints" VIEWER, "the savepoints of all jobs, by job and name", () -> 200 (SavepointCatalogue), ["limit": "at most so many, 1 to 1000", "cursor": "those after this one: `next` of the answer before"], catalogue::savepoints;
+    POST "/jobs:explain" EDITOR, "says what a job would do: steps, keys, state and its bound, watermarks", (Submit) -> 200 (Explained), [], jobs::explain;
+    POST "/jobs:preview" EDITOR, "the first rows that a job would write, with its sinks off, as server-sent events: `row` and, at last, `end`", (NewPreview) -> 200 Events (), [], preview::preview;
     POST "/jobs:validate" EDITOR, "checks a job file and changes nothing", (Submit) -> 200 (Checked), [], jobs::validate;
     GET "/jobs" VIEWER, "the jobs, by name", () -> 200 (JobList), ["state": "only jobs in this phase", "limit": "at most so many, 1 to 1000", "cursor": "those after this name"], jobs::list;
     GET "/jobs/{job}" VIEWER, "a job as it was submitted", () -> 200 (JobView), [], jobs::show;
     PUT "/jobs/{job}" EDITOR, "creates a job or changes it; `If-Match` holds it to a revision", (Submit) -> 202 (Submitted), ["dryRun": "true: says what would happen, and changes nothing"], jobs::submit;
+    PATCH "/jobs/{job}" OPERATOR, "changes whether a job runs and over what it is spread; `If-Match` holds it to a revision", (PatchJob) -> 202 (JobView), [], patch::patch;
     DELETE "/jobs/{job}" EDITOR, "ends a job at once and forgets it", () -> 202 (OperationView), ["purge": "true: its state is deleted too"], acts::delete;
     GET "/jobs/{job}/status" VIEWER, "how a job is doing", () -> 200 (Status), [], state::status;
     GET "/jobs/{job}/events" VIEWER, "what happened to a job, the newest last", () -> 200 (Events), [], state::events;
     GET "/jobs/{job}/graph" VIEWER, "the steps of a job", () -> 200 (), [], state::graph;
     GET "/jobs/{job}/offsets" VIEWER, "how far each split of a job is read; of a job at rest, where it goes on", () -> 200 (Offsets), [], progress::offsets;
+    PATCH "/jobs/{job}/offsets" EDITOR, "has a suspended job go on from other positions of its topics; its state stays as it is", (PatchOffsets) -> 202 (OperationView), [], offsets::patch;
     GET "/jobs/{job}/operators" VIEWER, "what each source and step of a job has done with its rows", () -> 200 (Operators), [], progress::operators;
-    GET "/jobs/{job}/logs" VIEWER, "what the processes of a job said", () -> 200 (Logs), ["process": "of this process; 0 if nothing is said", "generation": "of this generation; the last one if nothing is said", "tail": "so many lines, 1 to 10000", "after": "what came after this position", "follow": "true: a stream of server-sent events"], logs::logs;
+    GET "/jobs/{job}/operators/{operator}" VIEWER, "a source, step or sink of a job: what it has done, what it keeps", () -> 200 (OperatorDetail), [], operators::operator;
+    GET "/jobs/{job}/operators/{operator}/workers" VIEWER, "how the work of a source, step or sink is spread over workers", () -> 200 (OperatorWorkers), [], operators::workers;
+    GET "/jobs/{job}/metrics" VIEWER, "the last five minutes of a job in figures, of all its processes together", () -> 200 (JobMetrics), ["names": "only these metrics, with commas between", "from": "only what was noted then or later, a time with its zone", "step": "of each span of so many seconds the last figures, 2 to 300"], metrics::metrics;
+    GET "/jobs/{job}/logs" VIEWER, "what the processes of a job said", () -> 200 DocumentOrEvents (Logs), ["process": "of this process; 0 if nothing is said", "generation": "of this generation; the last one if nothing is said", "tail": "so many lines, 1 to 10000", "after": "what came after this position", "follow": "true: a stream of server-sent events"], logs::logs;
     GET "/jobs/{job}/checkpoints" VIEWER, "the checkpoints of a job, the newest first", () -> 200 (), [], checkpoints::list;
     POST "/jobs/{job}/checkpoints" OPERATOR, "has a job take a checkpoint now", () -> 201 (Taken), [], checkpoints::take;
     POST "/jobs/{job}/checkpoints:verify" OPERATOR, "reads everything back that a job has written, and holds it against its checksums", () -> 200 (Report), [], checkpoints::verify;
     GET "/jobs/{job}/checkpoints/{checkpoint}" VIEWER, "a checkpoint, by its tick or as `latest`", () -> 200 (), [], checkpoints::show;
     GET "/jobs/{job}/checkpoints/{checkpoint}/tables" VIEWER, "the tables of a checkpoint", () -> 200 (Vec<View>), [], checkpoints::views;
     GET "/jobs/{job}/checkpoints/{checkpoint}/script" TAPPER, "the script with which DuckDB sees a checkpoint, and the files that it needs", () -> 200 (StateScript), ["folder": "where the files will lie"], checkpoints::script_of;
-    GET "/jobs/{job}/checkpoints/{checkpoint}/file" TAPPER, "a file of a checkpoint", () -> 200 (), ["path": "its place, as the script's answer names it"], checkpoints::file;
+    GET "/jobs/{job}/checkpoints/{checkpoint}/file" TAPPER, "a file of a checkpoint", () -> 200 File (), ["path": "its place, as the script's answer names it"], checkpoints::file;
     GET "/jobs/{job}/savepoints" VIEWER, "the savepoints of a job", () -> 200 (Savepoints), [], checkpoints::savepoints;
     POST "/jobs/{job}/savepoints" OPERATOR, "has a job take a checkpoint now that is kept under a name; of a job at rest, its last one", (NewSavepoint) -> 201 (Savepoint), [], checkpoints::new_savepoint;
+    GET "/jobs/{job}/savepoints/{savepoint}" VIEWER, "a savepoint of a job", () -> 200 (Savepoint), [], catalogue::savepoint;
+    GET "/jobs/{job}/savepoints/{savepoint}/inspect" VIEWER, "what a savepoint holds: positions, watermarks, tables and their sizes", () -> 200 (), [], catalogue::inspect;
     DELETE "/jobs/{job}/savepoints/{savepoint}" OPERATOR, "deletes a savepoint", () -> 204 (), [], checkpoints::delete_savepoint;
     GET "/jobs/{job}/tap" TAPPER, "the newest committed records of a sink that is a topic", () -> 200 (Tapped), ["sink": "the sink; may be left out if there is one", "limit": "at most so many records, 1 to 1000"], state::tap;
     POST "/jobs/{job}/stop" OPERATOR, "stops a job cleanly; it leaves a savepoint if it is given a name", (Stop) -> 202 (OperationView), [], acts::stop;
@@ -135,6 +172,8 @@ routes! {
     POST "/jobs/{job}/restart" OPERATOR, "stops a job cleanly and starts it again", () -> 202 (OperationView), [], acts::restart;
     POST "/jobs/{job}/cancel" OPERATOR, "ends a job at once", () -> 202 (OperationView), [], acts::cancel;
     POST "/jobs/{job}/rescale" OPERATOR, "lets a job go on with other processes and workers", (Rescale) -> 202 (OperationView), [], acts::rescale;
+    GET "/jobs/{job}/rescales" VIEWER, "the starts of a job, the newest first: rescales and all others, with how long no rows came out", () -> 200 (Rescales), ["reason": "only those for this reason: `rescale`, `upgrade`, `killed`, ...", "limit": "at most so many, 1 to 100"], history::rescales;
+    GET "/jobs/{job}/exceptions" VIEWER, "what the processes of a job ended with, the cause before what followed", () -> 200 (Exceptions), ["limit": "at most so many, 1 to 50"], history::exceptions;
     POST "/jobs/{job}/replay" EDITOR, "runs the job file over a past, as a job `JOB@NAME` beside the job", (NewReplay) -> 202 (OperationView), [], replays::replay;
     GET "/operations/{operation}" VIEWER, "something that takes its time", () -> 200 (OperationView), [], acts::operation;
     GET "/api-keys" ADMIN, "the API keys, without their secrets", () -> 200 (Keys), [], keys::list;

@@ -6,8 +6,11 @@
 //! Acts follow from the record and from what is seen, never from what was done before: a manager that is killed anywhere does
 //! the same when it comes back.
 
+mod starts;
+
 use std::time::Duration;
 
+use super::history::{Exception, History};
 use super::moment::Moment;
 use super::phase::{Phase, at};
 use super::processes::Usage;
@@ -67,10 +70,23 @@ pub struct Seen {
     pub silence: Duration,
     /// The launch has saved rows that none before it had read.
     pub saved: bool,
+    /// When rows came out of it.
+    pub rows: RowsOut,
     /// Whether the job file is in order, where that was asked.
     pub valid: Option<Result<(), String>>,
     /// Whether another version can take the job's place, where that was asked: nothing is left that only the one that ran could finish.
     pub drained: Option<bool>,
+}
+
+/// When rows came out of a launch, all its processes together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RowsOut {
+    /// When the first tick was complete that none before it had recorded.
+    pub went_on: Option<Moment>,
+    /// The first.
+    pub first: Option<Moment>,
+    /// The last.
+    pub last: Option<Moment>,
 }
 
 /// A process as it is seen.
@@ -131,6 +147,8 @@ pub struct Step {
     pub job: Job,
     /// The operation that ended with it, how, and why.
     pub ended: Option<(String, OperationState, Option<String>)>,
+    /// What is added to the job's history.
+    pub past: History,
 }
 
 /// Something that is to be done.
@@ -164,11 +182,12 @@ pub fn classify(old: &Spec, new: &Spec, old_plan: &str, new_plan: &str) -> Chang
 
 /// Returns the next step of the job's life, if there is one now.
 pub fn next(job: &Job, seen: &Seen, rules: &Rules) -> Option<Step> {
-    let mut turn = Turn { job: job.clone(), seen, rules, ended: None };
+    let mut turn = Turn { job: job.clone(), seen, rules, ended: None, past: History::default() };
+    turn.follow();
     turn.take();
     turn.settle_operation();
-    let Turn { job: new, ended, .. } = turn;
-    (new != *job || ended.is_some()).then_some(Step { job: new, ended })
+    let Turn { job: new, ended, past, .. } = turn;
+    (new != *job || ended.is_some()).then_some(Step { job: new, ended, past })
 }
 
 /// Returns what follows from the record of the job.
@@ -215,6 +234,7 @@ struct Turn<'a> {
     seen: &'a Seen,
     rules: &'a Rules,
     ended: Option<(String, OperationState, Option<String>)>,
+    past: History,
 }
 
 impl Turn<'_> {
@@ -235,6 +255,8 @@ impl Turn<'_> {
     }
 
     fn cancel(&mut self) {
+        self.leaves("cancelled", None);
+        self.moves_no_more();
         self.job.ending = Some(self.at_once());
         self.drop_change();
         go!(self, [Created Validating Scheduling Restoring Running Suspending Suspended Upgrading Rescaling Recovering Failing Failed Finishing Finished] => Cancelling, None);
@@ -250,6 +272,10 @@ impl Turn<'_> {
 
     /// A job at rest goes on if somebody wants it to.
     fn rest(&mut self) {
+        if self.moves() && self.job.phase == Phase::Suspended && self.job.wanted == Wanted::Suspended {
+            // Something is to be done to its state, and then it rests again.
+            return go!(self, [Suspended] => Validating, None);
+        }
         let stays = matches!(self.job.phase, Phase::Failed | Phase::Finished) && !self.job.restart;
         if self.job.wanted != Wanted::Running || stays {
             return;
@@ -258,6 +284,7 @@ impl Turn<'_> {
         self.job.restarts.in_a_row = 0;
         self.job.restarts.not_before = self.seen.now;
         self.change_goes_on();
+        self.comes_back();
         go!(self, [Suspended Failed Finished Cancelled] => Validating, None);
     }
 
@@ -267,22 +294,38 @@ impl Turn<'_> {
             Some(Err(message)) => {
                 let (at, code, end) = (self.seen.now, Some(78), None);
                 let trouble = Trouble { at, code, message: message.clone(), end };
+                let exception = Exception::now(None, code, message, self.job.generation, at);
+                self.past.exceptions.push(Exception { root: true, ..exception });
                 self.fail(trouble);
             }
-            Some(Ok(())) if self.job.wanted == Wanted::Suspended => self.suspend(),
+            Some(Ok(())) if self.job.wanted == Wanted::Suspended && !self.moves() => self.suspend(),
             Some(Ok(())) => go!(self, [Validating] => Scheduling, None),
+        }
+    }
+
+    /// Returns whether its positions are to be moved, which is done while it is suspended.
+    fn moves(&self) -> bool {
+        matches!(self.job.pending, Some(Task::Move { .. }))
+    }
+
+    fn moves_no_more(&mut self) {
+        if self.moves() {
+            self.job.pending = None;
         }
     }
 
     fn suspend(&mut self) {
         let savepoint = self.job.savepoint.take();
         let drain = std::mem::take(&mut self.job.drain);
+        self.leaves("suspended", None);
         self.job.ending = Some(Ending { drain, ..self.cleanly(savepoint) });
         go!(self, [Validating Scheduling Restoring Running Upgrading Rescaling Recovering] => Suspending, None);
     }
 
     fn fail(&mut self, trouble: Trouble) {
         let message = trouble.message.clone();
+        self.leaves("failed", Some(&message));
+        self.moves_no_more();
         self.job.trouble = Some(trouble);
         self.job.ending = Some(self.at_once());
         go!(self, [Validating Scheduling Restoring Running Suspending Upgrading Rescaling Recovering] => Failing, Some(message));
@@ -295,7 +338,7 @@ impl Turn<'_> {
         }
         // It can be drained only while it runs.
         let runs_first = self.job.drain && self.job.phase == Phase::Scheduling;
-        if self.job.wanted == Wanted::Suspended && !runs_first {
+        if self.job.wanted == Wanted::Suspended && !runs_first && !self.moves() {
             return self.suspend();
         }
         if let Some(deadline) = self.job.change.as_ref().and_then(|change| change.deadline)
@@ -360,7 +403,11 @@ impl Turn<'_> {
         let spec = self.job.runs();
         let processes = if task == Task::Run { spec.processes } else { 1 };
         let (generation, workers) = (self.job.generation, spec.workers);
-        self.job.launch = Some(Launch { generation, task, processes, workers, at: self.seen.now });
+        let launch = Launch { generation, task, processes, workers, at: self.seen.now };
+        if launch.task == Task::Run {
+            self.starts(&launch);
+        }
+        self.job.launch = Some(launch);
     }
 
     fn count_restart(&mut self, reason: &str) {
@@ -385,6 +432,7 @@ impl Turn<'_> {
         match self.job.task().cloned() {
             Some(Task::Run) | None if all && end.code == Some(0) && end.finished => {
                 self.finished_before_a_change();
+                self.leaves("finished", None);
                 self.job.ending = Some(self.at_once());
                 go!(self, [Scheduling Restoring Running] => Finishing, None);
             }
@@ -398,8 +446,20 @@ impl Turn<'_> {
                 self.task_is_done("it never ran: it begins as the new version")
             }
             Some(Task::Plant { .. }) if end.code == Some(0) => self.task_is_done("it begins anew from the savepoint"),
+            Some(Task::Move { .. }) if end.code == Some(0) => self.task_is_done("it goes on from other positions"),
+            Some(Task::Move { .. }) => self.cannot_move(&end),
             Some(_) => self.run_ended(&end, Some(index)),
         }
+    }
+
+    /// The job stays as it was.
+    fn cannot_move(&mut self, end: &End) {
+        self.excepted(end);
+        let message = end.message.clone().unwrap_or_else(|| described(end.code));
+        self.tell(OperationState::Failed, Some(message.clone()));
+        self.moves_no_more();
+        self.job.ending = Some(self.at_once());
+        go!(self, [Scheduling Restoring Running] => Recovering, Some(message));
     }
 
     fn task_is_done(&mut self, what: &str) {
@@ -410,6 +470,7 @@ impl Turn<'_> {
 
     /// A generation is over, since `who` ended like this.
     fn run_ended(&mut self, end: &End, who: Option<u16>) {
+        self.excepted(end);
         let told = who.map(|process| end.of(process));
         self.ended_by(end, told.clone());
         if let Some(event) = self.job.events.last_mut() {
@@ -431,6 +492,7 @@ impl Turn<'_> {
         }
         let (reason, counts) = cause.restart();
         self.count_restart(reason);
+        self.leaves(reason, Some(&message));
         let lived = self.job.launch.as_ref().map_or(Duration::ZERO, |launch| self.seen.now.since(launch.at));
         let wait = match counts {
             true => self.backoff(),
@@ -469,6 +531,8 @@ impl Turn<'_> {
             }
             _ => None,
         });
+        self.notes_bad_stops();
+        self.has_left();
         self.job.launch = None;
         let ending = self.job.ending.take();
         let drained = ending.as_ref().is_some_and(|ending| ending.drain);

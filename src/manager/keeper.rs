@@ -12,14 +12,15 @@ use riverrun_state::StateError;
 use riverrun_state::upgrade::Standing;
 use serde_json::{Value, json};
 
-use super::decide::{self, Act, Health, Process, Seen};
+use super::decide::{self, Act, Health, Process, RowsOut, Seen};
 use super::moment::Moment;
 use super::phase::Phase;
 use super::problem::Problem;
 use super::processes::{Manner, Observed};
 use super::record::{ChangeKind, Job, Launch, Task};
-use super::{ANSWER_TIME, Manager};
+use super::{ANSWER_TIME, Manager, series};
 use crate::admin::StopWish;
+use crate::supervised::Rows;
 
 /// How often a job is looked at that is not at rest.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -212,8 +213,26 @@ impl Keeper {
         let is_upgrade = job.open_change().is_some_and(|change| change.kind == ChangeKind::Upgrade);
         let drained = (decides && is_upgrade).then(|| self.manager.is_drained(&self.job)).transpose();
         let drained = drained.map_err(|problem| problem.detail)?;
-        let silence = now.since(self.heard);
-        Ok(Seen { now, processes, strays, health, ended_for, silence, saved, valid, drained })
+        let (silence, rows) = (now.since(self.heard), self.rows_out(job));
+        Ok(Seen { now, processes, strays, health, ended_for, silence, saved, rows, valid, drained })
+    }
+
+    /// Reads when rows came out of the processes of a job.
+    fn rows_out(&self, job: &Job) -> RowsOut {
+        let Some(launch) = job.launch.as_ref().filter(|launch| launch.task == Task::Run) else {
+            return RowsOut::default();
+        };
+        let folder = self.manager.processes.generation(&self.job, launch.generation);
+        let told = (0..launch.processes).map(|index| Rows::read(&folder.process(index).path));
+        let mut out = RowsOut::default();
+        for (index, rows) in (0..launch.processes).zip(told) {
+            let moment = |micros: Option<u64>| micros.map(|micros| Moment((micros / 1000) as i64));
+            // The first process leads, and knows which ticks are complete.
+            out.went_on = out.went_on.or(moment(rows.went_on).filter(|_| index == 0));
+            out.first = out.first.into_iter().chain(moment(rows.first)).min();
+            out.last = out.last.into_iter().chain(moment(rows.last)).max();
+        }
+        out
     }
 
     fn validate(&self, job: &Job) -> Result<(), String> {
@@ -226,6 +245,7 @@ impl Keeper {
         let Some(launch) = &job.launch else { return Health::Unknown };
         let mut least = Health::Ready;
         let mut scraped = Vec::new();
+        let mut leader = None;
         for (index, process) in (0..).zip(processes) {
             let own = match self.manager.ask(&self.job, launch.generation, index) {
                 Some((address, status)) if *process == Process::Alive => {
@@ -235,13 +255,18 @@ impl Keeper {
                     if self.progress.gets_on(launch.generation, &status) {
                         self.saved = Some(launch.generation);
                     }
-                    health_of(&status)
+                    let health = health_of(&status);
+                    leader = leader.or((index == 0).then_some(status));
+                    health
                 }
                 _ => Health::Unknown,
             };
             least = least.min(own);
         }
         self.manager.processes.scraped(&self.job, &scraped);
+        if let Some(status) = leader {
+            self.manager.note_figures(&self.job, launch, &status);
+        }
         least
     }
 
@@ -295,6 +320,7 @@ impl Keeper {
             .map_err(|error| format!("what is left of the job cannot be deleted: {error}"))?;
         fail_point::reach("manager.forget");
         self.manager.metrics.forgotten(job);
+        self.manager.series.forget(&self.job);
         self.manager.store.forget(job).map_err(|error| error.to_string())
     }
 }
@@ -315,6 +341,19 @@ impl Manager {
         let request = self.http.get(format!("http://{address}/control/status")).bearer_auth(token);
         let answer = self.runtime.block_on(async { request.send().await?.error_for_status()?.bytes().await }).ok()?;
         Some((address, serde_json::from_slice(&answer).ok()?))
+    }
+
+    /// Notes the figures of a job, if it is time to.
+    fn note_figures(&self, job: &str, launch: &Launch, status: &Value) {
+        let now = Moment::now();
+        if !self.series.is_due(job, now) {
+            return;
+        }
+        let usage = |index| self.processes.usage(job, launch.generation, index);
+        let usage = (0..launch.processes)
+            .filter_map(usage)
+            .map(|usage| (usage.cpu_millis as f64 / 1000.0, usage.resident_bytes));
+        self.series.note(job, now, series::sample(status, launch.generation, &usage.collect::<Vec<_>>()));
     }
 
     /// Tells a process of a job to do something. Returns its answer.

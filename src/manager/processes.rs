@@ -164,7 +164,7 @@ impl Processes {
             (Task::Run, _) if spec.replay.is_some() => "replay",
             (Task::Run, 1) => "run",
             (Task::Run, _) => "worker",
-            (Task::Upgrade { .. } | Task::Plant { .. }, _) => "upgrade",
+            (Task::Upgrade { .. } | Task::Plant { .. } | Task::Move { .. }, _) => "upgrade",
         };
         let mut all = vec![verb.to_owned(), path(&generation.job_file())];
         let mut put = |name: &str, value: String| all.extend([name.to_owned(), value]);
@@ -187,6 +187,7 @@ impl Processes {
                 savepoint.iter().for_each(|name| put("--savepoint", name.clone()));
             }
             Task::Plant { savepoint } => put("--from-savepoint", savepoint.clone()),
+            Task::Move { offsets, .. } => offsets.iter().for_each(|offset| put("--offset", offset.clone())),
         }
         if verb == "worker" {
             let peers = peers::addresses(&self.places.data, job, launch);
@@ -201,6 +202,7 @@ impl Processes {
         if let Some(past) = spec.replay.as_ref().filter(|_| launch.task == Task::Run) {
             all.extend(past_options(past));
         }
+        all.extend(matches!(launch.task, Task::Move { repeat: true, .. }).then(|| "--repeat".to_owned()));
         all.push("--quiet".to_owned());
         all.extend((manner.append && launch.task == Task::Run).then(|| "--append".to_owned()));
         all.extend((manner.reach == Reach::Public).then(|| "--public-hosts-only".to_owned()));

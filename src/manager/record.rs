@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::history::{Away, Start};
 use super::moment::Moment;
 use super::phase::{At, Phase, To};
 use crate::limits::Limits;
@@ -116,6 +117,13 @@ pub enum Task {
     Plant {
         /// The savepoint.
         savepoint: String,
+    },
+    /// To have it go on from other positions of its topics, once.
+    Move {
+        /// The positions, `SOURCE:SPLIT=N` each.
+        offsets: Vec<String>,
+        /// Records may be read again that its state has seen.
+        repeat: bool,
     },
 }
 
@@ -389,6 +397,12 @@ pub struct Job {
     pub events: Vec<Event>,
     /// The operation that is under way.
     pub operation: Option<Underway>,
+    /// Since when it is away, if it is.
+    #[serde(default)]
+    pub away: Option<Away>,
+    /// The start of the generation that runs or ran last.
+    #[serde(default)]
+    pub start: Option<Start>,
 }
 
 /// The operation that is under way.
@@ -427,6 +441,8 @@ impl Job {
             trouble: None,
             events: vec![Event { at: now, phase, generation: 0, what: None, end: None }],
             operation: None,
+            away: None,
+            start: None,
         }
     }
 

@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::decide::Step;
+use super::history::History;
 use super::keys::Key;
 use super::moment::Moment;
 use super::record::{Job, Operation, OperationState, Underway};
@@ -18,6 +19,8 @@ type Table = TableDefinition<'static, &'static str, &'static [u8]>;
 
 /// By the job's name.
 const JOBS: Table = TableDefinition::new("jobs");
+/// By the job's name: what happened to it.
+const HISTORIES: Table = TableDefinition::new("histories");
 /// By the operation's id.
 const OPERATIONS: Table = TableDefinition::new("operations");
 /// Ids of operations, by who asked and the key that they gave.
@@ -122,7 +125,7 @@ impl Store {
         })?;
         let write = db.begin_write()?;
         {
-            for table in [JOBS, OPERATIONS, REPEATS, KEYS] {
+            for table in [JOBS, HISTORIES, OPERATIONS, REPEATS, KEYS] {
                 write.open_table(table)?;
             }
             write.open_table(AUDIT)?;
@@ -148,6 +151,11 @@ impl Store {
         self.all(JOBS)
     }
 
+    /// Returns what happened to a job, but for the start that is under way.
+    pub fn history(&self, name: &str) -> Result<History, StoreError> {
+        Ok(self.get(HISTORIES, name)?.unwrap_or_default())
+    }
+
     /// Writes a step of a job's life down, unless the job was changed since it was decided. Returns whether it was written.
     pub fn step(&self, before: &Job, step: &Step) -> Result<bool, StoreError> {
         let write = self.db.begin_write()?;
@@ -155,6 +163,11 @@ impl Store {
             return Ok(false);
         }
         put_in(&write, JOBS, &before.name, &step.job)?;
+        if !step.past.is_empty() {
+            let mut history: History = get_in(&write, HISTORIES, &before.name)?.unwrap_or_default();
+            history.add(step.past.clone());
+            put_in(&write, HISTORIES, &before.name, &history)?;
+        }
         if let Some((id, state, message)) = &step.ended {
             end_in(&write, id, *state, message.clone())?;
         }
@@ -201,6 +214,7 @@ impl Store {
     pub fn forget(&self, job: &Job) -> Result<(), StoreError> {
         let write = self.db.begin_write()?;
         write.open_table(JOBS)?.remove(job.name.as_str())?;
+        write.open_table(HISTORIES)?.remove(job.name.as_str())?;
         if let Some(underway) = &job.operation {
             end_in(&write, &underway.id, OperationState::Succeeded, None)?;
         }
@@ -390,13 +404,14 @@ mod tests {
         let before = store.job("a").unwrap().unwrap();
         begun(&store, "2", None);
         let ended = Some(("1".to_owned(), OperationState::Succeeded, None));
-        let step = Step { job: Job { revision: 9, ..before.clone() }, ended };
+        let step = Step { job: Job { revision: 9, ..before.clone() }, ended, past: History::default() };
         assert!(!store.step(&before, &step).unwrap());
         assert_eq!(store.job("a").unwrap().unwrap().revision, 1);
         let now = store.job("a").unwrap().unwrap();
         let step = Step {
             job: Job { revision: 9, ..now.clone() },
             ended: Some(("2".to_owned(), OperationState::Succeeded, None)),
+            past: History::default(),
         };
         assert!(store.step(&now, &step).unwrap());
         assert_eq!(store.operation("2").unwrap().unwrap().state, OperationState::Succeeded);

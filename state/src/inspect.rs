@@ -195,8 +195,20 @@ pub fn list(store: Store, job: &str) -> Result<Overview, StateError> {
 pub fn show(store: Store, job: &str, tick: Option<Tick>) -> Result<Option<Detail>, StateError> {
     let Look { file, reader, .. } = Look::at(store, job)?;
     let Some(record) = reader.newest_checkpoint(tick)? else { return Ok(None) };
+    shown(&file, &reader, &record)
+}
+
+/// Shows the savepoint `name` of `job`.
+pub fn show_savepoint(store: Store, job: &str, name: &str) -> Result<Detail, StateError> {
+    let Look { folder, file, reader } = Look::at(store, job)?;
+    let found = savepoint::record(&folder, name)?.map(|record| shown(&file, &reader, &record)).transpose()?.flatten();
+    found.ok_or_else(|| StateError::NoSavepoint { job: job.to_string(), name: name.to_string() })
+}
+
+/// Shows the checkpoint that a record is or holds.
+fn shown(file: &JobFile, reader: &LogReader, record: &Record) -> Result<Option<Detail>, StateError> {
     let Some(checkpoint) = record.body.checkpoint() else { return Ok(None) };
-    let foundation = foundation_of(&reader, &record)?;
+    let foundation = foundation_of(reader, record)?;
     let (inputs, lanes) = foundation.map(|it| (it.inputs, it.lanes)).unwrap_or_default();
     let mut found = detail(&record.header, checkpoint, &inputs, lanes.as_ref().unwrap_or(&file.lanes));
     if let Body::Upgrade(upgrade) = &record.body {

@@ -15,7 +15,7 @@ use crate::file::load;
 use crate::folder::Folder;
 use crate::inspect::Look;
 use crate::log::LogReader;
-use crate::record::{Checkpoint, Header, unseal_copy};
+use crate::record::{Checkpoint, Header, Record, unseal_copy};
 use crate::store::{Created, Store};
 
 /// How often a checkpoint may be collected while it is being named.
@@ -108,6 +108,14 @@ pub fn all(folder: &Folder) -> Result<Vec<Savepoint>, StateError> {
 fn find(folder: &Folder, name: &str) -> Result<Option<Savepoint>, StateError> {
     let bytes = folder.store().get(&path_of(folder, name)?)?;
     bytes.map(|bytes| parse(folder, name, &bytes)).transpose()
+}
+
+/// Returns the record of which the savepoint `name` is a copy; `None` if there is none.
+pub(crate) fn record(folder: &Folder, name: &str) -> Result<Option<Record>, StateError> {
+    let path = path_of(folder, name)?;
+    let what = || format!("savepoint {}", folder.store().name(&path));
+    let bytes = folder.store().get(&path)?;
+    bytes.map(|bytes| unseal_copy(&bytes, &what())).transpose()
 }
 
 fn parse(folder: &Folder, name: &str, bytes: &[u8]) -> Result<Savepoint, StateError> {

@@ -1,9 +1,14 @@
 //! A manager and its command line, as processes: what is submitted runs, whoever is killed meanwhile, and nobody does what they may not.
 
 mod changes;
+mod figures;
+mod fuzz;
+mod history;
 mod hostile;
 mod limits;
+mod offsets;
 mod past;
+mod preview;
 mod security;
 mod settings;
 mod shell;

@@ -106,6 +106,8 @@ pub struct Meter {
     sizes: Mutex<Sizes>,
     /// Ticks made durable by this process.
     appended: AtomicU64,
+    /// When rows came out first and last, in microseconds since the epoch; 0: none did.
+    out: (AtomicU64, AtomicU64),
     /// For how long nothing has moved, as the watchdog sees it, in milliseconds.
     still: AtomicU64,
     stalled: AtomicBool,
@@ -153,6 +155,7 @@ impl Meter {
             },
             sizes: Mutex::default(),
             appended: AtomicU64::new(0),
+            out: Default::default(),
             still: AtomicU64::new(0),
             stalled: AtomicBool::new(false),
         }
@@ -213,7 +216,9 @@ impl Meter {
     #[expect(clippy::disallowed_methods, reason = "reaches no output")]
     pub fn committed(&self, sink: usize, ticks: impl Iterator<Item = (Tick, usize, usize)>) {
         let meter = &self.sinks[sink];
+        let mut came_out = false;
         for (tick, rows, bytes) in ticks {
+            came_out |= rows > 0;
             meter.rows.fetch_add(rows as u64, Ordering::Relaxed);
             meter.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
             if let Some(took) = self.since_read(tick) {
@@ -221,7 +226,19 @@ impl Meter {
             }
         }
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or(Duration::ZERO);
-        meter.committed.store(u64::try_from(now.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        let now = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
+        meter.committed.store(now, Ordering::Relaxed);
+        if came_out {
+            // Only the first of all workers counts: the others find it written.
+            let _ = self.out.0.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
+            self.out.1.fetch_max(now, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns when rows came out of this process first and last, in microseconds since the epoch.
+    pub fn rows_out(&self) -> Option<(u64, u64)> {
+        let first = self.out.0.load(Ordering::Relaxed);
+        (first > 0).then(|| (first, self.out.1.load(Ordering::Relaxed).max(first)))
     }
 
     /// So many ticks are in the journal now that were not.

@@ -369,6 +369,17 @@ impl Observer {
         state.caught_up || state.timeline.last
     }
 
+    /// Returns whether a tick is complete that no process before had journalled.
+    pub fn goes_on(&self) -> bool {
+        let state = self.state();
+        state.timeline.tick > state.repeated_to.max(state.before)
+    }
+
+    /// Returns when this process committed rows first and last, in microseconds since the epoch, since the job began to run in it.
+    pub fn rows_out(&self) -> Option<(u64, u64)> {
+        self.meter()?.rows_out()
+    }
+
     /// Returns the first tick that this process derives, or derives again.
     pub fn first_tick(&self) -> Tick {
         self.state().before + 1

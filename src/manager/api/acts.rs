@@ -140,7 +140,8 @@ pub fn operation(manager: &Arc<Manager>, call: &Call) -> Result<Answer, Problem>
     Ok(Answer::json(&operation))
 }
 
-fn conflict(job: &Job, why: &str) -> Problem {
+/// Returns the problem that a job is not where something could be done with it.
+pub fn conflict(job: &Job, why: &str) -> Problem {
     Problem::new(Kind::Conflict, format!("job `{}` is {}: {why}", job.name, job.phase))
 }
 

@@ -72,6 +72,11 @@ impl Call {
         }
     }
 
+    /// Returns a part of the path as it is, for looking it up among what is known.
+    pub fn text_param(&self, name: &str) -> &str {
+        self.param(name)
+    }
+
     fn param(&self, name: &str) -> &str {
         self.params.get(name).map(String::as_str).unwrap_or_default()
     }

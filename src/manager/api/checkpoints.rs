@@ -25,7 +25,7 @@ use crate::manager::record::Job;
 const TAKEN_WITHIN: Duration = Duration::from_secs(55);
 
 /// The state of a job, as whoever asks may see it.
-fn state_of(manager: &Arc<Manager>, call: &Call) -> Result<(Job, Store), Problem> {
+pub fn state_of(manager: &Arc<Manager>, call: &Call) -> Result<(Job, Store), Problem> {
     let job = manager.job(call.job()?)?;
     match manager.state_store()? {
         Some(store) => Ok((job, store)),
@@ -161,7 +161,8 @@ pub fn savepoints(manager: &Arc<Manager>, call: &Call) -> Result<Answer, Problem
     Ok(Answer::json(&Savepoints { savepoints: all.iter().map(savepoint_view).collect() }))
 }
 
-fn savepoint_view(savepoint: &savepoint::Savepoint) -> Savepoint {
+/// Returns a savepoint as it is shown.
+pub fn savepoint_view(savepoint: &savepoint::Savepoint) -> Savepoint {
     let Named { name, summary } = Named::of(savepoint);
     Savepoint { name, tick: summary.tick, at: summary.at, size_bytes: summary.bytes }
 }

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use super::call::{Answer, Call};
-use super::{PREFIX, Route, probe, routes};
+use super::{Form, PREFIX, Route, probe, routes};
 use crate::manager::Manager;
 use crate::manager::problem::{Problem, ProblemDocument};
 
@@ -70,8 +70,9 @@ fn operation(route: &Route, schemas: &Schemas) -> Value {
     parameters.extend(route.query.iter().map(query));
     let problem = json!({ "application/problem+json": { "schema": probe::schema::<ProblemDocument>(schemas) } });
     let mut good = json!({ "description": "done, or begun" });
-    if let Some(gives) = route.gives {
-        good["content"] = json!({ "application/json": { "schema": (gives.0)(schemas) } });
+    let content = content(route, schemas);
+    if content.as_object().is_some_and(|content| !content.is_empty()) {
+        good["content"] = content;
     }
     let status = route.status.to_string();
     let who = route.role.map_or("Open to everybody.".to_owned(), |role| format!("role: {role:?}.").to_lowercase());
@@ -89,6 +90,26 @@ fn operation(route: &Route, schemas: &Schemas) -> Value {
         operation["security"] = json!([{ "key": [] }]);
     }
     operation
+}
+
+/// Returns what a good answer may be: a document, which need not be one of ours, a file, or a stream of events.
+fn content(route: &Route, schemas: &Schemas) -> Value {
+    let any = json!({ "schema": {} });
+    let mut content = Map::new();
+    match (route.gives, route.form) {
+        (Some(gives), _) => {
+            drop(content.insert("application/json".to_owned(), json!({ "schema": (gives.0)(schemas) })))
+        }
+        (None, Form::Document) if route.status != 204 => {
+            drop(content.insert("application/json".to_owned(), any.clone()))
+        }
+        (None, Form::File) => drop(content.insert("application/octet-stream".to_owned(), any.clone())),
+        (None, _) => {}
+    }
+    if matches!(route.form, Form::Events | Form::DocumentOrEvents) {
+        content.insert("text/event-stream".to_owned(), json!({ "schema": { "type": "string" } }));
+    }
+    Value::Object(content)
 }
 
 /// Returns a name for a route that programs can be made from: `get_jobs_job_status`.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use axum::http::{StatusCode, header};
+use riverrun_jobs::explain::{self, Form};
 use riverrun_jobs::fault::Report;
 use riverrun_jobs::outside;
 use riverrun_jobs::spec::values;
@@ -12,13 +13,13 @@ use riverrun_jobs::upgrade::{self, Fate, Part, Status, UpgradeOptions, UpgradeRe
 use super::PREFIX;
 use super::acts::{begin, new_id, waits_no_longer};
 use super::call::{Answer, Call};
-use super::shapes::{Checked, JobList, JobView, PartView, Submit, Submitted};
+use super::shapes::{Checked, Explained, JobList, JobView, PartView, Submit, Submitted};
 use crate::manager::Manager;
 use crate::manager::decide::classify;
 use crate::manager::moment::Moment;
 use crate::manager::phase::Phase;
 use crate::manager::problem::{Kind, Problem};
-use crate::manager::record::{Change, ChangeKind, Job, Spec, Wanted};
+use crate::manager::record::{Change, ChangeKind, Job, Spec, Task, Wanted};
 use crate::manager::secrets::{self, Sensitive};
 
 /// Jobs of a list, unless somebody says otherwise.
@@ -56,18 +57,32 @@ pub fn show(manager: &Arc<Manager>, call: &Call) -> Result<Answer, Problem> {
     Ok(Answer::json(&JobView::whole(&job)).header(header::ETAG, etag(&job)))
 }
 
-fn etag(job: &Job) -> String {
+/// Returns what names a revision of a job.
+pub fn etag(job: &Job) -> String {
     format!("\"{}\"", job.revision)
 }
 
 /// Checks a job file.
 pub fn validate(manager: &Arc<Manager>, call: &Call) -> Result<Answer, Problem> {
     let submit: Submit = call.body()?;
-    // Secrets that were given before are those of the job that the file names.
-    let name = outside::name_of(&submit.spec.text, &submit.spec.set).filter(|name| call.caller.knows(name));
-    let name = name.filter(|name| values::job_name(name).is_ok()).unwrap_or_default();
-    let (plan, report) = manager.vetted(&name, &submit)?;
+    let (plan, report) = manager.vetted(&own_name(call, &submit), &submit)?;
     Ok(Answer::json(&Checked { job: plan.name().to_owned(), findings: Problem::faulty(&report).errors }))
+}
+
+/// Says what a job would do.
+pub fn explain(manager: &Arc<Manager>, call: &Call) -> Result<Answer, Problem> {
+    let submit: Submit = call.body()?;
+    let (plan, report) = manager.vetted(&own_name(call, &submit), &submit)?;
+    let graph: serde_json::Value = serde_json::from_str(&explain::explain(&plan, Form::Json))
+        .map_err(|error| Problem::new(Kind::Internal, format!("the graph cannot be read: {error}")))?;
+    let (job, text) = (plan.name().to_owned(), explain::explain(&plan, Form::Text));
+    Ok(Answer::json(&Explained { job, text, graph, findings: Problem::faulty(&report).errors }))
+}
+
+/// Returns the name of the job that a file is of, if whoever asks may know it: secrets that were given before are those of the job.
+pub fn own_name(call: &Call, submit: &Submit) -> String {
+    let name = outside::name_of(&submit.spec.text, &submit.spec.set).filter(|name| call.caller.knows(name));
+    name.filter(|name| values::job_name(name).is_ok()).unwrap_or_default()
 }
 
 /// Creates a job or changes it.
@@ -139,6 +154,10 @@ fn change(job: &mut Job, submit: &Submit, shown: &Submitted) -> Result<(), Probl
     if job.wanted == Wanted::Deleted {
         return Err(Problem::new(Kind::Conflict, format!("job `{}` is being deleted", job.name)));
     }
+    if matches!(job.pending, Some(Task::Move { .. })) {
+        let detail = format!("the offsets of job `{}` are being moved\n  hint: wait until that is done", job.name);
+        return Err(Problem::new(Kind::Conflict, detail));
+    }
     let is_at_an_end = matches!(job.phase, Phase::Failing | Phase::Failed | Phase::Finishing | Phase::Finished);
     job.restart = job.restart || is_at_an_end;
     if job.wanted == Wanted::Running {
@@ -179,7 +198,7 @@ fn change(job: &mut Job, submit: &Submit, shown: &Submitted) -> Result<(), Probl
 }
 
 /// Returns the revision to which `If-Match` holds the request; 0: that there is no job.
-fn expected(call: &Call) -> Result<Option<u64>, Problem> {
+pub fn expected(call: &Call) -> Result<Option<u64>, Problem> {
     if call.header("if-none-match") == Some("*") {
         return Ok(Some(0));
     }
@@ -189,7 +208,8 @@ fn expected(call: &Call) -> Result<Option<u64>, Problem> {
     Ok(Some(revision))
 }
 
-fn matches_revision(job: Option<&Job>, expected: Option<u64>) -> Result<(), Problem> {
+/// Checks that a job is at the revision that is expected.
+pub fn matches_revision(job: Option<&Job>, expected: Option<u64>) -> Result<(), Problem> {
     let there = job.map_or(0, |job| job.revision);
     match expected {
         Some(expected) if expected != there => {
@@ -218,7 +238,7 @@ impl Manager {
     }
 
     /// Checks what is submitted: its size, what it names, its secrets, and that it is a job.
-    fn vetted(&self, job: &str, submit: &Submit) -> Result<(riverrun_jobs::Plan, Report), Problem> {
+    pub fn vetted(&self, job: &str, submit: &Submit) -> Result<(riverrun_jobs::Plan, Report), Problem> {
         let spec = &submit.spec;
         if spec.text.len() > TEXT_BYTES_MAX {
             return Err(Problem::new(Kind::TooLarge, format!("a job file is at most {TEXT_BYTES_MAX} bytes")));

@@ -75,7 +75,10 @@ impl<'de> Deserializer<'de> for Probe<'_> {
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        visitor.visit_some(self)
+        let value = visitor.visit_some(self)?;
+        let found = self.found.borrow().clone();
+        self.note(or_null(found));
+        Ok(value)
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Error> {
@@ -118,6 +121,22 @@ impl<'de> Deserializer<'de> for Probe<'_> {
 
     forward_to_deserialize_any! {
         i8 i16 i128 u128 f32 char bytes byte_buf unit unit_struct tuple tuple_struct identifier ignored_any
+    }
+}
+
+/// Returns the schema of what may be null.
+fn or_null(mut schema: Value) -> Value {
+    match schema["type"].as_str().map(str::to_owned) {
+        Some(name) => {
+            schema["type"] = json!([name, "null"]);
+            if let Some(choice) = schema["enum"].as_array_mut() {
+                choice.push(Value::Null);
+            }
+            schema
+        }
+        // What may be anything may be null.
+        None if schema["$ref"].is_null() => schema,
+        None => json!({ "anyOf": [schema, { "type": "null" }] }),
     }
 }
 
@@ -197,6 +216,8 @@ mod tests {
     struct Outer {
         a_name: String,
         count: Option<u64>,
+        perhaps: Option<Inner>,
+        chosen: Option<Choice>,
         inner: Vec<Inner>,
         by_name: BTreeMap<String, bool>,
         any: Value,
@@ -226,7 +247,9 @@ mod tests {
             known["Outer"]["properties"],
             json!({
                 "aName": { "type": "string" },
-                "count": { "type": "integer" },
+                "count": { "type": ["integer", "null"] },
+                "perhaps": { "anyOf": [{ "$ref": "#/components/schemas/Inner" }, { "type": "null" }] },
+                "chosen": { "type": ["string", "null"], "enum": ["one", "two", null] },
                 "inner": { "type": "array", "items": { "$ref": "#/components/schemas/Inner" } },
                 "byName": { "type": "object", "additionalProperties": { "type": "boolean" } },
                 "any": {},

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use riverrun_dataflow::balance::Counts;
+use riverrun_dataflow::engine::Readings;
 use riverrun_state::inspect::{self, Detail};
 use serde::Deserialize;
 use serde_json::Value;
@@ -17,16 +18,23 @@ use crate::manager::record::{Job, Task};
 
 /// What a process says of itself, as far as it is of interest here.
 #[derive(Deserialize)]
-struct Said {
-    snapshot: Snapshot,
+pub struct Said {
+    /// The job at one moment.
+    pub snapshot: Snapshot,
     sources: Vec<Split>,
-    steps: Vec<Step>,
+    /// Its steps.
+    pub steps: Vec<Step>,
+    /// What is counted.
+    pub meter: Option<Readings>,
 }
 
+/// The job at one moment.
 #[derive(Deserialize)]
-struct Snapshot {
-    tick: u64,
-    balance: BTreeMap<String, Counts>,
+pub struct Snapshot {
+    /// The newest complete tick.
+    pub tick: u64,
+    /// The balance since the job began.
+    pub balance: BTreeMap<String, Counts>,
 }
 
 #[derive(Deserialize)]
@@ -37,24 +45,30 @@ struct Split {
     end: Option<u64>,
 }
 
+/// A step.
 #[derive(Deserialize)]
-struct Step {
-    name: String,
-    watermark: Option<i64>,
+pub struct Step {
+    /// Its name.
+    pub name: String,
+    /// Its input watermark.
+    pub watermark: Option<i64>,
 }
 
 /// Where a job is known from.
-enum Known {
-    Running(Said),
+pub enum Known {
+    /// The process that leads says so.
+    Running(Box<Said>),
+    /// Its newest checkpoint does.
     AtRest(Box<Detail>),
 }
 
-fn known(manager: &Arc<Manager>, job: &Job) -> Result<Known, Problem> {
+/// Finds out how far a job is.
+pub fn known(manager: &Arc<Manager>, job: &Job) -> Result<Known, Problem> {
     let asked = job.launch.as_ref().filter(|launch| launch.task == Task::Run);
     // The first process leads, and knows of the whole job.
     let status: Option<Value> = asked.and_then(|launch| manager.ask(&job.name, launch.generation, 0)).map(|(_, it)| it);
     if let Some(said) = status.and_then(|status| serde_json::from_value(status).ok()) {
-        return Ok(Known::Running(said));
+        return Ok(Known::Running(Box::new(said)));
     }
     let detail = match manager.state_store()? {
         Some(store) => inspect::show(store, &job.name, None).or_else(|error| match error {

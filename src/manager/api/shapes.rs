@@ -1,9 +1,19 @@
 //! The documents of the API, as they are sent and taken. The command line reads the same types.
 
+mod catalogue;
+mod history;
+mod operators;
+mod preview;
+
 use std::collections::BTreeMap;
 
 use riverrun_dataflow::balance::Counts;
 use serde::{Deserialize, Serialize};
+
+pub use catalogue::{Config, Explained, JobMetrics, JobSavepoint, MetricSeries, SavepointCatalogue};
+pub use history::{ExceptionView, Exceptions, RescaleView, Rescales};
+pub use operators::{OperatorDetail, OperatorWorker, OperatorWorkers, SinkView, TableView};
+pub use preview::{NewPreview, PreviewEnd, PreviewRow};
 
 use crate::manager::keys::{Key, Role};
 use crate::manager::moment::Moment;
@@ -267,6 +277,29 @@ pub struct OffsetView {
     pub end: Option<u64>,
 }
 
+/// Where splits of a job are to go on.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PatchOffsets {
+    /// Those that are to go on elsewhere.
+    pub offsets: Vec<NewOffset>,
+    /// Records may be read again that the state has seen already: they count once more, or are late.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub repeat: bool,
+}
+
+/// Where a split is to go on.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NewOffset {
+    /// The source.
+    pub source: String,
+    /// The split.
+    pub split: String,
+    /// The position of the next record that is read.
+    pub position: u64,
+}
+
 /// What the sources and steps of a job have done.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -415,6 +448,31 @@ pub struct Rescale {
     /// Workers of each; as they are if nothing is said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workers_per_process: Option<u16>,
+}
+
+/// How a job is to be changed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PatchJob {
+    /// Whether it is to run; as it is if nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<WantedState>,
+    /// Processes; as they are if nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processes: Option<u16>,
+    /// Workers of each; as they are if nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workers_per_process: Option<u16>,
+}
+
+/// Whether a job is to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WantedState {
+    /// It runs.
+    Running,
+    /// It is stopped cleanly, and can go on.
+    Suspended,
 }
 
 /// Records of a sink.

@@ -78,17 +78,20 @@ impl Turn<'_> {
             Some((ChangeKind::Upgrade, _)) => {
                 self.job.ending = ending;
                 self.count_restart("upgrade");
+                self.leaves("upgrade", None);
                 go!(self, [Restoring Running] => Upgrading, None);
             }
-            Some(_) => {
+            Some((kind, _)) => {
                 self.job.ending = ending;
                 self.count_restart("rescale");
+                self.leaves(if kind == ChangeKind::Rescale { "rescale" } else { "settings" }, None);
                 go!(self, [Restoring Running] => Rescaling, None);
             }
             None if self.job.restart => {
                 self.job.restart = false;
                 self.job.ending = ending;
                 self.count_restart("requested");
+                self.leaves("requested", None);
                 go!(self, [Restoring Running] => Recovering, Some("a restart was asked for".to_owned()));
             }
             None => {}
@@ -151,6 +154,10 @@ impl Turn<'_> {
             None => None,
         };
         let what = format!("the change is taken back: {reason}");
+        self.leaves("rollback", Some(&reason));
+        if let Some(away) = &mut self.job.away {
+            "rollback".clone_into(&mut away.reason);
+        }
         self.tell(OperationState::Failed, Some(what.clone()));
         self.job.ending = Some(self.at_once());
         self.job.restarts.not_before = self.seen.now;

@@ -1,3 +1,5 @@
+mod starts;
+
 use super::*;
 use crate::limits::Limits;
 use crate::manager::record::{Change, Underway};
@@ -8,6 +10,7 @@ struct Play {
     seen: Seen,
     rules: Rules,
     told: Vec<(OperationState, Option<String>)>,
+    past: History,
 }
 
 fn spec() -> Spec {
@@ -56,10 +59,11 @@ impl Play {
             ended_for: Duration::ZERO,
             silence: Duration::ZERO,
             saved: false,
+            rows: RowsOut::default(),
             valid: Some(Ok(())),
             drained: Some(true),
         };
-        Play { job, seen, rules: Rules::default(), told: Vec::new() }
+        Play { job, seen, rules: Rules::default(), told: Vec::new(), past: History::default() }
     }
 
     /// A job that is at its work.
@@ -83,6 +87,7 @@ impl Play {
                 self.seen.health = Health::Unknown;
             }
             self.told.extend(step.ended.map(|(_, state, message)| (state, message)));
+            self.past.add(step.past);
             self.job = step.job;
         }
         panic!("it never comes to rest: {:?}", self.job);
@@ -760,6 +765,7 @@ fn whatever_stands_in_the_database_nothing_panics() {
             ended_for: Duration::from_secs(dice(10)),
             silence: Duration::from_secs(dice(100)),
             saved: dice(2) == 0,
+            rows: RowsOut::default(),
             valid: [None, Some(Ok(())), Some(Err("no".to_owned()))][dice(3) as usize].clone(),
             drained: [None, Some(true), Some(false)][dice(3) as usize],
         };

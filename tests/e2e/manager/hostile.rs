@@ -56,7 +56,11 @@ fn value(schema: &Value, all: &Value, dice: &mut Dice, depth: usize) -> Value {
     if let Some(name) = schema["$ref"].as_str() {
         return value(&all[name.rsplit('/').next().unwrap()], all, dice, depth - 1);
     }
-    match schema["type"].as_str() {
+    if let Some(choices) = schema["anyOf"].as_array() {
+        return value(&choices[0], all, dice, depth - 1);
+    }
+    let kind = schema["type"].as_array().map_or(&schema["type"], |kinds| &kinds[0]);
+    match kind.as_str() {
         Some("object") => {
             let mut fields = Map::new();
             for (name, inner) in schema["properties"].as_object().into_iter().flatten() {
@@ -98,6 +102,9 @@ fn whatever_a_route_is_asked_for_the_manager_answers_and_it_is_no_fault_of_its_o
                         _ => text(&mut dice),
                     };
                     match parameter["in"].as_str() {
+                        Some("path") if name == "operator" && dice.below(2) == 0 => {
+                            path = path.replace("{operator}", "attributed");
+                        }
                         Some("path") => path = path.replace(&format!("{{{name}}}"), chosen),
                         // A stream goes on until its job ends.
                         _ if name != "follow" && dice.below(2) == 0 => query.push(format!("{name}={chosen}")),

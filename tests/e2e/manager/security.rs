@@ -38,6 +38,8 @@ fn each_route_lets_in_whom_it_says() {
                 .replace("{job}", "shop")
                 .replace("{savepoint}", "s")
                 .replace("{operation}", "o")
+                .replace("{operator}", "clicks")
+                .replace("{kind}", "file")
                 .replace("{key}", "k");
             let method = method.to_uppercase();
             assert_eq!(http(&address, &method, &path, "", "").0, 401, "{method} {path} without a key");

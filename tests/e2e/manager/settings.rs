@@ -43,6 +43,28 @@ fn the_nearest_setting_counts_and_what_is_unknown_is_said() {
     let (stop, from) = setting(&all, "serve", "stop-within");
     assert!(stop == ["7s"] && from.ends_with("/.config/riverrun/config.toml:5"), "{from}");
 
+    // A folder of them: the last by name counts most, a file that is named counts more, and nothing else in it is read.
+    place.write(
+        "conf.d/10-base.toml",
+        "[serve]\nlisten = \"127.0.0.1:10\"\nstop-within = \"10s\"\nadmin = \"127.0.0.1:10\"\n",
+    );
+    place.write("conf.d/90-more.toml", "[serve]\nlisten = \"127.0.0.1:90\"\nstop-jobs = false\n");
+    place.write("conf.d/README", "this is none");
+    let all = show(&["--config", "named.toml", "--config-dir", "conf.d"]).succeed().document();
+    for (name, value, origin) in [
+        ("listen", "127.0.0.1:90", "conf.d/90-more.toml:2"),
+        ("stop-within", "10s", "conf.d/10-base.toml:3"),
+        ("stop-jobs", "true", "named.toml:3"),
+        ("data", "manager", "riverrun.toml:6"),
+    ] {
+        assert_eq!(setting(&all, "serve", name), (vec![value.to_owned()], origin.to_owned()), "{name}");
+    }
+    let named = show(&[]).env("RIVERRUN_CONFIG_DIR", "conf.d").succeed().document();
+    assert_eq!(setting(&named, "serve", "listen").0, ["127.0.0.1:90"]);
+    show(&["--config-dir", "none.d"]).fail(78, &["none.d"]);
+    place.write("conf.d/50-wrong.toml", "[serve]\nlisen = \"x\"\n");
+    show(&["--config-dir", "conf.d"]).fail(78, &["conf.d/50-wrong.toml:2", "did you mean `listen`?"]);
+
     // A manager is started by it, and asked.
     place.write("named.toml", "[serve]\nlisen = \"x\"\n");
     show(&["--config", "named.toml"]).fail(78, &["`lisen`", "named.toml:2", "did you mean `listen`?"]);
@@ -81,4 +103,15 @@ fn a_manager_starts_as_its_file_says() {
     managed.place.write("client.toml", format!("[client]\nserver = \"{}\"\n", managed.server()));
     let listed = managed.place.riverrun(&["list", "-o", "json", "--config", "client.toml"]).succeed().document();
     assert_eq!(listed["jobs"], serde_json::json!([]));
+    // And says how it was set up, and by whom.
+    let shown = super::http(&managed.address(), "GET", "/api/v1/config", "", "").2;
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    for (name, value, origin) in [
+        ("allow-host", "127.0.0.1", "riverrun.toml:3"),
+        ("stop-within", "60s", "--stop-within"),
+        ("data", "manager", "--data"),
+        ("healthy-within", "5m", "default"),
+    ] {
+        assert_eq!(setting(&shown["settings"], "serve", name), (vec![value.to_owned()], origin.to_owned()), "{name}");
+    }
 }

@@ -74,7 +74,21 @@ fn check(document: &Value, schema: &Value, all: &Value, at: &str) {
         let name = name.rsplit('/').next().unwrap();
         return check(document, &all[name], all, at);
     }
-    let fits = match schema["type"].as_str() {
+    if let Some(choices) = schema["anyOf"].as_array() {
+        // One of ours, or nothing.
+        let ours = choices.iter().find(|choice| choice["type"] != "null").unwrap();
+        if !document.is_null() {
+            check(document, ours, all, at);
+        }
+        return;
+    }
+    // What may be left out may be null.
+    let kind = schema["type"].as_array().map_or(&schema["type"], |kinds| &kinds[0]);
+    if document.is_null() {
+        assert!(schema["type"].is_array() || schema["type"].is_null(), "{at} is null");
+        return;
+    }
+    let fits = match kind.as_str() {
         None => true,
         Some("object") => document.is_object(),
         Some("array") => document.is_array(),
@@ -84,15 +98,11 @@ fn check(document: &Value, schema: &Value, all: &Value, at: &str) {
         Some("boolean") => document.is_boolean(),
         Some(other) => panic!("{at}: the schema has the type {other}"),
     };
-    // What may be left out may be null.
-    if document.is_null() {
-        return;
-    }
-    assert!(fits, "{at}: {document} is no {}", schema["type"]);
+    assert!(fits, "{at}: {document} is no {kind}");
     if let Some(choice) = schema["enum"].as_array() {
         assert!(choice.contains(document), "{at}: {document} is none of {choice:?}");
     }
-    for (name, value) in document.as_object().into_iter().flatten().filter(|_| schema["type"] == "object") {
+    for (name, value) in document.as_object().into_iter().flatten().filter(|_| kind == "object") {
         let known = schema["properties"].get(name).or_else(|| schema.get("additionalProperties"));
         check(value, known.unwrap_or_else(|| panic!("{at} has a field `{name}`")), all, &format!("{at}.{name}"));
     }
@@ -135,8 +145,14 @@ fn every_command_that_asks_a_manager_prints_the_document_that_is_described() {
     managed.until(job, "rows", |_| crate::support::topics::count(&managed.place.path("topics"), "out") > 0);
     run("tap", &[job, "out"]);
     run("rescale", &[job, "-w", "2"]);
+    run("rescales", &[job]);
+    run("exceptions", &[job]);
     run("restart", &[job]);
     run("suspend", &[job]);
+    let offsets = run("offsets show", &[job]);
+    let first = &offsets["splits"][0];
+    let same = format!("{}:{}={}", first["source"], first["split"], first["position"]).replace('"', "");
+    run("offsets set", &[job, &same]);
     run("resume", &[job]);
     run("stop", &[job]);
     run("cancel", &[job]);
@@ -147,9 +163,19 @@ fn every_command_that_asks_a_manager_prints_the_document_that_is_described() {
     let made = run("key create", &["ci", "--role", "viewer"]);
     run("key ls", &[]);
     run("key rm", &[made["key"]["id"].as_str().unwrap()]);
-    let shown = managed.place.riverrun(&["config", "show", "-o", "json"]).succeed().document();
-    check(&shown, &described["commands"]["config show"], &described["schemas"], "config show");
-    left.retain(|known| *known != "config show");
+    // Those that have no manager, or another name than what is typed.
+    let listed = managed.cli(&["savepoint", "ls"]).succeed().document();
+    check(&listed, &described["commands"]["savepoint ls (all jobs)"], &described["schemas"], "savepoint ls");
+    for (name, typed) in [
+        ("config show", vec!["config", "show"]),
+        ("connectors", vec!["connectors"]),
+        ("connectors KIND", vec!["connectors", "file"]),
+    ] {
+        let shown = managed.place.riverrun(&typed).args(&["-o", "json"]).succeed().document();
+        check(&shown, &described["commands"][name], &described["schemas"], name);
+        left.retain(|known| *known != name);
+    }
+    left.retain(|known| *known != "savepoint ls (all jobs)");
     assert!(left.is_empty(), "nobody has tried {left:?}");
 }
 

@@ -85,6 +85,23 @@ fn a_live_job_that_is_stopped_and_crashed_loses_and_doubles_nothing() {
     }
 }
 
+#[test]
+fn it_is_known_when_rows_came_out_and_whether_there_were_any() {
+    let world = Arc::new(World::new(3, 300));
+    world.fuse.store(-1, Ordering::SeqCst);
+    let watched = || {
+        let observer = Arc::new(Observer::default());
+        let job = job_on(&world, graph(&world), (0..2, 2), recovery(&world), Control::new(), observer.clone());
+        run(job).unwrap();
+        observer
+    };
+    let observer = watched();
+    let (first, last) = observer.rows_out().expect("it wrote rows");
+    assert!(0 < first && first <= last && observer.goes_on());
+    let observer = watched();
+    assert_eq!((observer.rows_out(), observer.goes_on()), (None, false), "all was there");
+}
+
 /// Asserts that a job is finished for good: its last record ends all splits, and whoever runs it again finds nothing to do.
 pub(super) fn is_finished(world: &Arc<World>, seed: u64) {
     let last = world.log.lock().unwrap().last().unwrap().record.clone();
