@@ -242,7 +242,7 @@ pub enum SavepointCommand {
     /// Lists the savepoints of a job, or of all.
     Ls(SavepointLsArgs),
     /// Shows what a savepoint holds: positions, watermarks, tables and their sizes.
-    #[command(visible_alias = "inspect")]
+    #[command(alias = "inspect")]
     Show(SavepointNamedArgs),
     /// Deletes a savepoint.
     Rm(SavepointNamedArgs),

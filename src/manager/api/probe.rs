@@ -129,7 +129,7 @@ fn or_null(mut schema: Value) -> Value {
     match schema["type"].as_str().map(str::to_owned) {
         Some(name) => {
             schema["type"] = json!([name, "null"]);
-            if let Some(choice) = schema["enum"].as_array_mut() {
+            if let Some(choice) = schema.get_mut("enum").and_then(Value::as_array_mut) {
                 choice.push(Value::Null);
             }
             schema

@@ -85,6 +85,7 @@ impl Play {
                 let count = step.job.launch.as_ref().map_or(0, |launch| usize::from(launch.processes));
                 self.seen.processes = vec![Process::Absent; count];
                 self.seen.health = Health::Unknown;
+                self.seen.rows = RowsOut::default();
             }
             self.told.extend(step.ended.map(|(_, state, message)| (state, message)));
             self.past.add(step.past);

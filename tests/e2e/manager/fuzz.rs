@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::Managed;
 
-/// So many requests of each operation and phase.
-const EACH: &str = "6";
+/// So many requests of each operation.
+const EACH: &str = "4";
 /// What is said of answers: none is a fault of the manager's own, each has a status, a type and a form that the document knows.
 const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance";
 
@@ -24,6 +24,8 @@ fn document(managed: &Managed) -> Value {
     let mut document = managed.get("/openapi.json");
     for (_, methods) in document["paths"].as_object_mut().unwrap() {
         for (method, operation) in methods.as_object_mut().unwrap() {
+            // The manager of this test asks for no key: requests with one that is made up would come no further than its door.
+            operation.as_object_mut().unwrap().remove("security");
             // What is deleted is not there to be asked for more; nor is a job that runs over and over.
             let job = if method == "get" {
                 json!(["attribution", "attribution@r", "nobody"])
@@ -67,7 +69,7 @@ fn whatever_is_asked_for_the_answer_is_one_that_the_document_describes() {
     fuzz.args(["-m", "schemathesis.cli", "run", "openapi.json", "--url", &managed.server(), "--checks", CHECKS]);
     fuzz.args([
         "--phases",
-        "coverage,fuzzing",
+        "fuzzing",
         "--max-examples",
         EACH,
         "--seed",

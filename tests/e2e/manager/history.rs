@@ -121,6 +121,9 @@ fn what_a_process_ended_with_is_kept_and_counted_over_the_death_of_the_manager()
     managed.cli(&["delete", job, "--yes", "--purge"]).succeed();
     managed.place.write("manager/files/precious.jsonl", "precious\n");
     let text = String::from_utf8(managed.place.read("job.yaml")).unwrap();
+    let text = ["out", "bad", "late"]
+        .iter()
+        .fold(text, |text, name| text.replace(&format!("topic: {name},"), &format!("topic: other-{name},")));
     managed.place.write("other.yaml", text + "  more: { from: attributed, file: { path: precious.jsonl } }\n");
     managed.cli(&["submit", "other.yaml"]).args(SLOW).fail(1, &["precious.jsonl"]);
     let told = managed.cli(&["exceptions", job]).succeed().document();
