@@ -107,7 +107,9 @@ fn content(route: &Route, schemas: &Schemas) -> Value {
         (None, _) => {}
     }
     if matches!(route.form, Form::Events | Form::DocumentOrEvents) {
-        content.insert("text/event-stream".to_owned(), json!({ "schema": { "type": "string" } }));
+        let text = json!({ "type": "string" });
+        let event = json!({ "type": "object", "properties": { "data": text, "event": text, "id": text } });
+        content.insert("text/event-stream".to_owned(), json!({ "schema": event }));
     }
     Value::Object(content)
 }
