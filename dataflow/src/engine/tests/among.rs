@@ -203,6 +203,10 @@ fn disturbed(
             // Close together: they are to meet.
             let (control, pause) = (controls[process].clone(), Duration::from_micros(random.below(6000)));
             std::thread::spawn(move || {
+                // Not before it is at its work: what is wished earlier is decided on all at once.
+                while control.ahead() == 0 && !control.ended() {
+                    std::thread::yield_now();
+                }
                 std::thread::park_timeout(pause);
                 act(&control);
                 !control.ended()
