@@ -28,17 +28,13 @@ impl<'a> OnStop<'a> {
         savepoint::check_name(name).map_err(|reason| {
             Failure::new(Exit::Usage, format!("`{name}` cannot be the name of a savepoint\n  hint: {reason}"))
         })?;
-        // A new incarnation has no savepoints but the one that it begins from.
-        let begins_anew = args.fresh && args.from_savepoint.is_none();
-        let store = match begins_anew {
-            true => None,
-            false => state.open_existing().map_err(checkpoints::failed)?,
-        };
-        if let Some(store) = store {
+        if let Some(store) = state.open_existing().map_err(checkpoints::failed)? {
             match savepoint::read(store, job, name) {
                 Ok(taken) => return Err(is_taken(job, name, taken.checkpoint.tick)),
                 // The job never ran here, or nothing has this name.
                 Err(StateError::OtherJob { .. } | StateError::NoSavepoint { .. }) => {}
+                // What is damaged stands in the way of no fresh start but where it says so itself.
+                Err(StateError::Damaged { .. } | StateError::Newer { .. }) if args.fresh => {}
                 Err(error) => return Err(checkpoints::failed(error)),
             }
         }

@@ -1,9 +1,9 @@
 //! A job's folder: `job.json` with what was fixed when the job was created, and the lock that one process holds.
 //!
 //! `--fresh` puts a new incarnation in the place of the old one so that a crash never leaves a mixture that looks valid:
-//! the new `job.json` is first written as `fresh.json`; then `job.json`, log, floor and state are deleted; then `job.json`
-//! is created and `fresh.json` deleted. Whoever finds a `fresh.json` completes what was begun. Besides, the first record of
-//! a log is chained to its incarnation.
+//! the new `job.json` is first written as `fresh.json`; then `job.json`, log, floor and state are deleted, but for savepoints, which go
+//! over; then `job.json` is created and `fresh.json` deleted. Whoever finds a `fresh.json` completes what was begun. Besides, the
+//! first record of a log is chained to its incarnation.
 
 use std::collections::hash_map::RandomState;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -21,6 +21,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::error::StateError;
 use crate::log::{LogReader, incarnation_mark};
 use crate::record::{Digest, written_now};
+use crate::savepoint::keep;
 use crate::store::{Created, Store};
 
 /// The format version of the folder that this build writes, and the newest that it reads.
@@ -59,7 +60,7 @@ pub struct SinkLanes {
 pub enum Begin {
     /// From where it stopped, or from the beginning if there is nothing yet.
     Continue,
-    /// As a new incarnation; what the old one left in the folder is deleted.
+    /// As a new incarnation; what the old one left in the folder is deleted, but for its savepoints.
     Fresh,
 }
 
@@ -250,13 +251,16 @@ impl Folder {
 
     /// Puts the incarnation `next` in the place of the one that is there.
     pub(crate) fn succeed(&self, next: JobFile) -> Result<JobFile, StateError> {
+        // As long as nothing is given up yet: one that cannot be kept ends it here.
+        keep::stand_alone(self)?;
         reach("fresh.note");
         self.store.put(&self.inside("fresh.json"), next.bytes())?;
         reach("fresh.noted");
         self.replace(next)
     }
 
-    /// Deletes the old incarnation and puts `next` in its place; may be repeated after a crash at any point.
+    /// Deletes the old incarnation, without its savepoints, and puts `next` in its place; may be repeated after a crash at any
+    /// point.
     fn replace(&self, next: JobFile) -> Result<JobFile, StateError> {
         let seed = seed_of(&next);
         let done = self.read().ok().flatten().is_some_and(|file| file.incarnation == next.incarnation);
@@ -266,6 +270,11 @@ impl Folder {
                 // Before anything of its log is gone: who still runs the old incarnation learns of it at its next append.
                 self.store.create(&self.inside(&mark), Vec::new())?;
             }
+            if let Ok(Some(_)) = self.read() {
+                // Some may have been made since.
+                keep::stand_alone(self)?;
+            }
+            let kept = keep::kept(self)?;
             self.delete(&["job.json".to_string()])?;
             for part in ["log", "floor", "state", "savepoints"] {
                 let listed = self.store.list(&self.inside(part))?;
@@ -273,7 +282,7 @@ impl Folder {
                 let paths: Vec<String> = listed
                     .iter()
                     .map(|object| object.path.strip_prefix(&prefix).unwrap_or(&object.path).to_string())
-                    .filter(|path| !path.starts_with(&seed) && *path != mark)
+                    .filter(|path| !path.starts_with(&seed) && *path != mark && !kept.contains(path))
                     .collect();
                 self.delete(&paths)?;
             }
@@ -450,7 +459,7 @@ impl JobFile {
 
 /// Returns where, in the job's folder, lies what an incarnation begins with.
 pub(crate) fn seed_of(file: &JobFile) -> String {
-    format!("state/g000000/{}/", file.incarnation)
+    format!("{}{}/", keep::APART, file.incarnation)
 }
 
 /// Returns the names of the jobs that have a folder in `store`.

@@ -257,6 +257,10 @@ pub struct Upgrade {
     pub parts: BTreeMap<String, String>,
     /// Where the plan begins.
     pub checkpoint: Checkpoint,
+    /// The shards of the state, where this is a savepoint that went over from an incarnation which may have had others than
+    /// the job has now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shards: Option<u16>,
 }
 
 impl Checkpoint {

@@ -2,11 +2,13 @@
 //!
 //! A savepoint is a copy of a checkpoint's log record, tokens included, at `savepoints/{name}.json`. As long as it is there,
 //! the files that it names stay, and so does the inputs record; the log after it is collected like any other. It
-//! belongs to the incarnation of the job: `--fresh` deletes it with everything else.
+//! belongs to whoever named it, and goes over to every later incarnation of the job (`savepoint/keep.rs`).
 //!
 //! A job that runs may be collecting while a savepoint is made. Its collector raises the floor first and looks for
 //! savepoints then; whoever makes one creates it first and looks at the floor then. So either the collector sees the
 //! savepoint and spares its files, or the maker sees the floor and takes a later checkpoint.
+
+pub(crate) mod keep;
 
 use riverrun_dataflow::tick::Tick;
 
@@ -15,7 +17,7 @@ use crate::file::load;
 use crate::folder::Folder;
 use crate::inspect::Look;
 use crate::log::LogReader;
-use crate::record::{Checkpoint, Header, Record, unseal_copy};
+use crate::record::{Body, Checkpoint, Header, Record, unseal_copy};
 use crate::store::{Created, Store};
 
 /// How often a checkpoint may be collected while it is being named.
@@ -33,6 +35,8 @@ pub struct Savepoint {
     pub header: Header,
     /// The checkpoint.
     pub checkpoint: Checkpoint,
+    /// The shards of its state, if it is of an earlier incarnation than the job's, which may have others.
+    pub shards: Option<u16>,
 }
 
 /// Says why `name` cannot be the name of a savepoint, if it cannot.
@@ -47,7 +51,7 @@ pub fn check_name(name: &str) -> Result<(), String> {
 /// Names the newest checkpoint of `job`, or the newest one at `tick`, after reading all its files back; `None` if there is no
 /// such checkpoint. The same name for the same checkpoint again is success. The job may be running.
 pub fn create(store: Store, job: &str, name: &str, tick: Option<Tick>) -> Result<Option<Savepoint>, StateError> {
-    let Look { folder, reader, .. } = Look::at(store, job)?;
+    let Look { folder, file, reader } = Look::at(store, job)?;
     let path = path_of(&folder, name)?;
     for _ in 0..ATTEMPTS {
         let Some(record) = reader.newest_checkpoint(tick)? else { return Ok(None) };
@@ -63,10 +67,15 @@ pub fn create(store: Store, job: &str, name: &str, tick: Option<Tick>) -> Result
             if let Created::Taken(theirs) = folder.store().create(&path, bytes.to_vec())? {
                 return Err(exists(&folder, parse(&folder, name, &theirs)?));
             }
-            if is_kept(&reader, seq)? {
+            let is_there = folder.read()?.is_some_and(|now| now.incarnation == file.incarnation);
+            if is_there && is_kept(&reader, seq)? {
                 return Ok(Some(savepoint));
             }
             folder.store().delete(&path)?;
+            if !is_there {
+                let reason = format!("job `{job}` was begun anew while its savepoint `{name}` was made");
+                return Err(StateError::Fenced(reason));
+            }
         }
     }
     let reason = "its checkpoints are collected faster than they can be read back; let it keep more of them".into();
@@ -106,26 +115,55 @@ pub fn all(folder: &Folder) -> Result<Vec<Savepoint>, StateError> {
 }
 
 fn find(folder: &Folder, name: &str) -> Result<Option<Savepoint>, StateError> {
+    Ok(read_record(folder, name)?.map(|record| of(name, record)))
+}
+
+/// Returns the record of savepoint `name`, which holds a checkpoint.
+fn read_record(folder: &Folder, name: &str) -> Result<Option<Record>, StateError> {
     let bytes = folder.store().get(&path_of(folder, name)?)?;
-    bytes.map(|bytes| parse(folder, name, &bytes)).transpose()
+    bytes.map(|bytes| parse_record(folder, name, &bytes)).transpose()
 }
 
 /// Returns the record of which the savepoint `name` is a copy; `None` if there is none.
 pub(crate) fn record(folder: &Folder, name: &str) -> Result<Option<Record>, StateError> {
-    let path = path_of(folder, name)?;
-    let what = || format!("savepoint {}", folder.store().name(&path));
-    let bytes = folder.store().get(&path)?;
-    bytes.map(|bytes| unseal_copy(&bytes, &what())).transpose()
+    read_record(folder, name)
 }
 
 fn parse(folder: &Folder, name: &str, bytes: &[u8]) -> Result<Savepoint, StateError> {
+    Ok(of(name, parse_record(folder, name, bytes)?))
+}
+
+fn parse_record(folder: &Folder, name: &str, bytes: &[u8]) -> Result<Record, StateError> {
     let what = format!("savepoint {}", folder.store().name(&path_of(folder, name)?));
-    let record = unseal_copy(bytes, &what)?;
+    let record = unseal_copy(bytes, &what).map_err(|error| match error {
+        StateError::Damaged { what, reason } => damaged(folder, name, what, &reason),
+        other => other,
+    })?;
     match record.body.checkpoint() {
-        Some(checkpoint) => {
-            Ok(Savepoint { name: name.to_string(), checkpoint: checkpoint.clone(), header: record.header })
-        }
-        None => Err(StateError::damaged(what, "it is not the record of a checkpoint")),
+        Some(_) => Ok(record),
+        None => Err(damaged(folder, name, what, "it is not the record of a checkpoint")),
+    }
+}
+
+/// Says that `what`, without which savepoint `name` is worth nothing, is damaged, and what to do. `--fresh` helps nobody here: it keeps
+/// savepoints.
+fn damaged(folder: &Folder, name: &str, what: String, reason: &str) -> StateError {
+    let reason = reason.split("\n  hint:").next().unwrap_or(reason);
+    let job = folder.job();
+    StateError::damaged(
+        what,
+        format!(
+            "{reason}\n  hint: savepoint `{name}` needs it: restore it from a backup, or give the savepoint up with `riverrun checkpoints unpin {job} {name}`"
+        ),
+    )
+}
+
+fn of(name: &str, Record { header, body, .. }: Record) -> Savepoint {
+    let name = name.to_owned();
+    match body {
+        Body::Upgrade(upgrade) => Savepoint { name, header, shards: upgrade.shards, checkpoint: upgrade.checkpoint },
+        Body::Checkpoint(checkpoint) => Savepoint { name, header, shards: None, checkpoint: *checkpoint },
+        Body::Generation(_) | Body::Inputs(_) | Body::Ticks(_) => unreachable!("it was seen to hold a checkpoint"),
     }
 }
 
@@ -143,4 +181,4 @@ fn is_kept(reader: &LogReader, seq: u64) -> Result<bool, StateError> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -6,7 +6,8 @@
 //! The sinks begin anew, so nothing is promised about what the old incarnation wrote after the savepoint, and nothing of its
 //! log is needed. All that the new one needs is copied before the old one is given up: a crash before `fresh.json` is written
 //! leaves the old incarnation whole, a crash after it is completed by whoever opens the job next, and the first record is
-//! created from what lies ready by whoever finds the log without it. The savepoint goes over: it names the same state.
+//! created from what lies ready by whoever finds the log without it. The savepoint goes over as it is, with all that this
+//! incarnation leaves out of it: whoever goes back to it finds what was there when it was named.
 
 use std::sync::Arc;
 
@@ -96,7 +97,7 @@ fn ready_in(place: &str) -> String {
     format!("{place}first.json")
 }
 
-/// Returns the first record of the incarnation in `file`, and sees to it that the savepoint is there under its name again.
+/// Returns the first record of the incarnation in `file`.
 pub(crate) fn ready(folder: &Folder, file: &JobFile) -> Result<Body, StateError> {
     let path = folder.inside(&ready_in(&seed_of(file)));
     let what = format!("first record {}", folder.store().name(&path));
@@ -106,11 +107,7 @@ pub(crate) fn ready(folder: &Folder, file: &JobFile) -> Result<Body, StateError>
             "it is missing\n  hint: restore it from a backup, or start over with --fresh",
         ));
     };
-    let body = unseal(&bytes, 1, &what)?.body;
-    if let Some(name) = &file.savepoint {
-        folder.store().put(&folder.inside(&format!("savepoints/{name}.json")), bytes.to_vec())?;
-    }
-    Ok(body)
+    Ok(unseal(&bytes, 1, &what)?.body)
 }
 
 #[cfg(test)]

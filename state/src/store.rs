@@ -277,6 +277,17 @@ impl Store {
         }
     }
 
+    /// Gives the object `from` the path `to` besides, in place of what is there, and returns whether there was an object `from`. In a
+    /// local folder both are one file, which is never written again.
+    pub fn copy(&self, from: &str, to: &str) -> Result<bool, StateError> {
+        self.attempt("put", to)?;
+        match self.wait(self.objects.copy(&ObjectPath::from(from), &ObjectPath::from(to))) {
+            Ok(()) => self.attempt("stored", to).map(|()| true),
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(error) => Err(StateError::storage("write", self.name(to), &error)),
+        }
+    }
+
     /// Deletes `path`; that it is gone already is success.
     pub fn delete(&self, path: &str) -> Result<(), StateError> {
         match self.wait(self.objects.delete(&ObjectPath::from(path))) {

@@ -62,8 +62,11 @@ impl Standing {
     }
 
     /// Returns how the job in `folder` stood when `record`, a checkpoint of it, was published.
-    pub(crate) fn at(folder: &Folder, file: JobFile, record: &Record) -> Result<Option<Standing>, StateError> {
+    pub(crate) fn at(folder: &Folder, mut file: JobFile, record: &Record) -> Result<Option<Standing>, StateError> {
         let Some(checkpoint) = record.body.checkpoint().cloned() else { return Ok(None) };
+        if let Body::Upgrade(upgrade) = &record.body {
+            file.shards = upgrade.shards.unwrap_or(file.shards);
+        }
         let header = record.header.clone();
         let foundation = match (record.foundation(), checkpoint.inputs) {
             (None, Some(at)) => folder.log(&file).read_at(at)?.foundation(),
@@ -286,7 +289,7 @@ impl Moving<'_> {
             tables,
         };
         let (from_plan, from_build) = (self.standing.plan.clone(), self.standing.build.clone());
-        Ok(Upgrade { from_plan, from_build, lanes, inputs, floors, parts, checkpoint })
+        Ok(Upgrade { from_plan, from_build, lanes, inputs, floors, parts, checkpoint, shards: None })
     }
 
     /// Returns the tables of the new plan; writes the files anew whose columns are not what they were.

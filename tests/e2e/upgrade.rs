@@ -67,6 +67,18 @@ fn second() -> String {
     later.replace("$steps\n", hours).replace("$sinks\n", sink)
 }
 
+/// With windows of another size, and without orders.
+fn third() -> String {
+    let all = first().replace("tumble: 1m", "tumble: 2m");
+    let cut = |text: String, from: &str, to: &str| {
+        let (start, end) = (text.find(from).expect("it is there"), text.find(to).expect("it is there"));
+        format!("{}{}", &text[..start], &text[end..])
+    };
+    let all = cut(all, "  orders:\n", "steps:\n");
+    let all = cut(all, "  item_clicks:\n", "  minutes:\n");
+    cut(all, "  out: {", "  per_minute: {")
+}
+
 /// The line of an aggregate.
 fn line(name: &str) -> String {
     let event = name.trim_end_matches('s');
@@ -228,6 +240,8 @@ fn a_loss_is_allowed_by_name_or_refused() {
     assert_eq!((fate(&report, "minutes"), fate(&report, "out"), fate(&report, "credits")), ("reset", "gone", "new"));
     assert_eq!(report["to_allow"], serde_json::json!(["minutes", "out"]));
     trial.upgrade("third.yaml").fail(78, &["would lose", "minutes, out", "--allow-reset minutes"]);
+    let shown = trial.upgrade("third.yaml").fail(78, &["its size was `1m` and is `2m`"]);
+    assert!(shown.stdout.is_empty(), "a program gets one document, or none: {shown}");
     trial.upgrade("third.yaml").args(&["--allow-reset", "minutes"]).fail(78, &["one part: out"]);
     trial.upgrade("third.yaml").args(&["--allow-reset", "minutes", "--allow-reset", "out"]).succeed();
     trial.run("third.yaml").succeed();
@@ -362,6 +376,7 @@ fn a_new_incarnation_from_a_savepoint_gives_what_came_after_it() {
     trial.place.write(".riverrun/state/jobs/shop/savepoints/before.json", &record);
     let whole = trial.run("first.yaml").succeed();
     trial.as_expected();
+    trial.place.riverrun(&["checkpoints", "pin", "shop", "end"]).succeed();
     let (all, all_minutes) = (trial.place.rows("out.jsonl"), trial.place.rows("minutes.jsonl"));
     let from = ["--fresh", "--from-savepoint"];
     trial.run("first.yaml").args(&from).arg("nothing").fail(78, &["no savepoint `nothing`"]);
@@ -382,9 +397,23 @@ fn a_new_incarnation_from_a_savepoint_gives_what_came_after_it() {
     assert!(changed.stderr.contains("migrated") && changed.stderr.contains("begins anew"), "{changed}");
     assert_same(&trial.place.rows("out.jsonl"), &without(&all, &out), &[]);
     assert_same(&trial.place.rows("minutes.jsonl"), &without(&all_minutes, &minutes), &[]);
-    let reset = first().replace("tumble: 1m", "tumble: 2m");
-    trial.place.write("third.yaml", reset);
-    trial.run("third.yaml").args(&from).arg("before").fail(78, &["--allow-reset minutes"]);
+    // A change that turns out bad: it loses the windows and reads no orders. The way back is the same savepoint, with all that was in it.
+    trial.place.write("third.yaml", third());
+    let refused = trial.run("third.yaml").args(&from).arg("before").fail(78, &["--allow-reset attributed"]);
+    assert!(refused.stderr.contains("minutes") && refused.stderr.contains("orders"), "{refused}");
+    trial.run("third.yaml").args(&from).args(&["before", "--allow-reset", "all"]).succeed();
+    let back = trial.run("first.yaml").args(&from).arg("before").succeed();
+    for part in ["source orders", "step attributed", "step minutes"] {
+        let words: Vec<&str> = part.split(' ').collect();
+        let line = back.stderr.lines().find(|line| line.split_whitespace().take(2).eq(words.iter().copied()));
+        let kept = line.is_some_and(|line| line.contains(" kept") && !line.contains("nothing"));
+        assert!(kept, "{part}: {back}");
+    }
+    assert_same(&trial.place.rows("out.jsonl"), &without(&all, &out), &[]);
+    assert_same(&trial.place.rows("minutes.jsonl"), &without(&all_minutes, &minutes), &[]);
+    let listed = trial.place.riverrun(&["checkpoints", "ls", "shop", "-o", "json"]).succeed().document();
+    let names = listed["savepoints"].as_array().unwrap().iter().map(|it| it["name"].as_str().unwrap());
+    assert_eq!(names.collect::<Vec<_>>(), ["before", "end"], "the other one went over to all of them, too");
     let verified = trial.place.riverrun(&["checkpoints", "verify", "shop", "-o", "json"]).succeed();
     assert_eq!(verified.document()["findings"], Value::Array(Vec::new()), "{verified}");
 }
@@ -429,8 +458,10 @@ fn a_stopped_run_leaves_the_savepoint_that_it_was_asked_for() {
     assert_same(&trial.place.rows("minutes.jsonl"), &without(&all_minutes, &minutes), &[]);
     let (before, after) = (first.counts("clicks").taken, again.counts("clicks").taken);
     assert_eq!(before + after, whole.counts("clicks").taken);
-    // It is the savepoint of the new incarnation too; one that begins without it has none.
+    // It is the savepoint of the new incarnation too, whatever that begins with.
     trial.run("first.yaml").args(&from).args(&leave).fail(5, &["already"]);
+    trial.run("first.yaml").arg("--fresh").args(&leave).fail(5, &["already"]);
+    trial.place.riverrun(&["checkpoints", "unpin", "shop", "evening"]).succeed();
     let anew = stopped("first.yaml", &["--fresh"]);
     assert_eq!(anew.document()["savepoint"]["name"], "evening", "{anew}");
 }

@@ -53,6 +53,7 @@ pub fn verify(store: Store, job: &str) -> Result<Report, StateError> {
         report: Report { job: job.to_string(), ..Report::default() },
         folder,
         shards: file.shards,
+        job_shards: file.shards,
         plan: (bounds.floor == 0 && file.savepoint.is_none()).then_some(file.plan),
         prev: None,
         generation: 0,
@@ -75,7 +76,7 @@ pub fn verify(store: Store, job: &str) -> Result<Report, StateError> {
         }
     }
     match savepoint::all(&check.folder) {
-        Ok(savepoints) => savepoints.iter().for_each(|savepoint| check.savepoint(savepoint)),
+        Ok(savepoints) => savepoints.iter().for_each(|savepoint| check.savepoint(&reader, savepoint)),
         Err(error) => check.find(error.to_string()),
     }
     Ok(check.report)
@@ -84,7 +85,9 @@ pub fn verify(store: Store, job: &str) -> Result<Report, StateError> {
 struct Check {
     report: Report,
     folder: Folder,
+    /// The shards of what is looked at.
     shards: u16,
+    job_shards: u16,
     /// The plan that runs; `None` while only a missing record says which.
     plan: Option<String>,
     /// Hash of the record before.
@@ -207,10 +210,18 @@ impl Check {
         }
     }
 
-    /// A savepoint may be older than the log: its own record and its files must be whole.
-    fn savepoint(&mut self, savepoint: &Savepoint) {
+    /// A savepoint may be older than the log: its own record, the inputs record that it names and its files must be whole.
+    fn savepoint(&mut self, reader: &LogReader, savepoint: &Savepoint) {
         self.report.savepoints += 1;
+        self.shards = savepoint.shards.unwrap_or(self.job_shards);
         let (name, tick) = (format!("savepoint `{}`", savepoint.name), savepoint.checkpoint.tick);
+        if let Some(at) = savepoint.checkpoint.inputs {
+            match reader.read_at(at).map(|record| record.foundation()) {
+                Ok(Some(_)) => {}
+                Ok(None) => self.find(format!("{name} names {}, which is no inputs record", reader.name(at.seq))),
+                Err(error) => self.find(format!("{name}: {error}")),
+            }
+        }
         let files: Vec<StateFile> = savepoint.checkpoint.files().collect();
         for overlap in overlaps(&files) {
             self.find(format!("{name}: {overlap}"));

@@ -38,14 +38,14 @@ fn run(running: &mut Parts, model: &mut Model, ticks: std::ops::RangeInclusive<T
     }
 }
 
-fn rows_of(dir: &Path, savepoint: &Savepoint) -> Rows {
+pub(crate) fn rows_of(dir: &Path, savepoint: &Savepoint) -> Rows {
     let look = Look::at(store(dir), "j").unwrap();
     let writer = Writer { generation: 99, attempt: String::new(), build: String::new(), plan: String::new() };
     let ledger = SharedLedger::new(Ledger::of(&savepoint.checkpoint));
     restore(&States::new(look.folder, SHARDS, writer, ledger, None), 2)
 }
 
-fn files_of(dir: &Path, savepoint: &Savepoint) -> usize {
+pub(crate) fn files_of(dir: &Path, savepoint: &Savepoint) -> usize {
     let stored: BTreeSet<String> = store(dir).list("jobs/j/state").unwrap().into_iter().map(|file| file.path).collect();
     savepoint.checkpoint.files().filter(|file| stored.contains(&format!("jobs/j/{}", file.path))).count()
 }

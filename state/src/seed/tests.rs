@@ -83,6 +83,41 @@ fn a_new_incarnation_begins_with_the_state_of_a_savepoint() {
 }
 
 #[test]
+fn what_begins_from_a_savepoint_takes_nothing_from_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let snapshots = run(dir.path(), 9, &[3, 6, 9]);
+    name(dir.path(), 6, "before");
+    let other = crate::savepoint::create(store(dir.path()), "j", "other", Some(3)).unwrap().unwrap();
+    // A changed job that resets the table and reads something else.
+    let split = |mut inputs: crate::record::Inputs| {
+        inputs.splits[0].source = "others".into();
+        inputs
+    };
+    let without = Next { tables: Vec::new(), inputs: split(inputs()), ..next(6) };
+    Seeding::open(store(dir.path()), fresh(), "before").unwrap().unwrap().plant(without).unwrap();
+    let started = JobState::open(store(dir.path()), go_on()).unwrap().start().unwrap();
+    let (_, parts_of) = started.recover(&tokens(0)).unwrap();
+    assert_eq!(restore(&*parts_of.states, 2), Default::default(), "the changed job begins without it");
+    drop(parts_of);
+    // The former one finds all of it: state, and what had been read.
+    let seeding = Seeding::open(store(dir.path()), fresh(), "before").unwrap().unwrap();
+    let standing = seeding.standing();
+    assert_eq!((standing.plan.as_str(), &standing.inputs, standing.last), ("plan-1", &Some(inputs()), 6));
+    seeding.plant(next(6)).unwrap();
+    let started = JobState::open(store(dir.path()), go_on()).unwrap().start().unwrap();
+    let (_, parts_of) = started.recover(&tokens(0)).unwrap();
+    assert_eq!(restore(&*parts_of.states, 2), snapshots[&6]);
+    assert_eq!(crate::savepoint::tests::rows_of(dir.path(), &other_now(dir.path(), &other)), snapshots[&3]);
+}
+
+/// The savepoint `other` as it is now.
+fn other_now(dir: &Path, other: &crate::savepoint::Savepoint) -> crate::savepoint::Savepoint {
+    let now = crate::savepoint::read(store(dir), "j", &other.name).unwrap();
+    assert_eq!((now.checkpoint.tick, &now.header.at), (other.checkpoint.tick, &other.header.at));
+    now
+}
+
+#[test]
 fn a_savepoint_that_is_not_there_begins_nothing() {
     let dir = tempfile::tempdir().unwrap();
     run(dir.path(), 9, &[3, 6, 9]);
@@ -96,7 +131,7 @@ fn a_savepoint_that_is_not_there_begins_nothing() {
 fn a_crash_at_any_write_leaves_the_old_incarnation_or_the_new_one_whole() {
     let mut seen = std::collections::BTreeMap::new();
     for kind in [Fault::Before as fn(ErrorKind) -> Fault, Fault::After] {
-        for crash in 0..16 {
+        for crash in 0..24 {
             let dir = tempfile::tempdir().unwrap();
             let snapshots = run(dir.path(), 9, &[3, 6, 9]);
             name(dir.path(), 6, "before");

@@ -188,6 +188,15 @@ impl ObjectStore for Faulty {
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        let fault = self.faults.lock().unwrap().pop_front().unwrap_or(Fault::None);
+        match fault {
+            Fault::Before(kind) => return Err(failure(kind)),
+            Fault::After(kind) => {
+                self.inner.copy_opts(from, to, options).await?;
+                return Err(failure(kind));
+            }
+            Fault::Repeated | Fault::None => {}
+        }
         self.inner.copy_opts(from, to, options).await
     }
 }
