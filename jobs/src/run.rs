@@ -23,8 +23,8 @@ use riverrun_dataflow::mesh::{Mesh, Place};
 use riverrun_dataflow::sink::{Claim, Promise, Token};
 use riverrun_dataflow::tick::Timeline;
 use riverrun_state::{
-    Begin, Holder, InputSplit, Inputs, JobSpec, JobState, KeepLog, Location, Retention, SinkLanes, Started, Store,
-    Succession,
+    Begin, Holder, InputSplit, Inputs, JobSpec, JobState, KeepLog, Location, Oldest, Retention, SinkLanes, Started,
+    Store, Succession,
 };
 use serde::{Deserialize, Serialize};
 
@@ -170,6 +170,7 @@ fn lead(
     let elsewhere = mesh.as_ref().map(|mesh| among::gather(mesh, &started, &inputs, &claims)).transpose()?;
     let tokens = among::with_others(&connected, tokens, elsewhere.as_ref().unwrap_or(&BTreeMap::new()));
     let (generation, floors, succession) = (started.generation(), started.floors(), started.succession());
+    let oldest = started.oldest();
     observer.identify(identity(plan, &started, own.of));
     let (recovery, parts) = started.recover(&tokens)?;
     recovery.warnings.iter().for_each(|warning| warnings.say(warning.clone()));
@@ -189,7 +190,7 @@ fn lead(
         control: control.clone(),
         observer: observer.clone(),
     };
-    let (discovery, standing) = beside(&connected, &inputs, &control, &observer)?;
+    let (discovery, standing) = beside(&connected, (&inputs, oldest), &control, &observer)?;
     let ran = match mesh {
         None => engine::run(job),
         Some(mesh) => engine::run_among(job, Others { mesh, lanes: elsewhere.unwrap_or_default() }),
@@ -221,13 +222,13 @@ impl Own {
 /// Starts what goes on beside the job, for as long as it runs.
 fn beside(
     connected: &Connected,
-    inputs: &Inputs,
+    (inputs, oldest): (&Inputs, Oldest),
     control: &Arc<Control>,
     observer: &Arc<Observer>,
 ) -> Result<(Discovery, Standings), EngineError> {
     let failed = |error| EngineError::Internal(format!("cannot start a thread: {error}"));
     let discovery = Discovery::start(connected, inputs, control).map_err(failed)?;
-    Ok((discovery, Standings::start(connected, observer).map_err(failed)?))
+    Ok((discovery, Standings::start(connected, (inputs, oldest), observer).map_err(failed)?))
 }
 
 /// Has a job go on with what it began with, and says what was asked for otherwise. What it reads is resolved once: whether topics end

@@ -20,6 +20,7 @@ use crate::follow::Followed;
 use crate::journal::{JobJournal, Tail};
 use crate::ledger::Ledger;
 use crate::log::{Appended, Bounds, Log, LogReader, Writer};
+use crate::oldest::Oldest;
 use crate::record::{Body, Foundation, Generation, Inputs, Record};
 use crate::recovery::{Asked, Recovery, decide};
 use crate::states::{SharedLedger, States};
@@ -284,6 +285,12 @@ impl Started {
     /// Returns what tells later on whether another process has taken over.
     pub fn succession(&self) -> Succession {
         Succession { reader: self.log.reader().clone(), generation: self.generation() }
+    }
+
+    /// Returns what tells how far the job had read at the oldest checkpoint that a restart may use.
+    pub fn oldest(&self) -> Oldest {
+        let upgraded = self.foundation.as_ref().filter(|it| it.lanes.is_some()).map_or(0, |it| it.at.seq);
+        Oldest::of(self.log.reader().clone(), upgraded)
     }
 
     /// Returns what the other processes of the job need to know of this one.

@@ -15,7 +15,8 @@
 //! jobs/{job}/log/{seq:020}.json       the log: generation, inputs, ticks and checkpoint records
 //! jobs/{job}/floor/{seq:020}          records up to the greatest name are gone or about to be deleted
 //! jobs/{job}/state/g{gen:06}/c{tick:012}/w{worker:04}/{step}.{table}.{delta|base}.parquet
-//! jobs/{job}/savepoints/{name}.json   a checkpoint's record, copied under a name
+//! jobs/{job}/state/g000000/{incarnation}/...  files of savepoints of that incarnation, once it is over, and what it began with itself
+//! jobs/{job}/savepoints/{name}.json   a checkpoint's record, copied under a name; once its incarnation is over, one that stands alone
 //! ```
 
 pub mod collect;
@@ -29,6 +30,7 @@ pub mod job;
 pub mod journal;
 pub mod ledger;
 pub mod log;
+pub mod oldest;
 pub mod past;
 pub mod record;
 pub mod recovery;
@@ -47,6 +49,7 @@ pub use error::StateError;
 pub use folder::{Begin, Holder, JobSpec, SinkLanes};
 pub use follow::{Followed, Following};
 pub use job::{JobState, Parts, Started, Succession};
+pub use oldest::Oldest;
 pub use past::{Past, Wanted};
 pub use record::{InputSplit, Inputs};
 pub use recovery::{Recovery, Restored};
