@@ -228,13 +228,18 @@ impl Fitting {
         }
     }
 
-    fn table(&mut self, old: &StepShape, new: &TableShape) -> Option<TableFate> {
-        let Some(old) = old.tables.iter().find(|table| table.name == new.name) else {
+    fn table(&mut self, step: &StepShape, new: &TableShape) -> Option<TableFate> {
+        let Some(old) = step.tables.iter().find(|table| table.name == new.name) else {
             self.changed = true;
             self.notes.push(format!("its table `{}` begins empty", new.name));
             return None;
         };
-        let sources: Vec<Option<String>> = new.columns.iter().map(|column| self.column(old, new, column)).collect();
+        let operator = step.operator.as_str();
+        let source = |column: &ColumnShape| match (operator, column.name.as_str()) {
+            ("deduplicate", "body_hash") => self.compared(old, column),
+            _ => self.column(old, new, column),
+        };
+        let sources: Vec<Option<String>> = new.columns.iter().map(source).collect();
         for column in &old.columns {
             let used = sources.iter().flatten().any(|source| *source == column.name);
             if !used && !new.columns.iter().any(|other| other.name == column.name) {
@@ -246,6 +251,21 @@ impl Fitting {
                 (&old.name, &old.data_type) == (&new.name, &new.data_type) && source.is_some()
             });
         Some(TableFate { table: new.name.clone(), columns: (!same).then_some(sources) })
+    }
+
+    /// Returns the column from which the hashes of what a deduplication compares are filled: hashes of other columns would all look
+    /// like conflicts, so they are forgotten.
+    fn compared(&mut self, old: &TableShape, new: &ColumnShape) -> Option<String> {
+        let found = old.columns.iter().find(|column| column.name == new.name)?;
+        if found.of == new.of {
+            return Some(found.name.clone());
+        }
+        self.note(match (found.of.is_empty(), new.of.is_empty()) {
+            (_, true) => "it compares nothing any more: what comes again is a duplicate".to_owned(),
+            (true, _) => "it compares from now on: what comes again of a key that it has kept so far is a duplicate".to_owned(),
+            _ => "it compares something else: what comes again of a key that it has kept so far is a duplicate, not a conflict".to_owned(),
+        });
+        None
     }
 
     /// Returns the column from which `new` is filled: the one of its name, or one that is called otherwise now and holds the same.

@@ -341,7 +341,13 @@ fn keys_pairs_and_ledgers_keep_what_means_the_same() {
             &[("compare: [price]", "compare: [price], lateness: 1m")],
             "Migrated its lateness was `0s` and is `1m`",
         ),
-        ("once", &[("compare: [price]", "compare: [at]")], "Kept `body_hash` has another definition"),
+        ("once", &[("compare: [price]", "compare: [at]")], "Migrated it compares something else: what comes again"),
+        ("once", &[(", compare: [price]", "")], "Migrated it compares nothing any more"),
+        (
+            "once",
+            &[("price: \"decimal(12,2)\", at", "price: { path: amount, type: \"decimal(12,2)\" }, at")],
+            "Migrated it compares something else",
+        ),
         (
             "once",
             &[("from: orders, within", "from: orders, by: [user_id], within")],
@@ -379,4 +385,22 @@ fn keys_pairs_and_ledgers_keep_what_means_the_same() {
         let told = told_in(STREAMS, changes, name);
         assert!(told.starts_with(expected), "\n  {told}\nis not\n  {expected}\nfor {changes:?}");
     }
+}
+
+#[test]
+fn hashes_of_what_is_compared_no_more_are_forgotten_and_all_else_of_a_key_is_kept() {
+    let changed = edited_in(STREAMS, &[("compare: [price]", "compare: [at]")]);
+    let told = fates(&shape(STREAMS), &shape(&changed), &|_| 7);
+    let [TableFate { columns: Some(columns), .. }] = &told.tables["once"][..] else { panic!("{told:?}") };
+    let kept: Vec<Option<&str>> = columns.iter().map(Option::as_deref).collect();
+    assert_eq!(kept, [Some("hash"), Some("second_hash"), None, Some("__time")]);
+    assert!(!part(&told, "once").loses);
+    // Without the comparison before there is nothing to forget, and what was kept is said to be compared by nobody.
+    let without = edited_in(STREAMS, &[(", compare: [price]", "")]);
+    let told = fates(&shape(&without), &shape(STREAMS), &|_| 7);
+    assert!(part(&told, "once").notes[0].starts_with("it compares from now on"), "{told:?}");
+    // What is compared as before is not touched, whatever else changes.
+    let wider = edited_in(STREAMS, &[("within: 1d", "within: 2d")]);
+    let told = fates(&shape(STREAMS), &shape(&wider), &|_| 7);
+    assert_eq!(told.tables["once"], [TableFate { table: "keys".into(), columns: None }]);
 }
