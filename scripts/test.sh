@@ -72,6 +72,7 @@ build() { cargo build --release --workspace --locked && : >"$beside"; }
 image() { scripts/sandbox.sh "$target/release/riverrun"; }
 # Always the same seeds: a guard against going back. Longer runs, from other seeds on, look for what is not known yet.
 simulate() {
+  "$target/release/riverrun-simulation" --past
   "$target/release/riverrun-simulation" --seeds 300
   "$target/release/riverrun-simulation" --seeds 100 --faulty-store
   "$target/release/riverrun-simulation" --mutants

@@ -6,9 +6,10 @@
 //! contracts: splits, lanes, objects, clocks.
 //!
 //! Read in this order: [`world`] is what outlives a crash, [`conductor`] says who runs, [`places`] and [`store`] are the
-//! outside systems, [`scene`] is the job and its input, [`oracle`] is what should come out, [`play`] runs a seed, and
-//! [`mutant`] lists the broken rules that must be found out.
+//! outside systems, [`scene`] is the job and its input, [`oracle`] is what should come out, [`play`] runs a seed,
+//! [`mutant`] lists the broken rules that must be found out, and [`command`] says how all that is asked for.
 
+pub mod command;
 pub mod conductor;
 pub mod mutant;
 pub mod oracle;

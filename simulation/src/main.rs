@@ -1,18 +1,21 @@
 //! Plays seeds, or one again with all its events.
 //!
 //! ```text
-//! riverrun-simulation [--seeds N] [--from SEED] [--seed S] [--mutant NAME] [--workers W] [--faulty-store]
+//! riverrun-simulation [--seeds N] [--from SEED] [--seed S] [--mutant NAME] [--workers W] [--calm] [--faulty-store]
+//! riverrun-simulation --past
 //! riverrun-simulation --mutants
 //! ```
+//! `--past` plays what stands in `simulation/seeds`, each seed as it failed. A seed that fails is told with the command that plays it again.
 //! `--mutants` asserts that every broken rule is found out, and that no broken world gives wrong output.
 
 use std::process::ExitCode;
 
+use riverrun_simulation::command::{self, Command};
 use riverrun_simulation::mutant::Mutant;
 use riverrun_simulation::play::{Judged, Options, judge, play};
 
 fn main() -> ExitCode {
-    match run(std::env::args().skip(1)) {
+    match run(&std::env::args().skip(1).collect::<Vec<_>>()) {
         Ok(code) => code,
         Err(reason) => {
             eprintln!("riverrun-simulation: {reason}");
@@ -21,44 +24,33 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(mut arguments: impl Iterator<Item = String>) -> Result<ExitCode, String> {
-    let (mut seeds, mut from, mut options) = (100, 0, Options::default());
-    while let Some(name) = arguments.next() {
-        if name == "--faulty-store" {
-            options.faulty_store = true;
-            continue;
+fn run(arguments: &[String]) -> Result<ExitCode, String> {
+    let failed = match command::parse(arguments.iter().map(String::as_str))? {
+        Command::Mutants => return Ok(mutants()),
+        Command::Past => played(command::past()?.into_iter()),
+        Command::Play { from, seeds, options } => {
+            played((from..from.saturating_add(seeds)).map(|seed| (seed, options)))
         }
-        if name == "--mutants" {
-            return Ok(mutants());
-        }
-        let value = arguments.next().ok_or(format!("{name} needs a value"))?;
-        let number = || value.parse::<u64>().map_err(|_| format!("{name} needs a number, not `{value}`"));
-        match name.as_str() {
-            "--seeds" => seeds = number()?,
-            "--from" => from = number()?,
-            "--seed" => (from, seeds, options.telling) = (number()?, 1, true),
-            "--workers" => options.workers = number()? as usize,
-            "--mutant" => {
-                let known =
-                    || format!("there is no mutant `{value}`; there are {:?}", Mutant::all().collect::<Vec<_>>());
-                options.mutant = Some(Mutant::named(&value).ok_or_else(known)?);
-            }
-            _ => return Err(format!("there is no option {name}")),
-        }
-    }
-    let (mut crashes, mut lives, mut ticks, mut repeated, mut failed) = (0, 0, 0, 0, 0);
-    for seed in from..from + seeds {
+    };
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Plays seeds, each in its way. Returns how many failed.
+fn played(all: impl Iterator<Item = (u64, Options)>) -> u64 {
+    let (mut seeds, mut crashes, mut lives, mut ticks, mut repeated, mut failed) = (0, 0, 0, 0, 0, 0);
+    for (seed, options) in all {
         let played = play(seed, options);
         played.events.iter().for_each(|event| println!("{event}"));
         (crashes, lives, ticks) = (crashes + played.crashes, lives + played.lives, ticks + played.ticks);
-        repeated += played.repeated;
+        (seeds, repeated) = (seeds + 1, repeated + played.repeated);
         if let Some(failure) = played.failure {
             failed += 1;
-            println!("seed {seed}: {failure}\n  again, with its events: riverrun-simulation --seed {seed}");
+            let again = command::again(seed, options);
+            println!("seed {seed}: {failure}\n  again, with its events: riverrun-simulation {again}");
         }
     }
     println!("{seeds} seeds, {failed} failed; {crashes} crashes in {lives} lives, {ticks} ticks, {repeated} repeated");
-    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    failed
 }
 
 /// Plays every mutant until it is found out.

@@ -29,7 +29,7 @@ const LIVES_MAX: u64 = 200;
 const TURNS_MAX: u64 = 400_000;
 
 /// How a seed is played.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Options {
     /// A fixed number of workers; 0: 1 to 6, drawn for every life.
     pub workers: usize,

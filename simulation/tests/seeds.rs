@@ -1,31 +1,34 @@
 //! A few seeds of each kind, past failures first. `scripts/test.sh simulate` plays many more, with the release build.
 
+use riverrun_simulation::command;
 use riverrun_simulation::mutant::Mutant;
 use riverrun_simulation::play::{Judged, Options, Played, judge, play};
 use riverrun_simulation::scene::Scene;
 
-fn assert_passes(seed: u64, options: Options) -> u64 {
+fn assert_passes(seed: u64, options: Options) -> Played {
     let played = play(seed, options);
-    let how = "again, with its events: cargo run -p riverrun-simulation -- --seed";
-    assert_eq!(played.failure, None, "seed {seed}; {how} {seed}");
-    played.crashes
+    let again = command::again(seed, options);
+    let how = "again, with its events: cargo run -p riverrun-simulation --";
+    assert_eq!(played.failure, None, "seed {seed}; {how} {again}");
+    played
 }
 
-/// Seeds that failed once.
-fn past() -> impl Iterator<Item = u64> {
-    let lines = include_str!("../seeds").lines();
-    lines.filter_map(|line| line.split_whitespace().next()?.parse().ok())
+#[test]
+fn what_failed_once_passes() {
+    for (seed, options) in command::past().unwrap() {
+        assert_passes(seed, options);
+    }
 }
 
 #[test]
 fn no_row_is_lost_or_doubled_wherever_the_process_is_killed() {
-    let crashes: u64 = past().chain(0..12).map(|seed| assert_passes(seed, Options::default())).sum();
+    let crashes: u64 = (0..12).map(|seed| assert_passes(seed, Options::default()).crashes).sum();
     assert!(crashes > 6, "only {crashes} crashes");
 }
 
 #[test]
 fn a_store_that_fails_delays_and_loses_nothing() {
-    for seed in past().chain(0..6) {
+    for seed in 0..6 {
         assert_passes(seed, Options { faulty_store: true, ..Options::default() });
     }
 }
@@ -45,8 +48,7 @@ fn a_job_that_is_drained_and_killed_gives_out_what_it_read_and_is_finished() {
 #[test]
 fn bounded_input_gives_the_same_bytes_with_any_workers_and_crashes() {
     for seed in 0..5 {
-        let calm = play(seed, Options { workers: 1, calm: true, ..Options::default() });
-        assert_eq!(calm.failure, None, "seed {seed}, calm");
+        let calm = assert_passes(seed, Options { workers: 1, calm: true, ..Options::default() });
         let wild = play(seed, Options::default());
         if Scene::of(seed).bounded {
             assert_eq!(calm.output, wild.output, "seed {seed}");
