@@ -13,6 +13,7 @@ mod security;
 mod settings;
 mod shell;
 mod state;
+mod taken_back;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
