@@ -105,9 +105,15 @@ pub fn grow(plan: &Plan, environment: &Environment, state: &Location, global: &G
     Ok(())
 }
 
-/// Shows to people what will become of each part; programs get it at the end.
+/// Shows what will become of each part before anything is done: where standard output is for a program, beside it.
 fn show(report: &UpgradeReport, global: &Global) -> Done {
-    if global.output == Format::Json || report.parts.is_empty() {
+    if report.parts.is_empty() {
+        return Ok(());
+    }
+    if global.output == Format::Json {
+        if !global.quiet {
+            eprintln!("{}", table(report));
+        }
         return Ok(());
     }
     let mut stdout = Stdout::lock();

@@ -2,7 +2,7 @@
 
 use riverrun_dataflow::operator::STATE_COLUMNS;
 use riverrun_state::StateError;
-use riverrun_state::inspect::script::view;
+use riverrun_state::inspect::script::view_names;
 use riverrun_state::inspect::tables::{Kept, Tables};
 use serde::{Deserialize, Serialize};
 
@@ -38,7 +38,7 @@ impl View {
     /// Returns the views of all tables.
     pub fn all(tables: &Tables, kept: &Kept) -> Result<Vec<View>, StateError> {
         let mut views = Vec::new();
-        for table in &tables.tables {
+        for (table, view) in tables.tables.iter().zip(view_names(&tables.tables)) {
             let rows = tables.count(table, kept)?;
             let fields = table.schema.fields().iter().enumerate().filter(|(_, field)| field.name() != STATE_COLUMNS[1]);
             let columns = fields.map(|(at, field)| Column {
@@ -47,7 +47,7 @@ impl View {
                 key: (STATE_COLUMNS.len()..STATE_COLUMNS.len() + table.key_columns).contains(&at),
             });
             views.push(View {
-                view: view(table),
+                view,
                 step: table.step.clone(),
                 table: table.table.clone(),
                 tick: tables.tick,

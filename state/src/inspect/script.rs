@@ -1,5 +1,7 @@
 //! The tables of a checkpoint as DuckDB sees them: a script with a view for each, over the files where they lie.
 
+use std::collections::BTreeSet;
+
 use riverrun_dataflow::EventTime;
 use riverrun_dataflow::operator::STATE_COLUMNS;
 use riverrun_dataflow::schema::Hidden;
@@ -10,9 +12,16 @@ use crate::error::StateError;
 /// Stands before the names of columns that a view needs and does not show.
 const OWN: &str = "__riverrun_";
 
-/// Returns the name of a table's view.
-pub fn view(table: &Table) -> String {
-    format!("{}_{}", table.step, table.table)
+/// Returns the name of each table's view: its step and its table. DuckDB knows no case, and steps may have `_` in their names: a name that
+/// is taken gets a number.
+pub fn view_names(tables: &[Table]) -> Vec<String> {
+    let mut taken = BTreeSet::new();
+    let named = |table: &Table| {
+        let name = format!("{}_{}", table.step, table.table);
+        let with = |number: usize| if number == 1 { name.clone() } else { format!("{name}_{number}") };
+        (1..).map(with).find(|name| taken.insert(name.to_lowercase())).expect("some number is free")
+    };
+    tables.iter().map(named).collect()
 }
 
 /// Says what DuckDB needs before it can read from a bucket.
@@ -27,7 +36,7 @@ pub fn script(tables: &Tables, kept: &Kept) -> Result<String, StateError> {
     if !tables.is_local() {
         script.push_str(BUCKET);
     }
-    for table in &tables.tables {
+    for (table, name) in tables.tables.iter().zip(view_names(&tables.tables)) {
         let mut parts = Vec::new();
         for (age, live) in table.files.iter().enumerate().filter(|(_, live)| !live.needed.is_empty()) {
             let path = tables.local(&live.file).map(|path| path.display().to_string());
@@ -38,7 +47,7 @@ pub fn script(tables: &Tables, kept: &Kept) -> Result<String, StateError> {
             parts.push(part(table, live, age, &path));
         }
         let from = kept.get(&(table.step.clone(), table.table.clone())).copied();
-        script.push_str(&made(table, &parts, from));
+        script.push_str(&made((table, &name), &parts, from));
     }
     Ok(script)
 }
@@ -62,8 +71,8 @@ fn part(table: &Table, live: &Live, age: usize, path: &str) -> String {
 }
 
 /// Returns the statement that makes the view.
-fn made(table: &Table, parts: &[String], from: Option<EventTime>) -> String {
-    let name = quoted(&view(table));
+fn made((table, name): (&Table, &str), parts: &[String], from: Option<EventTime>) -> String {
+    let name = quoted(name);
     let rows = parts.join("\n  union all by name ");
     let mut columns: Vec<String> = vec![STATE_COLUMNS[1].to_string()];
     let mut rule = String::new();
@@ -98,4 +107,33 @@ fn text(value: &str) -> String {
 fn literal_path(path: &str) -> String {
     let one = |c: char| if matches!(c, '*' | '?' | '[') { format!("[{c}]") } else { c.to_string() };
     path.chars().map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::datatypes::Schema;
+
+    use super::*;
+
+    #[test]
+    fn every_table_has_a_view_of_its_own() {
+        let table = |step: &str, table: &str| Table {
+            step: step.into(),
+            table: table.into(),
+            key_columns: 0,
+            schema: Arc::new(Schema::empty()),
+            files: Vec::new(),
+        };
+        let tables = [
+            table("Orders", "keys"),
+            table("a", "b_keys"),
+            table("a_b", "keys"),
+            table("orders", "keys"),
+            table("orders", "keys_2"),
+        ];
+        let names = view_names(&tables);
+        assert_eq!(names, ["Orders_keys", "a_b_keys", "a_b_keys_2", "orders_keys_2", "orders_keys_2_2"]);
+    }
 }
