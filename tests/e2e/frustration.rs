@@ -152,11 +152,11 @@ fn five_sessions_in_trouble_are_five_incidents_and_one_problem_worth_a_ticket() 
     assert_eq!(problems.iter().filter(|row| row["notify"] == "first").count(), 1);
 }
 
-/// A shop with many sessions: what happens in each follows from a seed.
-fn busy(seed: u64) -> Vec<Value> {
+/// A shop with so many sessions: what happens in each follows from a seed.
+pub(crate) fn busy(seed: u64, sessions: usize) -> Vec<Value> {
     let mut dice = Dice::new(seed);
     let mut rows = Vec::new();
-    for n in 0..150 {
+    for n in 0..sessions {
         let mut session = Session::new(&format!("s{n}"), &format!("u{}", dice.below(40)));
         let mut ms = dice.below(90) as i64 * MINUTE;
         session.at(ms, "page_view", json!({ "caps": "reactions,forms,network" }));
@@ -198,11 +198,27 @@ fn busy(seed: u64) -> Vec<Value> {
     rows
 }
 
+/// Views of one page, `apart` each: each is scrolled to and fro once more than the one before.
+pub(crate) fn scrolling(views: usize, apart_ms: i64) -> Vec<Value> {
+    let mut rows = Vec::new();
+    for n in 0..views {
+        let (mut session, begin) = (Session::new(&format!("v{n}"), &format!("r{n}")), n as i64 * apart_ms);
+        session.at(begin, "page_view", json!({ "caps": "scroll", "page_key": "/table" }));
+        for turn in 0..6 + n as i64 {
+            let at = json!({ "scroll_top": 900 * (turn % 2), "viewport_h": 800, "page_key": "/table" });
+            session.at(begin + 1000 + turn * 500, "scroll", at);
+        }
+        session.at(begin + 30_000, "page_leave", json!({ "page_key": "/table" }));
+        rows.append(&mut session.rows);
+    }
+    rows
+}
+
 #[test]
 fn any_number_of_workers_and_any_kills_give_the_same_bytes() {
     let filled = || {
         let place = Place::new();
-        write(&place, busy(20_261_126), 9000);
+        write(&place, busy(20_261_126, 150), 9000);
         place
     };
     let files = |place: &Place| OUT.map(|file| place.read(file));
@@ -300,7 +316,7 @@ fn rage_clicks_of_real_mice_equal_a_recomputation() {
 /// A job that runs is stopped, shows what it keeps, becomes another one, and goes on: what it gives is what one run gives.
 #[test]
 fn a_live_job_shows_its_sessions_and_takes_an_upgrade() {
-    let mut events = busy(5);
+    let mut events = busy(5, 150);
     events.sort_by_key(|row| row["event_time"].as_i64());
     let lines: Vec<Vec<u8>> = events.iter().map(|row| row.to_string().into_bytes()).collect();
     // Much later somebody looks at a page: by then everything of the sessions before has been told.
