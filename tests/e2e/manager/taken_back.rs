@@ -12,7 +12,7 @@ use crate::support::shop::Shopping;
 use crate::support::{Place, Shop, topics};
 
 /// A row that is no row.
-const BROKEN: &[u8] = b"{\"event_id\": 7";
+const BROKEN: &[u8] = b"{\"order_id\": 7";
 /// How often the changed job may be at its work before the manager can be stopped from seeing that.
 const ATTEMPTS_MAX: u64 = 5;
 
@@ -74,12 +74,12 @@ fn places(traffic: &Traffic) -> (Place, Place) {
     calm.write("job.yaml", &former);
     traffic.append(&calm, false);
     traffic.append(&calm, true);
-    append(&calm, "clicks", [BROKEN]);
+    append(&calm, "orders", [BROKEN]);
     calm.run("job.yaml").args(&["--topics", "topics", "--until-end"]).args(SLOW).succeed();
     let place = Place::new();
     place.write("job.yaml", &former);
     // It credits the first click, so that its rows are known from the former's, and stops at a row that is none.
-    let strict = former.replace("id: event_id", "id: event_id\n    on_bad_row: stop");
+    let strict = former.replace("id: order_id", "id: order_id\n    on_bad_row: stop");
     assert_ne!(strict, former);
     place.write("second.yaml", strict.replace("model: last_touch", "model: first_touch"));
     traffic.append(&place, false);
@@ -115,7 +115,7 @@ fn fails_after_rows(seed: u64) -> bool {
     signal(pid, "CONT");
     traffic.append(&managed.place, true);
     wait_for("rows of the changed job", || (!credited(&managed.place, "first_touch").is_empty()).then_some(()));
-    append(&managed.place, "clicks", [BROKEN]);
+    append(&managed.place, "orders", [BROKEN]);
     wait_for("the end of the changed job", || command_line(pid).is_empty().then_some(()));
     let wrote = credited(&managed.place, "first_touch");
     signal(manager, "CONT");
@@ -129,7 +129,7 @@ fn fails_after_rows(seed: u64) -> bool {
     }
     // What the former file has not read yet it reads now: the second part, and the row that is none.
     let [clicks, orders] = traffic.rows(true);
-    read([clicks + 1, orders]);
+    read([clicks, orders + 1]);
     managed.cli(&["stop", job, "--drain"]).succeed();
     let expected = credited(&calm, "last_touch");
     assert!(credited(&managed.place, "last_touch") == expected, "rows of the former file are lost or doubled");
