@@ -115,7 +115,7 @@ fn a_job_whose_topic_is_gone_is_stopped_and_started_again_with_what_is_left() {
     write(brokers, "gone.clicks", 1, 0..10);
     write(brokers, "gone.others", 1, 100..105);
     let place = Place::new();
-    place.write("job.yaml", TWO.to_owned());
+    place.write("job.yaml", TWO);
     let start = || brokers.with(place.run("job.yaml")).args(BUSY).start();
     let mut running = start();
     running.until("all rows", || numbers(brokers, "gone.out", 0).len() == 15);

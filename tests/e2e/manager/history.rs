@@ -10,6 +10,7 @@ use super::{Managed, SLOW, kill};
 use crate::support::shop::START_MS;
 use crate::support::{Place, topics};
 
+#[expect(clippy::disallowed_methods, reason = "it is held against the times that the manager noted")]
 fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
 }

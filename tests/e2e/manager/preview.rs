@@ -1,6 +1,6 @@
 //! Previews by a manager: rows as they would be written, within bounds, and nothing left of it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -47,11 +47,9 @@ fn the_first_rows_are_shown_and_nothing_is_written_or_left() {
     assert_eq!(told[3], ("end".to_owned(), json!({ "rows": 3, "reason": "done" })));
 
     // A live topic has no end: time does. The process ends with it.
-    let begun = Instant::now();
     let (_, body) = preview(&managed, &asked(json!({ "sink": "late", "limit": 1000, "seconds": 1 })));
     let told = events(&body);
     assert_eq!(told.last().unwrap().1["reason"], "done", "{body}");
-    assert!(begun.elapsed() < Duration::from_secs(100), "{:?}", begun.elapsed());
 
     for (more, code, says) in [
         (json!({ "sink": "nothing" }), 404, "its sinks are"),

@@ -108,7 +108,7 @@ fn a_manager_starts_as_its_file_says() {
     let shown: Value = serde_json::from_str(&shown).unwrap();
     for (name, value, origin) in [
         ("allow-host", "127.0.0.1", "riverrun.toml:3"),
-        ("stop-within", "60s", "--stop-within"),
+        ("stop-within", "4m", "--stop-within"),
         ("data", "manager", "--data"),
         ("healthy-within", "5m", "default"),
     ] {
