@@ -528,9 +528,12 @@ fn a_change_that_cannot_be_begun_is_given_up() {
     assert_eq!((&play.job.spec, &play.job.change), (&spec(), &None));
 }
 
+/// What a job is at, by name.
+type Situation = (&'static str, fn() -> Play);
+
 #[test]
 fn a_change_comes_at_any_moment() {
-    let plays: [(&str, fn() -> Play); 6] = [
+    let plays: [Situation; 6] = [
         ("it never ran", || {
             let mut play = Play::new();
             play.seen.strays = 1;

@@ -189,13 +189,15 @@ fn a_drain_by_any_process_finishes_the_job_for_all() {
     }
 }
 
+/// The controls, how each process ended, and whether the second deed was done before the end.
+type Disturbed = (Vec<Arc<Control>>, Vec<Snapshot>, bool);
+
+/// What is done to the control of a process.
+type Deed = (usize, fn(&Control));
+
 /// Runs a live job in several processes, while two things are done to two of its controls, at moments that the seed says. Returns
 /// whether the second was done before the end, too.
-fn disturbed(
-    world: &Arc<World>,
-    random: &mut Random,
-    acts: [(usize, fn(&Control)); 2],
-) -> (Vec<Arc<Control>>, Vec<Snapshot>, bool) {
+fn disturbed(world: &Arc<World>, random: &mut Random, acts: [Deed; 2]) -> Disturbed {
     let controls = controls(3);
     let acting: Vec<_> = acts
         .into_iter()
