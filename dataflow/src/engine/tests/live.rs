@@ -157,8 +157,8 @@ fn rows_that_came_while_a_live_job_was_away_are_not_from_the_future() {
     let (stopper, done) = (control.clone(), world.clone());
     let written = |world: &World| numbers(world).values().map(Vec::len).sum::<usize>();
     let stopping = std::thread::spawn(move || {
-        for _ in 0..100_000 {
-            std::thread::yield_now();
+        for _ in 0..60_000 {
+            std::thread::park_timeout(Duration::from_millis(1));
             if written(&done) == good {
                 break;
             }
