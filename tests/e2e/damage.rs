@@ -5,6 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use serde_json::Value;
+
 use crate::oracle::Model;
 use crate::support::jobs::{self, BUSY, Over};
 use crate::support::process::Invocation;
@@ -143,11 +145,29 @@ fn a_damaged_older_log_record_is_named_whether_it_is_needed_or_not() {
 
 #[test]
 fn a_missing_log_record_stops_the_job() {
-    let (place, bytes) = killed(104);
-    let records = log_records(&place);
-    fs::remove_file(&records[records.len() / 2]).unwrap();
+    // A kill right after a checkpoint leaves no record that a restart needs.
+    let killed = (104..124).map(killed).find_map(|(place, bytes)| Some((needed_record(&place)?, place, bytes)));
+    let (record, place, bytes) = killed.expect("not every kill comes right after a checkpoint");
+    fs::remove_file(record).unwrap();
     run(&place).fail(74, &["attribution", "--fresh"]);
     assert!(bytes.starts_with(&place.read("out.jsonl")));
+}
+
+/// Returns a record of ticks that were not saved yet, behind which there is another record.
+fn needed_record(place: &Place) -> Option<PathBuf> {
+    let records: Vec<(PathBuf, Value)> = log_records(place)
+        .into_iter()
+        .map(|path| {
+            let record = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+            (path, record)
+        })
+        .collect();
+    let saved = records.iter().rfind(|(_, record)| record["type"] == "checkpoint")?.1["after"].as_u64()?;
+    let last = records.last()?.1["seq"].as_u64()?;
+    let is_needed = |record: &Value| {
+        record["type"] == "ticks" && record["seq"].as_u64().is_some_and(|seq| saved < seq && seq < last)
+    };
+    records.into_iter().find(|(_, record)| is_needed(record)).map(|(path, _)| path)
 }
 
 #[test]
