@@ -181,6 +181,14 @@ pub struct Change {
     pub deadline: Option<Moment>,
 }
 
+impl Change {
+    /// Returns a change that is not begun yet.
+    pub fn new(kind: ChangeKind, from: Spec) -> Change {
+        let (savepoint, allow, deadline) = (None, Vec::new(), None);
+        Change { kind, from, savepoint, allow, done: false, undrained: false, ended: 0, deadline }
+    }
+}
+
 /// What a change of a job takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -121,10 +121,7 @@ pub fn rescale(manager: &Arc<Manager>, call: &Call) -> Result<Answer, Problem> {
             return Err(conflict(job, "it is not to run: resume it first"));
         }
         if spec != from {
-            let kind = ChangeKind::Rescale;
-            let (savepoint, allow, deadline) = (None, Vec::new(), None);
-            let (done, undrained, ended) = (false, false, 0);
-            job.change = Some(Change { kind, from, savepoint, allow, done, undrained, ended, deadline });
+            job.change = Some(Change::new(ChangeKind::Rescale, from));
             job.revision += 1;
             job.spec = spec;
         }

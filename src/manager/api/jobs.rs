@@ -184,16 +184,7 @@ fn change(job: &mut Job, submit: &Submit, shown: &Submitted) -> Result<(), Probl
     }
     let savepoint =
         (kind == ChangeKind::Upgrade).then(|| format!("before-{}-{}", job.revision, Moment::now().0 / 1000));
-    job.change = Some(Change {
-        kind,
-        from,
-        savepoint,
-        allow: submit.allow_reset.clone(),
-        done: false,
-        undrained: false,
-        ended: 0,
-        deadline: None,
-    });
+    job.change = Some(Change { savepoint, allow: submit.allow_reset.clone(), ..Change::new(kind, from) });
     Ok(())
 }
 

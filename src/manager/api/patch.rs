@@ -79,10 +79,7 @@ fn spread(manager: &Manager, job: &mut Job, asked: &PatchJob) -> Result<bool, Pr
         let detail = format!("a change is under way: {:?}", change.kind).to_lowercase();
         return Err(conflict(job, &detail));
     }
-    let kind = ChangeKind::Rescale;
-    let (savepoint, allow, deadline) = (None, Vec::new(), None);
-    let (done, undrained, ended) = (false, false, 0);
-    job.change = Some(Change { kind, from, savepoint, allow, done, undrained, ended, deadline });
+    job.change = Some(Change::new(ChangeKind::Rescale, from));
     job.revision += 1;
     job.spec = spec;
     Ok(true)
