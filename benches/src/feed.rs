@@ -46,6 +46,21 @@ impl Workload {
     }
 }
 
+/// Measures each workload in a folder of its own, which is removed after.
+pub fn each(
+    scratch: &Path,
+    what: &str,
+    mut measure: impl FnMut(&Path, Workload) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    for workload in Workload::ALL {
+        let folder = scratch.join(format!("{what}-{}", workload.name()));
+        std::fs::create_dir_all(&folder)?;
+        measure(&folder, workload).with_context(|| format!("{what} of {workload:?}"))?;
+        std::fs::remove_dir_all(&folder)?;
+    }
+    Ok(())
+}
+
 /// What is fed.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {

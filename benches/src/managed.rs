@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use serde_json::Value;
 
 use crate::Arguments;
 use crate::compare::binary;
-use crate::feed::{Feeder, Plan, Workload, topics};
+use crate::feed::{Feeder, Plan, Workload, each, topics};
 use crate::live::{HUNG_AFTER, page, sum};
 use crate::measure::{machine, percentile};
 
@@ -28,13 +28,7 @@ pub fn recovery(arguments: &Arguments, scratch: &Path) -> anyhow::Result<()> {
     let head = ["workload", "state rows", "in memory MB", "kills", "away s p50", "p95", "most"];
     println!("| {} | {} |", head.join(" | "), PHASES.map(|phase| format!("{phase} s p50")).join(" | "));
     println!("|{}", "---|".repeat(head.len() + PHASES.len()));
-    for workload in Workload::ALL {
-        let folder = scratch.join(format!("managed-{}", workload.name()));
-        std::fs::create_dir_all(&folder)?;
-        measure(arguments, &folder, workload).with_context(|| format!("recovery of {workload:?}"))?;
-        std::fs::remove_dir_all(&folder)?;
-    }
-    Ok(())
+    each(scratch, "managed", |folder, workload| measure(arguments, folder, workload))
 }
 
 fn measure(arguments: &Arguments, folder: &Path, workload: Workload) -> anyhow::Result<()> {

@@ -6,11 +6,9 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
-
 use crate::Arguments;
 use crate::compare::binary;
-use crate::feed::{Feeder, Plan, Workload, topics};
+use crate::feed::{Feeder, Plan, Workload, each, topics};
 use crate::live::{Life, Live, Restore};
 use crate::measure::{machine, percentile};
 
@@ -40,14 +38,10 @@ pub fn recovery(arguments: &Arguments, scratch: &Path) -> anyhow::Result<()> {
         "| workload | state rows | in memory MB | stored MB | kills | away s p50 | p95 | most | restored M rows/s per core | MiB before the kill | at restart | first life |"
     );
     println!("|---|---|---|---|---|---|---|---|---|---|---|---|");
-    for workload in Workload::ALL {
-        let folder = scratch.join(format!("recovery-{}", workload.name()));
-        std::fs::create_dir_all(&folder)?;
-        let measured = measure(arguments, &folder, workload).with_context(|| format!("recovery of {workload:?}"))?;
-        print(workload, &measured);
-        std::fs::remove_dir_all(&folder)?;
-    }
-    Ok(())
+    each(scratch, "recovery", |folder, workload| {
+        print(workload, &measure(arguments, folder, workload)?);
+        Ok(())
+    })
 }
 
 fn measure(arguments: &Arguments, folder: &Path, workload: Workload) -> anyhow::Result<Measured> {

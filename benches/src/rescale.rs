@@ -6,10 +6,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 
 use crate::Arguments;
-use crate::feed::{Feeder, Plan, Workload, topics};
+use crate::feed::{Feeder, Plan, Workload, each, topics};
 use crate::managed::{Managed, SPREAD, now};
 use crate::measure::{machine, percentile};
 
@@ -21,13 +21,7 @@ pub fn rescale(arguments: &Arguments, scratch: &Path) -> anyhow::Result<()> {
     println!("pause of a job under load that is spread over other numbers of processes: {}", machine());
     println!("| workload | state rows | in memory MB | from | to | times | pause s p50 | most | until done s p50 |");
     println!("|---|---|---|---|---|---|---|---|---|");
-    for workload in Workload::ALL {
-        let folder = scratch.join(format!("rescale-{}", workload.name()));
-        std::fs::create_dir_all(&folder)?;
-        measure(arguments, &folder, workload).with_context(|| format!("rescale of {workload:?}"))?;
-        std::fs::remove_dir_all(&folder)?;
-    }
-    Ok(())
+    each(scratch, "rescale", |folder, workload| measure(arguments, folder, workload))
 }
 
 fn measure(arguments: &Arguments, folder: &Path, workload: Workload) -> anyhow::Result<()> {
