@@ -72,18 +72,9 @@ impl Lane for ConsoleLane {
         if self.closed {
             return Ok(());
         }
-        let rows = ticks.iter().flat_map(|tick| (0..tick.rows.len()).map(|row| tick.rows.key_value(row).1));
-        let mut text = Vec::new();
-        match &mut self.table {
-            None => rows.for_each(|row| {
-                text.extend_from_slice(row);
-                text.push(b'\n');
-            }),
-            Some(table) => table.push(&rows.collect::<Vec<_>>(), &mut text),
-        }
         // A thread that died while it wrote leaves no half-kept promise behind: there is none.
         let mut output = self.output.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        match output.write_all(&text).and_then(|()| output.flush()) {
+        match write(ticks, self.table.as_mut(), &mut *output) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                 tracing::info!("nobody reads the console any more");
                 self.closed = true;
@@ -93,6 +84,29 @@ impl Lane for ConsoleLane {
             Ok(()) => Ok(()),
         }
     }
+}
+
+/// Writes lines tick by tick: a commit that waited for a slow reader is as large as a lane may hold, and need not be there twice.
+/// A table is made of all its rows, which are to stand in the same columns.
+fn write(ticks: &[TickRows], table: Option<&mut Table>, output: &mut dyn Write) -> io::Result<()> {
+    fn rows(tick: &TickRows) -> impl Iterator<Item = &[u8]> {
+        (0..tick.rows.len()).map(|row| tick.rows.key_value(row).1)
+    }
+    let mut text = Vec::new();
+    if let Some(table) = table {
+        table.push(&ticks.iter().flat_map(rows).collect::<Vec<_>>(), &mut text);
+        output.write_all(&text)?;
+    } else {
+        for tick in ticks {
+            text.clear();
+            rows(tick).for_each(|row| {
+                text.extend_from_slice(row);
+                text.push(b'\n');
+            });
+            output.write_all(&text)?;
+        }
+    }
+    output.flush()
 }
 
 /// Rows in aligned columns. Columns only become wider; the head is printed again when one does.
@@ -219,6 +233,28 @@ mod tests {
             "-".repeat(40)
         );
         assert_eq!(printed(ConsoleForm::Table(names), &rows), expected);
+    }
+
+    #[test]
+    fn a_large_commit_is_not_there_twice() {
+        /// Knows the largest piece that it was given.
+        struct Pieces(usize);
+        impl Write for Pieces {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0 = self.0.max(bytes.len());
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let mut rows = TickRows::default();
+        rows.rows.bytes.resize(1000, b'x');
+        rows.rows.end_row(None);
+        let output = Arc::new(Mutex::new(Pieces(0)));
+        let mut lane = ConsoleLane { output: output.clone(), table: None, closed: false };
+        lane.commit(1, &vec![rows; 50]).unwrap();
+        assert_eq!(output.lock().unwrap().0, 1001);
     }
 
     #[test]
