@@ -72,18 +72,15 @@ struct Progress {
 }
 
 impl Progress {
-    /// Returns whether a generation has saved rows that no former one had read. One that falls over the same row again and again has
-    /// not, whatever it saves before.
-    fn gets_on(&mut self, generation: u64, status: &Value) -> bool {
-        let snapshot = &status["snapshot"];
-        let counts = snapshot["balance"].as_object().into_iter().flat_map(|balance| balance.values());
-        let rows = counts.filter_map(|counts| counts["in"].as_u64()).sum::<u64>();
+    /// Takes in what a process of a generation tells, and returns whether it has saved rows that no former one had read. One that falls
+    /// over the same row again and again has not, whatever it saves before.
+    fn gets_on(&mut self, generation: u64, told: Rows) -> bool {
         if generation != self.generation {
             (self.generation, self.before) = (generation, self.before.max(self.now));
             self.now = 0;
         }
-        self.now = self.now.max(rows);
-        status["meter"]["checkpoints"]["tick"].as_u64() > snapshot["repeated_to"].as_u64() && rows > self.before
+        self.now = self.now.max(told.read.unwrap_or(0));
+        told.saved.is_some_and(|rows| rows > self.before)
     }
 }
 
@@ -207,18 +204,19 @@ impl Keeper {
         if job.launch.is_none() {
             self.manager.processes.scraped(&self.job, &[]);
         }
+        let rows = self.rows_out(job);
         let saved = job.launch.as_ref().is_some_and(|launch| self.saved == Some(launch.generation));
         // Asked only when the answer decides, and cannot be another one a moment later.
         let decides = job.phase == Phase::Scheduling && job.launch.is_none() && strays == 0;
         let is_upgrade = job.open_change().is_some_and(|change| change.kind == ChangeKind::Upgrade);
         let drained = (decides && is_upgrade).then(|| self.manager.is_drained(&self.job)).transpose();
         let drained = drained.map_err(|problem| problem.detail)?;
-        let (silence, rows) = (now.since(self.heard), self.rows_out(job));
+        let silence = now.since(self.heard);
         Ok(Seen { now, processes, strays, health, ended_for, silence, saved, rows, valid, drained })
     }
 
-    /// Reads when rows came out of the processes of a job.
-    fn rows_out(&self, job: &Job) -> RowsOut {
+    /// Reads when rows came out of the processes of a job, and takes note if it gets on.
+    fn rows_out(&mut self, job: &Job) -> RowsOut {
         let Some(launch) = job.launch.as_ref().filter(|launch| launch.task == Task::Run) else {
             return RowsOut::default();
         };
@@ -226,6 +224,9 @@ impl Keeper {
         let told = (0..launch.processes).map(|index| Rows::read(&folder.process(index).path));
         let mut out = RowsOut::default();
         for (index, rows) in (0..launch.processes).zip(told) {
+            if self.progress.gets_on(launch.generation, rows) {
+                self.saved = Some(launch.generation);
+            }
             let moment = |micros: Option<u64>| micros.map(|micros| Moment((micros / 1000) as i64));
             // The first process leads, and knows which ticks are complete.
             out.went_on = out.went_on.or(moment(rows.went_on).filter(|_| index == 0));
@@ -252,9 +253,6 @@ impl Keeper {
                     scraped.push((index, address));
                     // For when it has ended: then the system knows it no more.
                     self.manager.processes.usage(&self.job, launch.generation, index);
-                    if self.progress.gets_on(launch.generation, &status) {
-                        self.saved = Some(launch.generation);
-                    }
                     let health = health_of(&status);
                     leader = leader.or((index == 0).then_some(status));
                     health
@@ -449,21 +447,15 @@ mod tests {
 
     #[test]
     fn who_falls_over_the_same_row_again_and_again_does_not_get_on() {
-        let status = |rows: u64, saved: u64, repeated: u64| {
-            json!({
-                "snapshot": { "repeated_to": repeated, "balance": { "clicks": { "in": rows }, "step": { "in": rows } } },
-                "meter": { "checkpoints": { "tick": saved } },
-            })
-        };
+        let told = |read: u64, saved: Option<u64>| Rows { read: Some(read), saved, ..Rows::default() };
         let mut progress = Progress::default();
-        assert!(!progress.gets_on(1, &status(100, 0, 0)), "nothing is saved");
-        assert!(progress.gets_on(1, &status(100, 3, 0)));
+        assert!(!progress.gets_on(1, told(100, None)), "nothing is saved");
+        assert!(progress.gets_on(1, told(100, Some(100))));
         for generation in 2..9 {
-            assert!(!progress.gets_on(generation, &status(90, 4, 5)), "it derives again");
-            assert!(!progress.gets_on(generation, &status(100, 5, 5)), "what it saved was promised before");
-            assert!(!progress.gets_on(generation, &status(100, 6, 5)), "it saved, and has read no other row");
+            assert!(!progress.gets_on(generation, told(90, None)), "it derives again");
+            assert!(!progress.gets_on(generation, told(100, Some(100))), "it saved, and has read no other row");
         }
-        assert!(progress.gets_on(9, &status(101, 7, 6)));
-        assert!(!progress.gets_on(9, &json!({})), "a process that says nothing");
+        assert!(progress.gets_on(9, told(101, Some(101))));
+        assert!(!progress.gets_on(9, Rows::default()), "a process that says nothing");
     }
 }

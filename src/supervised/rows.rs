@@ -1,5 +1,5 @@
-//! `rows` in the folder of a process: when its job went on with new ticks, and when rows came out first and last. Whoever supervises the
-//! job knows by that how long it was away, and the file is there after a kill, too.
+//! `rows` in the folder of a process: when its job went on with new ticks, when rows came out first and last, how many were read and saved.
+//! Whoever supervises the job knows by that how long it was away and whether it gets on, and the file is there after a kill, too.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
@@ -20,10 +20,10 @@ const ROWS: &str = "rows";
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// A minute.
 const LOOKS_MAX: usize = 6000;
-/// How often it is looked from then on. What came out in this time before a kill is not known of.
+/// How often it is looked from then on. What came out or was saved in this time before a kill is not known of.
 const LOOK_SELDOM: Duration = Duration::from_millis(100);
 
-/// When rows came out of a process, in microseconds since the epoch.
+/// How far a process came with rows; moments are microseconds since the epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rows {
     /// When a tick was complete that no process before had journalled.
@@ -32,6 +32,10 @@ pub struct Rows {
     pub first: Option<u64>,
     /// When rows were committed last.
     pub last: Option<u64>,
+    /// How many rows went into sources and steps, those of former processes included.
+    pub read: Option<u64>,
+    /// How many of them there were when the process was seen to have saved what no former one had journalled.
+    pub saved: Option<u64>,
 }
 
 impl Rows {
@@ -40,24 +44,28 @@ impl Rows {
         let text = std::fs::read_to_string(folder.join(ROWS)).unwrap_or_default();
         let mut numbers = text.split_whitespace().map(|number| number.parse().ok().filter(|number| *number > 0));
         let mut next = || numbers.next().flatten();
-        Rows { went_on: next(), first: next(), last: next() }
+        Rows { went_on: next(), first: next(), last: next(), read: next(), saved: next() }
     }
 
     /// Takes in what is known now; what was first stays.
     fn see(self, observer: &Observer) -> Rows {
         let out = observer.rows_out();
+        let read = observer.rows_in();
         let now = || observer.goes_on().then(wall_micros);
         Rows {
             went_on: self.went_on.or_else(now),
             first: self.first.or(out.map(|(first, _)| first)),
             last: out.map(|(_, last)| last).or(self.last),
+            read: Some(read).filter(|read| *read > 0),
+            saved: observer.has_saved().then_some(read).or(self.saved),
         }
     }
 
     /// Always as long as before, so that it is written over as one piece.
     fn text(self) -> String {
-        let [went_on, first, last] = [self.went_on, self.first, self.last].map(Option::unwrap_or_default);
-        format!("{went_on:020} {first:020} {last:020}\n")
+        let numbers = [self.went_on, self.first, self.last, self.read, self.saved].map(Option::unwrap_or_default);
+        let [went_on, first, last, read, saved] = numbers;
+        format!("{went_on:020} {first:020} {last:020} {read:020} {saved:020}\n")
     }
 }
 
@@ -125,7 +133,7 @@ mod tests {
     fn what_is_written_is_read_and_what_is_not_there_is_nothing() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(Rows::read(folder.path()), Rows::default());
-        let rows = Rows { went_on: Some(5), first: None, last: Some(u64::MAX) };
+        let rows = Rows { went_on: Some(5), first: None, last: Some(u64::MAX), read: Some(7), saved: None };
         std::fs::write(folder.path().join(ROWS), rows.text()).unwrap();
         assert_eq!(Rows::read(folder.path()), rows);
         assert_eq!(rows.text().len(), Rows::default().text().len());

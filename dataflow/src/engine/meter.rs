@@ -257,6 +257,11 @@ impl Meter {
         self.sizes.lock().expect("sizes are only copied and replaced").insert((step, worker), sizes);
     }
 
+    /// Returns the tick of the newest checkpoint that was published; 0 if none was.
+    pub fn last_checkpoint(&self) -> Tick {
+        self.checkpoints.last.lock().expect("only copied and replaced").tick
+    }
+
     /// A tick will be a checkpoint.
     #[expect(clippy::disallowed_methods, reason = "reaches no output")]
     pub fn checkpoint_begun(&self, tick: Tick) {

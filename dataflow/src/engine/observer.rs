@@ -375,6 +375,17 @@ impl Observer {
         state.timeline.tick > state.repeated_to.max(state.before)
     }
 
+    /// Returns how many rows went into sources and steps, all in all; of ticks that are complete.
+    pub fn rows_in(&self) -> u64 {
+        self.state().balance.values().map(|counts| counts.input).sum()
+    }
+
+    /// Returns whether this process published a checkpoint of ticks that none before it had journalled.
+    pub fn has_saved(&self) -> bool {
+        let repeated_to = self.state().repeated_to;
+        self.meter().is_some_and(|meter| meter.last_checkpoint() > repeated_to)
+    }
+
     /// Returns when this process committed rows first and last, in microseconds since the epoch, since the job began to run in it.
     pub fn rows_out(&self) -> Option<(u64, u64)> {
         self.meter()?.rows_out()
