@@ -4,7 +4,7 @@
 //! process.json   who it is: the process id and when it was born, so that a process id that is used again fools nobody
 //! log, log.1 ..  log lines, rotated by the process itself: nobody has to live for them to be kept
 //! admin          the address of the admin port
-//! rows           when rows of the job came out first and last, how many it read and saved
+//! rows           when rows of the job came out first and last, how many it saved
 //! end.json       how it ended: exit code, what became of the job, and the message; not there after a kill
 //! ```
 //! The supervisor need not be alive: it reads all of it when it comes back.

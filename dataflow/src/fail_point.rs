@@ -1,8 +1,9 @@
 //! Named points between two outside acts, at which a process under test ends as `kill -9` would end it.
 //!
 //! Only in debug builds; in a release build nothing of this is left. `RIVERRUN_FAIL_POINT=site:n` ends the process when it
-//! comes to the site for the nth time: at once, nothing is unwound, flushed or told. The fault matrix asks for [`SITES`], so
-//! that none is forgotten, and a debug build refuses to come to a point that is not listed.
+//! comes to the site for the nth time: at once, nothing is unwound, flushed or told. With `site:n:hang` the thread that comes there
+//! never goes on instead. The fault matrix asks for [`SITES`], so that none is forgotten, and a debug build refuses to come to a point
+//! that is not listed.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,6 +33,8 @@ pub const SITES: &[&str] = &[
     "log.checkpoint.appended",
     "log.upgrade.append",
     "log.upgrade.appended",
+    // A step works on what came in a tick.
+    "step.tick",
     // State files.
     "state.write",
     "state.written",
@@ -68,6 +71,7 @@ struct Armed {
     site: String,
     visit: u64,
     visits: AtomicU64,
+    hangs: bool,
 }
 
 fn armed() -> Option<&'static Armed> {
@@ -75,7 +79,8 @@ fn armed() -> Option<&'static Armed> {
     let read = || {
         let text = std::env::var(VARIABLE).ok()?;
         let (site, visit) = text.split_once(':')?;
-        Some(Armed { site: site.to_owned(), visit: visit.parse().ok()?, visits: AtomicU64::new(0) })
+        let (visit, hangs) = visit.strip_suffix(":hang").map_or((visit, false), |visit| (visit, true));
+        Some(Armed { site: site.to_owned(), visit: visit.parse().ok()?, visits: AtomicU64::new(0), hangs })
     };
     ARMED.get_or_init(read).as_ref()
 }
@@ -86,7 +91,7 @@ pub fn asked_for() -> Option<&'static [&'static str]> {
     asked.then_some(SITES)
 }
 
-/// Returns whether the process is to end here and now.
+/// Returns whether the process is to end, or the thread to hang, here and now.
 fn is_due(site: &'static str) -> bool {
     if !cfg!(debug_assertions) {
         return false;
@@ -98,7 +103,16 @@ fn is_due(site: &'static str) -> bool {
 /// Comes to a point.
 pub fn reach(site: &'static str) {
     if is_due(site) {
+        end_or_hang();
+    }
+}
+
+fn end_or_hang() -> ! {
+    if !armed().is_some_and(|armed| armed.hangs) {
         std::process::abort();
+    }
+    loop {
+        std::thread::park();
     }
 }
 
@@ -106,7 +120,7 @@ pub fn reach(site: &'static str) {
 pub fn tear(site: &'static str, bytes: &[u8], write: impl FnOnce(&[u8])) {
     if is_due(site) {
         write(&bytes[..bytes.len() / 2]);
-        std::process::abort();
+        end_or_hang();
     }
 }
 

@@ -31,6 +31,7 @@ pub fn usage() -> String {
       --debug-binary PATH       a debug build of it, for the rows that need named points [default: --binary, if it is one]
       --seed S                  everything random follows from this [default: 7]
       --rate ROWS               rows a second of live traffic [default: 4000]
+      --minutes N               how long the live run of Y1 lasts after its kills [default: 0, which is a few seconds]
       --jobs N                  rows that run at the same time [default: 1]
       --json                    a line of JSON for each row, on stdout; the table goes to stderr
 
@@ -43,7 +44,8 @@ Rows, with their runs in the gate and at night:
 /// Reads the command line.
 pub fn read(mut given: impl Iterator<Item = String>) -> Tried<Arguments> {
     let beside = std::env::current_exe().ok().and_then(|path| Some(path.parent()?.join("riverrun")));
-    let setup = Setup { binary: beside.unwrap_or_default(), debug: None, seed: 7, rate: 4000, counts: Counts::Gate };
+    let (binary, counts) = (beside.unwrap_or_default(), Counts::Gate);
+    let setup = Setup { binary, debug: None, seed: 7, rate: 4000, minutes: 0, counts };
     let mut read = Arguments { rows: Vec::new(), setup, jobs: 1, json: false };
     while let Some(argument) = given.next() {
         let mut value = || given.next().ok_or_else(|| format!("`{argument}` needs a value"));
@@ -59,6 +61,7 @@ pub fn read(mut given: impl Iterator<Item = String>) -> Tried<Arguments> {
             "--debug-binary" => read.setup.debug = Some(absolute(PathBuf::from(value()?))?),
             "--seed" => read.setup.seed = number_of(&argument, &value()?)?,
             "--rate" => read.setup.rate = number_of(&argument, &value()?)?,
+            "--minutes" => read.setup.minutes = number_of(&argument, &value()?)?,
             "--jobs" => read.jobs = usize::try_from(number_of(&argument, &value()?)?).unwrap_or(1).max(1),
             "--json" => read.json = true,
             "all" => read.rows.extend(ROWS),

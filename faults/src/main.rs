@@ -57,6 +57,8 @@ pub struct Setup {
     pub seed: u64,
     /// Rows a second of live traffic.
     pub rate: u64,
+    /// How long a live run that is replayed lasts after its kills, in minutes; 0: a few seconds.
+    pub minutes: u64,
     /// Which of the matrix's numbers of runs.
     pub counts: matrix::Counts,
 }

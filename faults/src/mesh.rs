@@ -209,6 +209,10 @@ impl<'a> Shop<'a> {
             Blow::FrozenShortly => {
                 process::signal("STOP", &[victim.pid])?;
                 nap(dice.moment(UNNOTICED));
+                if !victim.lives(self.place) && self.managed.phase()? == "finished" {
+                    // The job came to its end just before it was hit.
+                    return Ok(false);
+                }
                 process::signal("CONT", &[victim.pid])?;
             }
             Blow::Frozen => {

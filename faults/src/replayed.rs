@@ -25,7 +25,7 @@ pub fn again(setup: &Setup, runs: u64) -> Tried<Report> {
     let mut dice = Dice::new(setup.seed ^ 0x91);
     for _ in 0..runs {
         Place::with(&setup.binary, |place| {
-            live(setup, place, &mut report, &mut dice, &["--set", "journal.keep=all"])?;
+            live(setup, place, &mut report, &mut dice, (setup.minutes, &["--set", "journal.keep=all"]))?;
             for workers in ["1", "2", "5"] {
                 replay(place, workers, &mut report)?;
             }
@@ -36,7 +36,14 @@ pub fn again(setup: &Setup, runs: u64) -> Tried<Report> {
     Ok(report)
 }
 
-fn live(setup: &Setup, place: &Place, report: &mut Report, dice: &mut Dice, extra: &[&str]) -> Tried<()> {
+/// A live run with kills, which lasts for so many minutes after them.
+fn live(
+    setup: &Setup,
+    place: &Place,
+    report: &mut Report,
+    dice: &mut Dice,
+    (minutes, extra): (u64, &[&str]),
+) -> Tried<()> {
     let mut live = Live::begin(setup, place, dice.roll(), USUAL, STEADY)?;
     live.extra = extra.iter().map(|argument| (*argument).to_owned()).collect();
     for _ in 0..KILLS {
@@ -47,6 +54,7 @@ fn live(setup: &Setup, place: &Place, report: &mut Report, dice: &mut Dice, extr
     }
     live.start(report, 2)?;
     live.recovered(report)?;
+    nap(Duration::from_secs(60 * minutes));
     live.finish(report, Producers::Lived)
 }
 
@@ -91,7 +99,7 @@ pub fn judged_by_duckdb(setup: &Setup, runs: u64) -> Tried<Report> {
     let mut dice = Dice::new(setup.seed ^ 0x92);
     for _ in 0..runs {
         Place::with(&setup.binary, |place| {
-            live(setup, place, &mut report, &mut dice, &[])?;
+            live(setup, place, &mut report, &mut dice, (0, &[]))?;
             for topic in ["clicks", "orders", "counts"] {
                 let text = place.run(&["topic", "tail", topic, "--topics", TOPICS, "--from-start"])?;
                 place.write(&format!("{topic}.lines"), text)?;

@@ -233,6 +233,9 @@ impl Board {
             if let Some(watermark) = step.watermark {
                 page.put(&metrics::INPUT_WATERMARK, &[&step.name, "step"], seconds(watermark));
             }
+            if let Some(skew) = step.skew_seconds {
+                page.put(&metrics::WATERMARK_SKEW, &[&step.name, "step"], skew);
+            }
         }
         // A source whose end cannot be asked for at the moment shows no lag; the job itself reads it, or says why not.
         let splits = self.observer.splits().unwrap_or_default();
@@ -264,6 +267,9 @@ impl Board {
     }
 
     fn put_process(&self, page: &mut Page) {
+        for (method, count) in riverrun_state::failed_requests() {
+            page.put(&metrics::STORE_ERRORS, &[method], count as f64);
+        }
         if let Some((files, bytes)) = self.files() {
             page.put(&metrics::STATE_FILES, &[], files as f64);
             page.put(&metrics::STATE_DISK, &[], bytes as f64);

@@ -70,6 +70,7 @@ metrics! {
     DISCARDED = counter("riverrun_operator_discarded_records_total", &["operator", "operator_kind", "intentional", "reason"], "Rows left out by the job's own rules: filtered by a where, or duplicates.");
     OPERATOR_BUSY = counter("riverrun_operator_busy_seconds_total", &["operator", "operator_kind", "stage", "worker"], "Time a worker spent in this part of the job.");
     INPUT_WATERMARK = gauge("riverrun_operator_input_watermark_timestamp_seconds", OPERATOR, "Up to where event time has come at a step, since the epoch; absent before the first row and after the last.");
+    WATERMARK_SKEW = gauge("riverrun_operator_watermark_skew_seconds", OPERATOR, "How much further the source that is ahead most has come in event time than the one that holds the step back; absent where one source alone counts, has no row yet or has ended.");
     OUTPUT_WATERMARK = gauge("riverrun_operator_output_watermark_timestamp_seconds", OPERATOR, "The watermark of a source, since the epoch; absent before the first row and after the last.");
     STATE_ROWS = gauge("riverrun_operator_state_rows", &["operator", "table"], "Rows that a step keeps, as of its last checkpoint.");
     STATE_BYTES = gauge("riverrun_operator_state_bytes", &["operator", "table"], "Memory that these rows take, about; absent where a step does not know.");
@@ -101,6 +102,7 @@ metrics! {
     CHECKPOINT_TICK = gauge("riverrun_checkpoint_last_tick", &[], "The tick of the last checkpoint.");
     CHECKPOINT_WRITTEN = counter("riverrun_checkpoint_written_bytes_total", &[], "Bytes written for all checkpoints of this process.");
     CHECKPOINT_INTERVAL = gauge("riverrun_checkpoint_interval_seconds", &[], "Least time between checkpoints, as the job says.");
+    STORE_ERRORS = counter("riverrun_checkpoint_storage_errors_total", &["op"], "Requests to a bucket that holds state, checkpoints and log, that failed or were turned away, by method; each is asked again for --state-patience.");
     STATE_FILES = gauge("riverrun_state_files", &[], "Files in the job's state folder, looked at every ten seconds at most; absent where state is not in a folder.");
     STATE_DISK = gauge("riverrun_state_disk_bytes", &[], "Bytes of these files.");
     MESH_PEERS = gauge("riverrun_mesh_peers", &[], "Other processes of the job that this one is connected with; this and what follows of the mesh is there if the job runs in several.");
@@ -186,6 +188,7 @@ mod tests {
             "act",
             "phase",
             "direction",
+            "op",
             "peer",
         ];
         let mut names = BTreeSet::new();

@@ -60,27 +60,27 @@ impl Waker {
     }
 }
 
-/// How many rows generations of a job have read.
+/// How many rows generations of a job have saved.
 #[derive(Default)]
 struct Progress {
     /// The newest one that said something.
     generation: u64,
-    /// What those before it said at most.
+    /// What those before it saved at most.
     before: u64,
-    /// What it said at most.
+    /// What it saved.
     now: u64,
 }
 
 impl Progress {
-    /// Takes in what a process of a generation tells, and returns whether it has saved rows that no former one had read. One that falls
-    /// over the same row again and again has not, whatever it saves before.
+    /// Takes in what a process of a generation tells, and returns whether it has saved more rows than any former one. One that falls
+    /// over the same row again and again has not for long, however many ticks it saves.
     fn gets_on(&mut self, generation: u64, told: Rows) -> bool {
         if generation != self.generation {
             (self.generation, self.before) = (generation, self.before.max(self.now));
             self.now = 0;
         }
-        self.now = self.now.max(told.read.unwrap_or(0));
-        told.saved.is_some_and(|rows| rows > self.before)
+        self.now = self.now.max(told.saved.unwrap_or(0));
+        self.now > self.before
     }
 }
 
@@ -93,9 +93,9 @@ pub struct Keeper {
     heard: Moment,
     /// When a process of the launch was first seen to have ended.
     ended: Option<Moment>,
-    /// The newest generation that was seen to have got on: it published a checkpoint with rows that none before it had read.
+    /// The newest generation that was seen to have got on: it saved more rows than any before it.
     saved: Option<u64>,
-    /// How many rows the job has read.
+    /// How many rows the job has saved.
     progress: Progress,
     /// The launch of a job that is at its work.
     at_work: Option<Launch>,
@@ -169,6 +169,14 @@ impl Keeper {
                 let (from, to) = (job.phase, step.job.phase);
                 if from != to {
                     tracing::info!(job = self.job, %from, %to, generation = step.job.generation, "the job goes on");
+                }
+                let changed = job.change.is_some() && step.job.change.is_none();
+                if changed && let Err(problem) = self.manager.sweep_savepoints(&self.job) {
+                    tracing::warn!(
+                        job = self.job,
+                        why = problem.detail,
+                        "old savepoints of changes stay until the next change"
+                    );
                 }
             }
             return Ok(Some(Duration::ZERO));
@@ -447,15 +455,16 @@ mod tests {
 
     #[test]
     fn who_falls_over_the_same_row_again_and_again_does_not_get_on() {
-        let told = |read: u64, saved: Option<u64>| Rows { read: Some(read), saved, ..Rows::default() };
+        let told = |saved: Option<u64>| Rows { saved, ..Rows::default() };
         let mut progress = Progress::default();
-        assert!(!progress.gets_on(1, told(100, None)), "nothing is saved");
-        assert!(progress.gets_on(1, told(100, Some(100))));
+        assert!(!progress.gets_on(1, told(None)), "nothing is saved");
+        assert!(progress.gets_on(1, told(Some(100))));
         for generation in 2..9 {
-            assert!(!progress.gets_on(generation, told(90, None)), "it derives again");
-            assert!(!progress.gets_on(generation, told(100, Some(100))), "it saved, and has read no other row");
+            assert!(!progress.gets_on(generation, told(Some(90))), "it derives again");
+            assert!(!progress.gets_on(generation, told(Some(100))), "more ticks, and no row");
         }
-        assert!(progress.gets_on(9, told(101, Some(101))));
-        assert!(!progress.gets_on(9, Rows::default()), "a process that says nothing");
+        assert!(progress.gets_on(9, told(Some(101))));
+        assert!(progress.gets_on(9, Rows::default()), "it did, whatever it says later");
+        assert!(!progress.gets_on(10, Rows::default()), "a process that says nothing");
     }
 }

@@ -1,6 +1,7 @@
 //! The admin port of the manager: health for whoever keeps it up, metrics for Prometheus.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -9,10 +10,11 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use prometheus::{
-    Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
+    CounterVec, Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 use super::Manager;
+use super::moment::Moment;
 use super::phase::Phase;
 use super::record::{Job, Wanted};
 
@@ -29,7 +31,10 @@ pub struct Metrics {
     state: IntGaugeVec,
     wanted: IntGaugeVec,
     restarts: IntCounterVec,
-    state_seconds: GaugeVec,
+    state_since: GaugeVec,
+    state_seconds: CounterVec,
+    /// When each job was last looked at.
+    looked: Mutex<BTreeMap<String, Moment>>,
 }
 
 impl Metrics {
@@ -54,12 +59,21 @@ impl Metrics {
         };
         let build = gauge("riverrun_build_info", "Always 1; the labels say which build runs.", &["version", "build"]);
         build.with_label_values(&[env!("CARGO_PKG_VERSION"), riverrun_jobs::BUILD_ID]).set(1);
-        let state_seconds = GaugeVec::new(
+        let state_since = GaugeVec::new(
             Opts::new(
                 "riverrun_job_state_start_time_seconds",
                 "When the job came into the phase that it is in, since the epoch.",
             ),
             &["job_name"],
+        )
+        .expect("the name is one");
+        registry.register(Box::new(state_since.clone())).expect("it is there once");
+        let state_seconds = CounterVec::new(
+            Opts::new(
+                "riverrun_job_state_seconds_total",
+                "Time that the job was in a phase, since this manager started.",
+            ),
+            &["job_name", "state"],
         )
         .expect("the name is one");
         registry.register(Box::new(state_seconds.clone())).expect("it is there once");
@@ -95,7 +109,9 @@ impl Metrics {
                 "Starts of the job after the first one since it was submitted, by reason.",
                 &["job_name", "reason"],
             ),
+            state_since,
             state_seconds,
+            looked: Mutex::default(),
             registry,
         }
     }
@@ -116,11 +132,16 @@ impl Metrics {
 
     /// Notes how a job is doing.
     pub fn seen(&self, job: &Job) {
+        let now = Moment::now();
+        let last = self.looked.lock().unwrap_or_else(PoisonError::into_inner).insert(job.name.clone(), now);
+        let elapsed = last.map_or(Duration::ZERO, |last| now.since(last));
+        // Every step of a job is seen, so no phase is passed over.
+        self.state_seconds.with_label_values(&[&job.name, job.phase.name()]).inc_by(elapsed.as_secs_f64());
         for phase in Phase::ALL {
             self.state.with_label_values(&[&job.name, phase.name()]).set(i64::from(*phase == job.phase));
         }
         self.wanted.with_label_values(&[&job.name]).set(i64::from(job.wanted == Wanted::Running));
-        self.state_seconds.with_label_values(&[&job.name]).set(job.since.0 as f64 / 1000.0);
+        self.state_since.with_label_values(&[&job.name]).set(job.since.0 as f64 / 1000.0);
         for (reason, count) in &job.restarts.by_reason {
             let counter = self.restarts.with_label_values(&[job.name.as_str(), reason]);
             counter.inc_by(count.saturating_sub(counter.get()));
@@ -132,9 +153,11 @@ impl Metrics {
         for phase in Phase::ALL {
             // What was never noted need not be taken out.
             let _ = self.state.remove_label_values(&[&job.name, phase.name()]);
+            let _ = self.state_seconds.remove_label_values(&[&job.name, phase.name()]);
         }
         let _ = self.wanted.remove_label_values(&[&job.name]);
-        let _ = self.state_seconds.remove_label_values(&[&job.name]);
+        let _ = self.state_since.remove_label_values(&[&job.name]);
+        self.looked.lock().unwrap_or_else(PoisonError::into_inner).remove(&job.name);
         for reason in job.restarts.by_reason.keys() {
             let _ = self.restarts.remove_label_values(&[&job.name, reason]);
         }
@@ -175,7 +198,7 @@ fn gathered(manager: &Manager) -> Result<Vec<prometheus::proto::MetricFamily>, p
 fn processes(manager: &Manager, registry: &Registry) -> Result<(), prometheus::Error> {
     let labels = ["job_name", "process"];
     let of = |name: &str, help: &str| IntGaugeVec::new(Opts::new(name, help), &labels);
-    let cpu = prometheus::CounterVec::new(
+    let cpu = CounterVec::new(
         Opts::new("riverrun_job_process_cpu_seconds_total", "CPU time of a process of a job since it was started."),
         &labels,
     )?;

@@ -1,4 +1,4 @@
-//! `rows` in the folder of a process: when its job went on with new ticks, when rows came out first and last, how many were read and saved.
+//! `rows` in the folder of a process: when its job went on with new ticks, when rows came out first and last, how many were saved.
 //! Whoever supervises the job knows by that how long it was away and whether it gets on, and the file is there after a kill, too.
 
 use std::fs::{File, OpenOptions};
@@ -32,9 +32,7 @@ pub struct Rows {
     pub first: Option<u64>,
     /// When rows were committed last.
     pub last: Option<u64>,
-    /// How many rows went into sources and steps, those of former processes included.
-    pub read: Option<u64>,
-    /// How many of them there were when the process was seen to have saved what no former one had journalled.
+    /// How many rows that went into sources and steps its newest checkpoint has saved, those of former processes included.
     pub saved: Option<u64>,
 }
 
@@ -44,28 +42,26 @@ impl Rows {
         let text = std::fs::read_to_string(folder.join(ROWS)).unwrap_or_default();
         let mut numbers = text.split_whitespace().map(|number| number.parse().ok().filter(|number| *number > 0));
         let mut next = || numbers.next().flatten();
-        Rows { went_on: next(), first: next(), last: next(), read: next(), saved: next() }
+        Rows { went_on: next(), first: next(), last: next(), saved: next() }
     }
 
     /// Takes in what is known now; what was first stays.
     fn see(self, observer: &Observer) -> Rows {
         let out = observer.rows_out();
-        let read = observer.rows_in();
         let now = || observer.goes_on().then(wall_micros);
         Rows {
             went_on: self.went_on.or_else(now),
             first: self.first.or(out.map(|(first, _)| first)),
             last: out.map(|(_, last)| last).or(self.last),
-            read: Some(read).filter(|read| *read > 0),
-            saved: observer.has_saved().then_some(read).or(self.saved),
+            saved: observer.rows_saved().or(self.saved),
         }
     }
 
     /// Always as long as before, so that it is written over as one piece.
     fn text(self) -> String {
-        let numbers = [self.went_on, self.first, self.last, self.read, self.saved].map(Option::unwrap_or_default);
-        let [went_on, first, last, read, saved] = numbers;
-        format!("{went_on:020} {first:020} {last:020} {read:020} {saved:020}\n")
+        let numbers = [self.went_on, self.first, self.last, self.saved].map(Option::unwrap_or_default);
+        let [went_on, first, last, saved] = numbers;
+        format!("{went_on:020} {first:020} {last:020} {saved:020}\n")
     }
 }
 
@@ -133,7 +129,7 @@ mod tests {
     fn what_is_written_is_read_and_what_is_not_there_is_nothing() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(Rows::read(folder.path()), Rows::default());
-        let rows = Rows { went_on: Some(5), first: None, last: Some(u64::MAX), read: Some(7), saved: None };
+        let rows = Rows { went_on: Some(5), first: None, last: Some(u64::MAX), saved: Some(7) };
         std::fs::write(folder.path().join(ROWS), rows.text()).unwrap();
         assert_eq!(Rows::read(folder.path()), rows);
         assert_eq!(rows.text().len(), Rows::default().text().len());

@@ -1,5 +1,7 @@
 //! What the state of a job logs, one type per event.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use tracing::{debug, warn};
 
 use crate::error::StateError;
@@ -26,10 +28,24 @@ pub struct StoreFailing<'a> {
     pub failure: &'a str,
 }
 
+/// The methods by which a store is asked; the others do not occur.
+const METHODS: [&str; 5] = ["DELETE", "GET", "HEAD", "POST", "PUT"];
+/// How many requests of each failed in this process.
+static FAILED: [AtomicU64; METHODS.len()] = [const { AtomicU64::new(0) }; METHODS.len()];
+
+/// Returns how many requests to stores of state have failed in this process, by method; whether they succeeded when they were asked
+/// again or not.
+pub fn failed_requests() -> impl Iterator<Item = (&'static str, u64)> {
+    METHODS.into_iter().zip(FAILED.iter().map(|count| count.load(Ordering::Relaxed)))
+}
+
 impl StoreFailing<'_> {
-    /// Logs the event. A single failure is every day's business for a store behind a network.
+    /// Logs the event and counts it. A single failure is every day's business for a store behind a network.
     pub fn log(&self) {
         let StoreFailing { method, path, tries, failure } = *self;
+        if let Some(index) = METHODS.iter().position(|known| *known == method) {
+            FAILED[index].fetch_add(1, Ordering::Relaxed);
+        }
         if tries == LOUD_FROM {
             warn!(method, path, tries, failure, "the store of the state fails; it is asked again");
         } else {

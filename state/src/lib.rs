@@ -46,6 +46,7 @@ pub mod upgrade;
 
 pub use collect::{KeepLog, Retention};
 pub use error::StateError;
+pub use events::failed_requests;
 pub use folder::{Begin, Holder, JobSpec, SinkLanes};
 pub use follow::{Followed, Following};
 pub use job::{JobState, Parts, Started, Succession};

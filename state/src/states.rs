@@ -18,6 +18,7 @@ use crate::file::{Notes, decode, encode, load_each};
 use crate::folder::Folder;
 use crate::ledger::{Ledger, Written};
 use crate::log::Writer;
+use crate::record::Record;
 use crate::rows::Sorted;
 
 /// The books, shared by the store and the journal.
@@ -57,6 +58,27 @@ impl States {
         lock: Option<Arc<crate::folder::Lock>>,
     ) -> States {
         States { folder, shards, writer, ledger, _lock: lock }
+    }
+
+    /// Returns why nothing could be written. A process that was away may find that a later generation has swept up what it had begun:
+    /// then its store is well, and it is too late.
+    fn why(&self, error: StateError) -> StateError {
+        let newest = || -> Result<Option<Record>, StateError> {
+            let Some(file) = self.folder.read()? else { return Ok(None) };
+            let log = self.folder.log(&file);
+            let newest = |bounds| log.backwards(bounds).next().transpose();
+            Ok(log.settled(newest)?.1)
+        };
+        match newest() {
+            Ok(Some(Record { header, .. })) if header.generation > self.writer.generation => {
+                StateError::Fenced(format!(
+                    "generation {} (attempt {}) runs the job now, generation {} ends; what it could not do any more: {error}",
+                    header.generation, header.attempt, self.writer.generation
+                ))
+            }
+            // A store that cannot be read either is not well.
+            _ => error,
+        }
     }
 
     /// Makes the bytes of a file, and the entry that it will have in the books.
@@ -127,7 +149,7 @@ impl StateStore for States {
                 // One after the other: a disk gains nothing, and the bytes of one file are in memory at a time.
                 Some(_) => {
                     reach("state.write");
-                    store.put(&path, bytes)?;
+                    store.put(&path, bytes).map_err(|error| self.why(error))?;
                     reach("state.written");
                 }
                 None => waiting.push((path, bytes)),
@@ -147,7 +169,7 @@ impl StateStore for States {
         }
         if !waiting.is_empty() {
             reach("state.write");
-            store.put_all(waiting)?;
+            store.put_all(waiting).map_err(|error| self.why(error))?;
             reach("state.written");
         }
         let mut ledger = self.ledger.lock();

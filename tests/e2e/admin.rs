@@ -286,3 +286,22 @@ fn a_sink_that_nobody_reads_is_waited_for_unless_asked_otherwise() {
         assert!(finished.stderr.contains(part), "`{part}` is not said: {finished}");
     }
 }
+
+/// A step that never comes back from a tick, in one worker of two.
+#[test]
+fn a_step_that_hangs_ends_the_process_which_goes_on_when_it_is_started_again() {
+    let place = Place::new();
+    Shop { seed: 83, rows: 6000, ..Shop::default() }.open().write(&place);
+    place.write("job.yaml", jobs::minutes(Over::Files));
+    let run = || place.run("job.yaml").args(&["--watchdog", "1s"]).args(SMALL).workers(2);
+    let hung = run().env("RIVERRUN_FAIL_POINT", "step.tick:9:hang").finish();
+    assert_eq!(hung.code, Some(75), "{hung}");
+    // What it was at, how far every part has come, and what to do.
+    for part in ["minutes", "next tick by part", "watermark", "hint: this is a fault in riverrun"] {
+        assert!(hung.stderr.contains(part), "`{part}` is not said: {hung}");
+    }
+    run().succeed();
+    let bytes = place.read("out.jsonl");
+    place.run("job.yaml").args(&["--fresh"]).args(SMALL).workers(1).succeed();
+    assert!(bytes == place.read("out.jsonl"), "it differs from an undisturbed run");
+}

@@ -4,6 +4,7 @@ mod ends;
 mod faults;
 mod lanes;
 mod mesh;
+mod offsets;
 mod rewind;
 mod schemas;
 mod sources;

@@ -6,7 +6,7 @@ mod fuzz;
 mod history;
 mod hostile;
 mod limits;
-mod offsets;
+pub mod offsets;
 mod past;
 mod preview;
 mod security;
@@ -94,7 +94,7 @@ impl Managed {
     }
 
     /// Waits until the status of a job is as it is to be.
-    fn until(&self, job: &str, what: &str, is: impl Fn(&Value) -> bool) -> Value {
+    pub fn until(&self, job: &str, what: &str, is: impl Fn(&Value) -> bool) -> Value {
         let pause = Duration::from_millis(50);
         let mut last = Value::Null;
         for _ in 0..HUNG_AFTER.as_millis() / pause.as_millis() / 4 {
@@ -126,7 +126,7 @@ impl Managed {
         told.filter_map(pid).filter(|pid| command_line(*pid).contains(&folder)).collect()
     }
 
-    fn one_alive(&self) -> u32 {
+    pub fn one_alive(&self) -> u32 {
         let alive = self.alive();
         assert_eq!(alive.len(), 1, "{alive:?}");
         alive[0]
@@ -158,7 +158,7 @@ fn command_line(pid: u32) -> String {
     String::from_utf8_lossy(&bytes).replace('\0', " ")
 }
 
-fn kill(pid: u32) {
+pub fn kill(pid: u32) {
     signal(pid, "KILL");
 }
 

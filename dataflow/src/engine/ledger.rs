@@ -541,12 +541,13 @@ impl Publishing {
             && let Some(done) = self.under_way.take()
         {
             result.map_err(EngineError::Journal)?;
-            self.meter.checkpoint_published(done.tick, done.files.len(), done.bytes());
+            let kept = ledger.history.kept.remove(&done.tick);
+            let rows = kept.map_or(0, |kept| kept.balance.values().map(|counts| counts.input).sum());
+            self.meter.checkpoint_published(done.tick, done.files.len(), done.bytes(), rows);
             control.published(done.tick, &done.files);
             ledger.schedule.open -= 1;
             ledger.schedule.ended = control.pace().now();
             ledger.schedule.cost = done.pause;
-            ledger.history.kept.remove(&done.tick);
             if done.finished {
                 return Ok(true);
             }

@@ -257,9 +257,10 @@ impl Meter {
         self.sizes.lock().expect("sizes are only copied and replaced").insert((step, worker), sizes);
     }
 
-    /// Returns the tick of the newest checkpoint that was published; 0 if none was.
-    pub fn last_checkpoint(&self) -> Tick {
-        self.checkpoints.last.lock().expect("only copied and replaced").tick
+    /// Returns how many rows the newest checkpoint has saved; `None` before the first one.
+    pub fn rows_saved(&self) -> Option<u64> {
+        let last = self.checkpoints.last.lock().expect("only copied and replaced");
+        (last.tick > 0).then_some(last.rows)
     }
 
     /// A tick will be a checkpoint.
@@ -270,7 +271,7 @@ impl Meter {
 
     /// A checkpoint is published.
     #[expect(clippy::disallowed_methods, reason = "reaches no output")]
-    pub fn checkpoint_published(&self, tick: Tick, files: usize, bytes: u64) {
+    pub fn checkpoint_published(&self, tick: Tick, files: usize, bytes: u64, rows: u64) {
         let begun = self.checkpoints.begun.lock().expect("only inserted and removed").remove(&tick);
         let took = begun.map_or(Duration::ZERO, |begun| begun.elapsed());
         self.checkpoints.total.observe(took);
@@ -280,6 +281,7 @@ impl Meter {
         let timestamp = now.as_secs_f64();
         *last = CheckpointReading {
             tick,
+            rows,
             files: files as u64,
             bytes,
             seconds: took.as_secs_f64(),

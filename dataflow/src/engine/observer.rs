@@ -169,6 +169,9 @@ pub struct StepReading {
     pub late_read: bool,
     /// Its input watermark, in microseconds since the epoch.
     pub watermark: Option<i64>,
+    /// How far the source that is ahead most has come before the one that holds it back, as the step sees them; `None` where one
+    /// source alone counts, has no row yet or has ended.
+    pub skew_seconds: Option<f64>,
 }
 
 impl Observer {
@@ -375,15 +378,10 @@ impl Observer {
         state.timeline.tick > state.repeated_to.max(state.before)
     }
 
-    /// Returns how many rows went into sources and steps, all in all; of ticks that are complete.
-    pub fn rows_in(&self) -> u64 {
-        self.state().balance.values().map(|counts| counts.input).sum()
-    }
-
-    /// Returns whether this process published a checkpoint of ticks that none before it had journalled.
-    pub fn has_saved(&self) -> bool {
-        let repeated_to = self.state().repeated_to;
-        self.meter().is_some_and(|meter| meter.last_checkpoint() > repeated_to)
+    /// Returns how many rows that went into sources and steps are saved by the newest checkpoint of this process, since the job began;
+    /// `None` before its first.
+    pub fn rows_saved(&self) -> Option<u64> {
+        self.meter()?.rows_saved()
     }
 
     /// Returns when this process committed rows first and last, in microseconds since the epoch, since the job began to run in it.
@@ -462,8 +460,10 @@ impl Observer {
         let watermarks = &state.timeline.watermarks;
         let read = |step: &StepShape| {
             let ways = step.watermark.iter().map(|way| watermarks[way.source].minus(way.delay));
-            let watermark = ways.min().and_then(finite);
-            StepReading { name: step.name.clone(), late_read: step.late_read, watermark }
+            let watermark = ways.clone().min().and_then(finite);
+            let ahead = ways.max().and_then(finite).filter(|_| step.watermark.len() > 1);
+            let skew_seconds = ahead.zip(watermark).map(|(ahead, behind)| (ahead - behind) as f64 / 1e6);
+            StepReading { name: step.name.clone(), late_read: step.late_read, watermark, skew_seconds }
         };
         state.shape.steps.iter().map(read).collect()
     }

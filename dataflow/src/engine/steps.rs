@@ -23,6 +23,7 @@ use super::meter::act::{Act, ActKind};
 use super::meter::{self, Meter, PartMeter};
 use crate::balance::Counts;
 use crate::batch::{Batch, SchemaId, register_schema};
+use crate::fail_point;
 use crate::graph::{Graph, ShardRange, StepNode};
 use crate::journal::{FrozenPart, StateFile, StateStore};
 use crate::operator::{Frozen, Operator, Outputs, TableSize, TableSpec, Transform};
@@ -366,6 +367,7 @@ impl Stepping {
         let tick = StepTick { tick: record.tick, now: record.now, before: self.before, watermark, last: record.last };
         let rows = self.waiting.remove(&record.tick).unwrap_or_else(|| vec![Vec::new(); self.width]);
         let mut outputs = Outputs { pulse: self.meter.pulse(), ..Outputs::default() };
+        fail_point::reach("step.tick");
         let stepped = self.operator.step(rows, &tick, &mut outputs);
         stepped.map_err(|error| EngineError::step(self.ports.node(), error))?;
         self.ports.send(held, outputs);

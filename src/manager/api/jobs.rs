@@ -182,8 +182,7 @@ fn change(job: &mut Job, submit: &Submit, shown: &Submitted) -> Result<(), Probl
     if kind == ChangeKind::Nothing {
         return Ok(());
     }
-    let savepoint =
-        (kind == ChangeKind::Upgrade).then(|| format!("before-{}-{}", job.revision, Moment::now().0 / 1000));
+    let savepoint = (kind == ChangeKind::Upgrade).then(|| super::state::before_change(job.revision));
     job.change = Some(Change { savepoint, allow: submit.allow_reset.clone(), ..Change::new(kind, from) });
     Ok(())
 }

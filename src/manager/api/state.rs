@@ -109,6 +109,41 @@ impl Manager {
             Err(error) => Err(error.into()),
         }
     }
+
+    /// Deletes savepoints that were made before changes of a job, but for the newest ones. Those that somebody named stay.
+    pub fn sweep_savepoints(&self, job: &str) -> Result<(), Problem> {
+        let Some(store) = self.state_store()? else { return Ok(()) };
+        let all = match savepoint::list(store.clone(), job) {
+            Ok(all) => all,
+            Err(StateError::OtherJob { .. }) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        let mut made: Vec<(u64, &str)> = all
+            .iter()
+            .filter_map(|savepoint| Some((revision_before(&savepoint.name)?, savepoint.name.as_str())))
+            .collect();
+        made.sort_unstable();
+        made.truncate(made.len().saturating_sub(KEPT_BEFORE_CHANGES));
+        for (_, name) in made {
+            savepoint::delete(store.clone(), job, name)?;
+        }
+        Ok(())
+    }
+}
+
+/// So many savepoints that were made before changes of a job are kept.
+const KEPT_BEFORE_CHANGES: usize = 5;
+
+/// Returns the name of the savepoint that is made before a job becomes `revision`.
+pub fn before_change(revision: u64) -> String {
+    format!("before-{revision}-{}", Moment::now().0 / 1000)
+}
+
+/// Returns the revision before which a savepoint was made; `None` if somebody else named it.
+fn revision_before(name: &str) -> Option<u64> {
+    let (revision, seconds) = name.strip_prefix("before-")?.split_once('-')?;
+    let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    revision.parse().ok().filter(|_| is_number(revision) && seconds.len() >= 10 && is_number(seconds))
 }
 
 /// Shows the newest records of a sink.

@@ -1,6 +1,7 @@
 //! What is noted of a job that is away: when it was to end, when rows came out last and again, and what its processes ended with.
 
-use super::{End, Turn, described, telling};
+use super::ends::{described, telling};
+use super::{End, Turn};
 use crate::manager::decide::{Health, Process};
 use crate::manager::history::{Away, Exception, Scale, Start, StartOutcome};
 use crate::manager::phase::Phase;

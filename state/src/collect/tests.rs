@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use riverrun_dataflow::journal::JournalError;
 use riverrun_dataflow::tick::Tick;
 
 use super::*;
@@ -80,6 +81,31 @@ fn old_checkpoints_go_and_the_job_goes_on() {
     let (recovery, running) = started.recover(&tokens(200)).unwrap();
     assert_eq!(recovery.checkpoint.unwrap().parts.tick, 200);
     assert_eq!(restore(&*running.states, 3), job.model.rows);
+}
+
+#[test]
+fn who_finds_its_files_swept_up_by_a_later_generation_is_fenced_and_others_have_a_broken_store() {
+    for is_late in [false, true] {
+        let mut job = Job::new();
+        let mut old = job.running(NOTHING_YOUNG);
+        job.run(&mut old, 2);
+        let later = is_late.then(|| {
+            // As on another host: its lock keeps nobody out.
+            std::fs::remove_file(job.dir.path().join("jobs/j/LOCK")).unwrap();
+            job.running(NOTHING_YOUNG)
+        });
+        std::fs::remove_dir_all(job.dir.path().join("jobs/j/state")).unwrap();
+        std::fs::write(job.dir.path().join("jobs/j/state"), "in the way").unwrap();
+        job.model.set(1, 1, Some(Some("v".to_owned())));
+        let error = job.model.try_freeze(&*old.states, 3, 1).unwrap_err();
+        match later {
+            None => assert!(matches!(&error, JournalError::Storage { .. }), "{error}"),
+            Some(_) => assert!(
+                matches!(&error, JournalError::Fenced(why) if why.contains("generation 2 ") && why.contains("cannot write")),
+                "{error}"
+            ),
+        }
+    }
 }
 
 #[test]

@@ -80,11 +80,11 @@ impl HttpService for Patient {
                 Attempt::Refused(refusal) => return Err(given_up(Trouble::Refused(refusal))),
                 Attempt::Failed(last) => last,
             };
+            StoreFailing { method: request.method().as_str(), path: request.uri().path(), tries, failure: &last }.log();
             let time = begun.elapsed();
             if time + pause >= patience {
                 return Err(given_up(Trouble::Failing { tries, time, last, credentials }));
             }
-            StoreFailing { method: request.method().as_str(), path: request.uri().path(), tries, failure: &last }.log();
             sleep(uneven(pause)).await;
             pause = (pause * 2).min(PAUSE_MAX);
         }

@@ -156,6 +156,29 @@ fn a_change_that_comes_at_any_moment_is_made_and_no_row_is_lost_or_doubled() {
 }
 
 #[test]
+fn of_the_savepoints_before_changes_the_newest_are_kept_and_all_that_have_a_name_of_their_own() {
+    let (mut shop, _) = Shopped::new(714);
+    shop.feed();
+    shop.submit(0, &[]).succeed();
+    shop.managed.cli(&["savepoint", "create", JOB, "before-lunch"]).succeed();
+    for number in 1..=7 {
+        shop.submit(number, &[]).succeed();
+    }
+    let kept = || -> Vec<String> {
+        let all = shop.managed.cli(&["savepoint", "ls", JOB]).succeed().document();
+        let names = all["savepoints"].as_array().unwrap().iter().map(|it| it["name"].as_str().unwrap().to_owned());
+        // Of the name that a manager gives, the end is a time.
+        let cut = |name: String| if name.len() > 14 { name.rsplit_once('-').unwrap().0.to_owned() } else { name };
+        let mut names: Vec<String> = names.map(cut).collect();
+        names.sort();
+        names
+    };
+    let expected = ["before-4", "before-5", "before-6", "before-7", "before-8", "before-lunch"];
+    shop.managed.until(JOB, "the oldest to be deleted", |_| kept() == expected);
+    shop.managed.cli(&["checkpoints", "verify", JOB]).succeed();
+}
+
+#[test]
 fn a_change_waits_for_who_resumes_the_job_and_goes_with_who_cancels_it() {
     let (mut shop, expected) = Shopped::new(713);
     shop.feed();

@@ -7,7 +7,7 @@ use crate::support::shop::START_MS;
 use crate::support::{Place, topics};
 
 /// A job that gives every row out.
-const COPY: &str = r#"
+pub const COPY: &str = r#"
 job: copy
 sources:
   clicks:

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Managed, http};
+use super::{Managed, fill, http};
+use crate::support::Place;
 
 /// The events of an answer: name and data.
 fn events(body: &str) -> Vec<(String, Value)> {
@@ -21,8 +22,12 @@ fn is_chunk(line: &str) -> bool {
 }
 
 fn preview(managed: &Managed, body: &Value) -> (u16, String) {
+    preview_at(&managed.address(), body)
+}
+
+fn preview_at(address: &str, body: &Value) -> (u16, String) {
     let headers = "Content-Type: application/json\r\n";
-    let (code, _, body) = http(&managed.address(), "POST", "/api/v1/jobs:preview", headers, &body.to_string());
+    let (code, _, body) = http(address, "POST", "/api/v1/jobs:preview", headers, &body.to_string());
     (code, body)
 }
 
@@ -99,4 +104,46 @@ fn a_secret_of_a_preview_is_where_it_is_needed_and_gone_with_it() {
     assert!(!body.contains("swordfish"), "{body}");
     let left = || managed.place.path("manager/secrets").read_dir().map_or(0, Iterator::count);
     assert!((0..600).any(|_| left() == 0 || (std::thread::sleep(Duration::from_millis(50)), false).1), "{}", left());
+}
+
+#[test]
+fn a_preview_is_held_to_its_bounds_and_there_are_so_many_at_once() {
+    let place = Place::new();
+    fill(&place, 797);
+    let managed = Managed::at(place, &["--files", "."]);
+    // Rows of a hundred kilobytes: what may be said is full before there are as many as were asked for.
+    let row = json!({ "text": "x".repeat(100_000), "ts": crate::support::shop::START_MS }).to_string();
+    managed.place.write("in.jsonl", format!("{row}\n").repeat(100));
+    let text = "job: long\nsources:\n  rows: { file: { path: in.jsonl }, schema: { text: string, ts: timestamp_ms }, event_time: ts }\n\
+                sinks:\n  out: { from: rows, file: { path: out.jsonl } }\n";
+    let (code, body) = preview(&managed, &json!({ "spec": { "file": "long.yaml", "text": text }, "limit": 1000 }));
+    let told = events(&body);
+    let (event, end) = told.last().unwrap_or_else(|| panic!("{code} {}", body.len()));
+    assert_eq!((event.as_str(), &end["reason"]), ("end", &json!("size")), "{end}");
+    let rows = told.len() as u64 - 1;
+    assert!((70..90).contains(&rows) && end["rows"] == rows, "{rows}: {end}");
+
+    // Live topics that nobody writes to: each is there for its time, and the next one is told to come later.
+    let text = String::from_utf8(managed.place.read("job.yaml")).unwrap();
+    let asked = json!({ "spec": { "file": "job.yaml", "text": text }, "sink": "late", "seconds": 20 });
+    let folders = || managed.place.path("manager/previews").read_dir().map_or(0, Iterator::count);
+    let until = |what: &str, is: &dyn Fn() -> bool| {
+        let came = (0..1200).any(|_| is() || (std::thread::sleep(Duration::from_millis(50)), false).1);
+        assert!(came, "{what}");
+    };
+    until("the first to be gone", &|| folders() == 0);
+    let address = managed.address();
+    std::thread::scope(|scope| {
+        let four: Vec<_> = (0..4).map(|_| scope.spawn(|| preview_at(&address, &asked))).collect();
+        until("four previews", &|| folders() == 4);
+        let (code, body) = preview(&managed, &asked);
+        assert!(code == 503 && body.contains("so many previews"), "{code} {body}");
+        for one in four {
+            let (code, body) = one.join().unwrap();
+            assert_eq!((code, &events(&body).last().unwrap().1["reason"]), (200, &json!("done")), "{body}");
+        }
+    });
+    until("all to be gone", &|| folders() == 0);
+    let (code, _) = preview(&managed, &json!({ "spec": { "file": "job.yaml", "text": text }, "limit": 1 }));
+    assert_eq!(code, 200);
 }

@@ -133,6 +133,8 @@ pub struct TableReading {
 pub struct CheckpointReading {
     /// Its tick; 0: there was none yet.
     pub tick: Tick,
+    /// Rows that had gone into sources and steps by then, since the job began.
+    pub rows: u64,
     /// Files written for it.
     pub files: u64,
     /// Bytes written for it.

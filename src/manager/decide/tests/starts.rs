@@ -1,6 +1,7 @@
 //! How long a job was away, and what its processes ended with.
 
 use super::*;
+use crate::manager::decide::ends::ENDS_TOGETHER;
 use crate::manager::history::{Start, StartOutcome};
 
 impl Play {
