@@ -160,7 +160,7 @@ fn compare(wanted: &Tables, found: &Tables) -> Result<(), String> {
 fn written(world: &Inner, steps: &dyn Steps) -> Result<(Tables, BTreeMap<String, u64>), String> {
     let (mut all, mut counts) = (Tables::new(), BTreeMap::new());
     let mut homes: BTreeMap<(&str, String), u32> = BTreeMap::new();
-    let mut sessions = BTreeSet::new();
+    let mut sessions = BTreeMap::new();
     for ((sink, lane), state) in &world.lanes {
         let mut before = 0;
         for (tick, rows) in &state.ticks {
@@ -188,8 +188,8 @@ fn written(world: &Inner, steps: &dyn Steps) -> Result<(Tables, BTreeMap<String,
     Ok((all, counts))
 }
 
-/// Returns what is compared of a row, and how often it is in the table; `sessions` are the names of those that were seen.
-fn read_back(value: &mut Value, sessions: &mut BTreeSet<String>) -> Result<(String, i64), String> {
+/// Returns what is compared of a row, and how often it is in the table; `sessions` says whose are those that were seen, by name.
+fn read_back(value: &mut Value, sessions: &mut BTreeMap<String, String>) -> Result<(String, i64), String> {
     let fields = value.as_object_mut().ok_or("a row is no object")?;
     // The words of a bad row are the decoder's own affair, hashes the operator's. `arrived` is added by a mutant that only
     // comparing derivations finds out.
@@ -199,11 +199,14 @@ fn read_back(value: &mut Value, sessions: &mut BTreeSet<String>) -> Result<(Stri
     for name in ["arrived", "kept_hash", "refused_hash"] {
         fields.remove(name);
     }
-    // Of the name of a session no more is asked than that it is the session's alone.
-    if let Some(id) = fields.remove("session_id")
-        && !sessions.insert(id.to_string())
-    {
-        return Err(format!("two sessions are called {id}"));
+    // A name is made of the key and the first row's id, which may come again when a deduplication has forgotten it: no more is
+    // asked of it than that it is of one user.
+    if let Some(id) = fields.remove("session_id") {
+        let user = fields["user"].to_string();
+        let known = sessions.entry(id.to_string()).or_insert_with(|| user.clone());
+        if *known != user {
+            return Err(format!("sessions of {known} and of {user} are called {id}"));
+        }
     }
     let op = fields.remove("op");
     let times = if op.as_ref().and_then(Value::as_str) == Some("-") { -1 } else { 1 };

@@ -2,8 +2,8 @@
 //!
 //! A build that has the id derives them again, to the very digests that are in the log; another one refuses them. So who changes what
 //! comes out, be it a byte, and leaves [`BUILD_ID`] as it was, fails here.
-//! `RIVERRUN_ADD_FIXTURES=ticks cargo test --workspace --test e2e recorded` writes those of this build, if it has an id of its own; what is
-//! there is never written again.
+//! `RIVERRUN_ADD_FIXTURES=ticks cargo test --workspace --test e2e recorded` writes those of this build that are missing; what is there
+//! is never written again.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -71,7 +71,9 @@ fn what_a_build_has_recorded_it_derives_again_and_no_other_build_does() {
 /// Writes what this build leaves of a job that ends between the rows of a commit and its token, once enough is in the log.
 fn add(name: &str, write: impl Fn(&Place)) {
     let to = fixtures().join(BUILD_ID).join(name);
-    assert!(!to.exists(), "{} is there, and what is there is never written again", to.display());
+    if to.exists() {
+        return;
+    }
     for commit in 1..20 {
         let place = Place::new();
         write(&place);
