@@ -1,5 +1,5 @@
-//! The job under test: each order with a click before it, counts per item, the visits of each user, what is late and what is bad. Sinks of
-//! both kinds.
+//! The job under test: each order with a click before it, counts per item, the visits of each user, what is late and what is
+//! bad. Sinks of both kinds.
 
 /// How long before an order a click may be, in milliseconds.
 pub const CREDIT_MS: i64 = 5_000;

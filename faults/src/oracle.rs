@@ -62,7 +62,7 @@ pub fn expected<'a>(
     end: i64,
 ) -> Expected {
     let mut all = Expected::default();
-    let mut touches: HashMap<(String, String), Vec<(i64, String)>> = HashMap::new();
+    let mut touches = Touches::new();
     let mut counts: HashMap<(i64, String), (u64, u64)> = HashMap::new();
     let mut users: BTreeMap<String, Vec<Event>> = BTreeMap::new();
     let mut seen = HashSet::new();
@@ -101,6 +101,15 @@ pub fn expected<'a>(
     for (user, events) in users {
         visits(&user, events, &mut all.visits);
     }
+    credit(orders, &touches, end, &mut all);
+    all
+}
+
+/// Clicks by user and item, each in the order of time and id.
+type Touches = HashMap<(String, String), Vec<(i64, String)>>;
+
+/// Credits each order to the last click before it, if there is one.
+fn credit<'a>(orders: impl Iterator<Item = &'a [u8]>, touches: &Touches, end: i64, all: &mut Expected) {
     let mut seen = HashSet::new();
     for line in orders {
         all.orders_read += 1;
@@ -123,7 +132,6 @@ pub fn expected<'a>(
             all.duplicates += 1;
         }
     }
-    all
 }
 
 /// Adds the visits that these events of a user make: clicks begin and prolong them, impressions are only counted.

@@ -1,7 +1,7 @@
 //! What is simulated: a job and its input, both drawn from the seed.
 //!
-//! There are several [`Script`]s: jobs with other steps, each with input that gives its steps something to do. A seed means the same
-//! run of a script for good.
+//! There are several [`Script`]s: jobs with other steps, each with input that gives its steps something to do. A seed means the
+//! same run of a script for good.
 
 use std::sync::Arc;
 

@@ -1,9 +1,10 @@
-//! Ticks that a build has recorded and that are in no checkpoint yet, as a killed process leaves them: `tests/fixtures/ticks/BUILD_ID`.
+//! Ticks that a build has recorded and that are in no checkpoint yet, as a process leaves them that was killed:
+//! `tests/fixtures/ticks/BUILD_ID`.
 //!
-//! A build that has the id derives them again, to the very digests that are in the log; another one refuses them. So who changes what
-//! comes out, be it a byte, and leaves [`BUILD_ID`] as it was, fails here.
-//! `RIVERRUN_ADD_FIXTURES=ticks cargo test --workspace --test e2e recorded` writes those of this build that are missing; what is there
-//! is never written again.
+//! A build that has the id derives them again, to the very digests that are in the log; another one refuses them. So who changes
+//! what comes out, be it a byte, and leaves [`BUILD_ID`] as it was, fails here.
+//! `RIVERRUN_ADD_FIXTURES=ticks cargo test --workspace --test e2e recorded` writes those of this build that are missing; what is
+//! there is never written again.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -58,8 +59,8 @@ fn what_a_build_has_recorded_it_derives_again_and_no_other_build_does() {
             assert_eq!(
                 finished.code,
                 Some(0),
-                "{shown}: what comes out of this build is not what {BUILD_ID} stands for: it needs another BUILD_ID (jobs/src/plan.rs), \
-                 and ticks of its own: {finished}"
+                "{shown}: what comes out of this build is not what {BUILD_ID} stands for: it needs another BUILD_ID \
+                 (jobs/src/plan.rs), and ticks of its own: {finished}"
             );
             for output in OUTPUTS {
                 assert!(place.read(output) == place.read(&format!("expected/{output}")), "{shown}: {output} differs");

@@ -1,7 +1,7 @@
 //! A deduplication, and on it sessions, windows of sessions, a join, and a ledger.
 //!
-//! Every row that was on time is kept for good, and what a step has given by now is worked out from all of them, tick by tick: what
-//! it gives in a tick is what is there now and was not before.
+//! Every row that was on time is kept for good, and what a step has given by now is worked out from all of them, tick by tick:
+//! what it gives in a tick is what is there now and was not before.
 
 use std::collections::{BTreeMap, BTreeSet};
 
