@@ -121,13 +121,13 @@ fn channel(touch: &Row) -> &str {
 /// Returns the touches in the window of an order, without clicks that repeat one of the second before.
 fn path_of<'r>(order: &Row, touches: &[&'r Row]) -> Vec<&'r Row> {
     let repeats = |at: usize, touch: &Row| {
-        let twin =
-            |other: &&Row| touch.time - other.time <= SECOND && touch.value["campaign"] == other.value["campaign"];
-        touches[..at].iter().any(|other| twin(other))
+        touches[..at]
+            .iter()
+            .any(|other| touch.time - other.time <= SECOND && touch.value["campaign"] == other.value["campaign"])
     };
     let is_in = |touch: &Row| (order.time - WINDOW..=order.time).contains(&touch.time);
-    let whose = order.value["user"].is_null();
-    let path = touches.iter().enumerate().filter(|(at, touch)| !whose && is_in(touch) && !repeats(*at, touch));
+    let is_nobodys = order.value["user"].is_null();
+    let path = touches.iter().enumerate().filter(|(at, touch)| !is_nobodys && is_in(touch) && !repeats(*at, touch));
     path.map(|(_, touch)| *touch).collect()
 }
 
