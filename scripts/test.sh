@@ -73,8 +73,10 @@ image() { scripts/sandbox.sh "$target/release/riverrun"; }
 # Always the same seeds: a guard against going back. Longer runs, from other seeds on, look for what is not known yet.
 simulate() {
   "$target/release/riverrun-simulation" --past
-  "$target/release/riverrun-simulation" --seeds 300
-  "$target/release/riverrun-simulation" --seeds 100 --faulty-store
+  for script in windows ledger; do
+    "$target/release/riverrun-simulation" --script $script --seeds 150
+    "$target/release/riverrun-simulation" --script $script --seeds 50 --faulty-store
+  done
   "$target/release/riverrun-simulation" --mutants
 }
 # Rows that need what this machine does not have are left out, and the table says which and why.

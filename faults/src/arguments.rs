@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::matrix::{Counts, ROWS, Row};
+use crate::matrix::{Counts, FULL_RATE, RATE, ROWS, Row};
 use crate::{Setup, Tried};
 
 /// What was asked for.
@@ -11,6 +11,8 @@ pub struct Arguments {
     pub rows: Vec<&'static Row>,
     /// What they need.
     pub setup: Setup,
+    /// The rate of live traffic, if one was asked for; otherwise it is the row's own.
+    pub rate: Option<u64>,
     /// Rows that run at the same time.
     pub jobs: usize,
     /// Write a line of JSON for each row.
@@ -30,7 +32,7 @@ pub fn usage() -> String {
       --binary PATH             the binary under fault [default: the one beside this program]
       --debug-binary PATH       a debug build of it, for the rows that need named points [default: --binary, if it is one]
       --seed S                  everything random follows from this [default: 7]
-      --rate ROWS               rows a second of live traffic [default: 4000]
+      --rate ROWS               rows a second of live traffic [default: {RATE}; {FULL_RATE} at night in P1, P7, M1, Z1]
       --minutes N               how long the live run of Y1 lasts after its kills [default: 0, which is a few seconds]
       --jobs N                  rows that run at the same time [default: 1]
       --json                    a line of JSON for each row, on stdout; the table goes to stderr
@@ -45,8 +47,8 @@ Rows, with their runs in the gate and at night:
 pub fn read(mut given: impl Iterator<Item = String>) -> Tried<Arguments> {
     let beside = std::env::current_exe().ok().and_then(|path| Some(path.parent()?.join("riverrun")));
     let (binary, counts) = (beside.unwrap_or_default(), Counts::Gate);
-    let setup = Setup { binary, debug: None, seed: 7, rate: 4000, minutes: 0, counts };
-    let mut read = Arguments { rows: Vec::new(), setup, jobs: 1, json: false };
+    let setup = Setup { binary, debug: None, seed: 7, rate: RATE, minutes: 0, counts };
+    let mut read = Arguments { rows: Vec::new(), setup, rate: None, jobs: 1, json: false };
     while let Some(argument) = given.next() {
         let mut value = || given.next().ok_or_else(|| format!("`{argument}` needs a value"));
         match argument.as_str() {
@@ -60,7 +62,7 @@ pub fn read(mut given: impl Iterator<Item = String>) -> Tried<Arguments> {
             "--binary" => read.setup.binary = PathBuf::from(value()?),
             "--debug-binary" => read.setup.debug = Some(absolute(PathBuf::from(value()?))?),
             "--seed" => read.setup.seed = number_of(&argument, &value()?)?,
-            "--rate" => read.setup.rate = number_of(&argument, &value()?)?,
+            "--rate" => read.rate = Some(number_of(&argument, &value()?)?),
             "--minutes" => read.setup.minutes = number_of(&argument, &value()?)?,
             "--jobs" => read.jobs = usize::try_from(number_of(&argument, &value()?)?).unwrap_or(1).max(1),
             "--json" => read.json = true,

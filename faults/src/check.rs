@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::Tried;
-use crate::job::{COUNTS_LANES, TOPICS};
+use crate::job::{COUNTS_LANES, TOPICS, VISITS_LANES};
 use crate::oracle::{self, Expected, Rows};
 use crate::place::Place;
 
@@ -20,6 +20,8 @@ pub struct Written {
     pub bad: Vec<u8>,
     /// The partitions of the topic of counts.
     pub counts: Vec<Vec<u8>>,
+    /// The partitions of the topic of visits.
+    pub visits: Vec<Vec<u8>>,
 }
 
 /// Reads a row of a sink: its time, and what it says.
@@ -33,20 +35,23 @@ pub fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
 impl Written {
     /// Reads what was written in `place`, as a reader would: files whole, topics up to the last token.
     pub fn read(place: &Place) -> Tried<Written> {
-        let counts = (0..COUNTS_LANES).map(|partition| place.partition(TOPICS, "counts", partition));
+        let lanes = |topic: &str, lanes: u32| -> Tried<Vec<Vec<u8>>> {
+            (0..lanes).map(|partition| place.partition(TOPICS, topic, partition)).collect()
+        };
         Ok(Written {
             out: vec![place.read("out.jsonl")?],
             late_clicks: place.read("late.jsonl")?,
             late_orders: place.partition(TOPICS, "late", 0)?,
             bad: place.partition(TOPICS, "bad", 0)?,
-            counts: counts.collect::<Tried<_>>()?,
+            counts: lanes("counts", COUNTS_LANES)?,
+            visits: lanes("visits", VISITS_LANES)?,
         })
     }
 
     /// Returns how many rows there are.
     pub fn rows(&self) -> u64 {
-        let texts = [&self.late_clicks, &self.late_orders, &self.bad].into_iter().chain(&self.out).chain(&self.counts);
-        texts.map(|text| lines(text).count() as u64).sum()
+        let texts = [&self.late_clicks, &self.late_orders, &self.bad].into_iter();
+        texts.chain(&self.out).chain(&self.counts).chain(&self.visits).map(|text| lines(text).count() as u64).sum()
     }
 
     /// Fails unless it is, byte for byte, what the calm run wrote.
@@ -56,7 +61,11 @@ impl Written {
             ("late orders", &self.late_orders, &calm.late_orders),
             ("bad rows", &self.bad, &calm.bad),
         ];
-        for (what, own, calm) in [("attributed orders", &self.out, &calm.out), ("counts", &self.counts, &calm.counts)] {
+        for (what, own, calm) in [
+            ("attributed orders", &self.out, &calm.out),
+            ("counts", &self.counts, &calm.counts),
+            ("visits", &self.visits, &calm.visits),
+        ] {
             if own.len() != calm.len() {
                 return Err(format!("{what} has {} parts, the calm run's {}", own.len(), calm.len()));
             }
@@ -74,10 +83,12 @@ impl Written {
 
     /// Fails unless it is exactly what the oracle says, in the order of time. Returns how many rows were compared.
     pub fn holds(&self, expected: &Expected) -> Tried<u64> {
-        let (out, counts) = [&self.out, &self.counts].map(|lanes| lanes.iter().map(Vec::as_slice)).into();
-        let parts: [(&str, Vec<&[u8]>, &Rows, Reads); 5] = [
-            ("attributed orders", out.collect(), &expected.out, oracle::read_out),
-            ("counts", counts.collect(), &expected.counts, oracle::read_counts),
+        let [out, counts, visits] =
+            [&self.out, &self.counts, &self.visits].map(|lanes| lanes.iter().map(Vec::as_slice).collect());
+        let parts: [(&str, Vec<&[u8]>, &Rows, Reads); 6] = [
+            ("attributed orders", out, &expected.out, oracle::read_out),
+            ("counts", counts, &expected.counts, oracle::read_counts),
+            ("visits", visits, &expected.visits, oracle::read_visits),
             ("bad rows", vec![&self.bad], &expected.bad, oracle::read_bad),
             ("late orders", vec![&self.late_orders], &expected.late_orders, oracle::read_late_order),
             ("late clicks", vec![&self.late_clicks], &expected.late_clicks, oracle::read_late_click),
@@ -145,6 +156,9 @@ pub fn balance(gave: &[u8], expected: &Expected, unread: u64) -> Tried<()> {
         ("attributed", "late", late),
         ("attributed", "duplicate", expected.duplicates),
         ("counts", "late", sum(&expected.late_clicks)),
+        ("once", "late", sum(&expected.late_clicks)),
+        ("once", "duplicate", expected.doubled_clicks),
+        ("visits", "late", 0),
     ] {
         if balance.get(place).is_some_and(|counts| counts[count] != is) {
             return Err(format!("{is} rows of {place} are {count}, the balance says {}", balance[place]));
@@ -175,10 +189,16 @@ nonsense"#;
                 start + 1000
             )
         };
+        let visit = |at: i64| {
+            format!(
+                r#"{{"session_start":{at},"session_end":{at},"closed_by":"idle","user_id":"u","events":1,"items":1,"landing":"i"}}"#
+            )
+        };
         Written {
             out: vec![out.join("\n").into_bytes()],
             bad: br#"{"raw":"nonsense"}"#.to_vec(),
             counts: vec![format!("{}\n{}\n", count(1000), count(2000)).into_bytes()],
+            visits: vec![visit(1000).into_bytes(), visit(2500).into_bytes()],
             ..Written::default()
         }
     }
@@ -190,7 +210,7 @@ nonsense"#;
 
     #[test]
     fn what_is_right_passes() {
-        assert_eq!(verdict(&OUT), Ok(5));
+        assert_eq!(verdict(&OUT), Ok(7));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::check::{self, Written, lines};
 use crate::dice::Dice;
-use crate::job::{self, Between, COUNTS_LANES, OUT_LANES, PARTITIONS, Pace, STEADY};
+use crate::job::{self, Between, COUNTS_LANES, OUT_LANES, PARTITIONS, Pace, STEADY, VISITS_LANES};
 use crate::kafka::{Brokers, Partitions};
 use crate::live::{GAVE, ids_count_up};
 use crate::oracle::{self, Expected};
@@ -261,6 +261,7 @@ impl<'a> Shop<'a> {
         report.rows += there.holds(&expected)?;
         keys_have_one_partition(&there.out, "user_id")?;
         keys_have_one_partition(&there.counts, "item_id")?;
+        keys_have_one_partition(&there.visits, "user_id")?;
         check::balance(&place.read(GAVE)?, &expected, CLOSING)?;
         place.run(&["checkpoints", "verify", &self.between.job, "--state", "state"]).map(|_| ())
     }
@@ -364,8 +365,8 @@ fn tail(place: &Place, file: &str) -> Tried<String> {
 /// Returns all topics between which a job runs, with their partitions.
 fn topics(Between { from, to, .. }: &Between) -> Vec<(String, u32)> {
     let read = ["clicks", "orders"].map(|name| (format!("{from}.{name}"), PARTITIONS));
-    let written = [("out", OUT_LANES), ("counts", COUNTS_LANES)].map(|(name, count)| (format!("{to}.{name}"), count));
-    [read, written].concat()
+    let written = [("out", OUT_LANES), ("counts", COUNTS_LANES), ("visits", VISITS_LANES)];
+    read.into_iter().chain(written.map(|(name, count)| (format!("{to}.{name}"), count))).collect()
 }
 
 fn rows(partitions: &Partitions) -> usize {
@@ -398,6 +399,7 @@ fn written_to(brokers: &Brokers, between: &Between, expected: &Expected) -> Trie
     Ok(Written {
         out: read("out", &expected.out, OUT_LANES)?,
         counts: read("counts", &expected.counts, COUNTS_LANES)?,
+        visits: read("visits", &expected.visits, VISITS_LANES)?,
         late_clicks: one("late-clicks", &expected.late_clicks)?,
         late_orders: one("late", &expected.late_orders)?,
         bad: one("bad", &expected.bad)?,

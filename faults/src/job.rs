@@ -1,11 +1,18 @@
-//! The job under test: each order with a click before it, counts per item, what is late and what is bad. Sinks of both kinds.
+//! The job under test: each order with a click before it, counts per item, the visits of each user, what is late and what is
+//! bad. Sinks of both kinds.
 
 /// How long before an order a click may be, in milliseconds.
 pub const CREDIT_MS: i64 = 5_000;
 /// The width of the windows, in milliseconds.
 pub const WINDOW_MS: i64 = 1_000;
+/// The longest silence inside a visit, in milliseconds.
+pub const GAP_MS: i64 = 400;
+/// The longest time from the first to the last click of a visit, in milliseconds.
+pub const VISIT_MS: i64 = 2_000;
 /// Partitions of the topic of counts.
 pub const COUNTS_LANES: u32 = 3;
+/// Partitions of the topic of visits.
+pub const VISITS_LANES: u32 = 2;
 /// Partitions of the topic of attributed orders, where they go to one.
 pub const OUT_LANES: u32 = 3;
 /// Partitions of the topics that are read.
@@ -55,6 +62,7 @@ pub fn file(input: Input, pace: Pace) -> String {
 sinks:
   out: {{ from: attributed, file: {{ path: out.jsonl }}, format: json, timestamps: epoch_ms }}
   counted: {{ from: counts, topic: counts, partitions: {COUNTS_LANES}, format: json, timestamps: epoch_ms }}
+  visits: {{ from: visits, topic: visits, partitions: {VISITS_LANES}, format: json, timestamps: epoch_ms }}
   late_orders: {{ from: attributed.late, topic: late, partitions: 1, format: json, timestamps: epoch_ms }}
   late_clicks: {{ from: counts.late, file: {{ path: late.jsonl }}, format: json, timestamps: epoch_ms }}
   bad: {{ from: clicks.bad, topic: bad, partitions: 1, format: json, timestamps: epoch_ms }}
@@ -83,6 +91,7 @@ pub fn on_topics(between: &Between, pace: Pace) -> String {
 sinks:
   out: {{ from: attributed, topic: {to}.out, key: [user_id], partitions: {OUT_LANES}, format: json, timestamps: epoch_ms }}
   counted: {{ from: counts, topic: {to}.counts, key: [item_id], partitions: {COUNTS_LANES}, format: json, timestamps: epoch_ms }}
+  visits: {{ from: visits, topic: {to}.visits, key: [user_id], partitions: {VISITS_LANES}, format: json, timestamps: epoch_ms }}
   late_orders: {{ from: attributed.late, topic: {to}.late, partitions: 1, format: json, timestamps: epoch_ms }}
   late_clicks: {{ from: counts.late, topic: {to}.late-clicks, partitions: 1, format: json, timestamps: epoch_ms }}
   bad: {{ from: clicks.bad, topic: {to}.bad, partitions: 1, format: json, timestamps: epoch_ms }}
@@ -92,7 +101,7 @@ sinks:
 
 /// Name, sources and steps.
 fn head(job: &str, clicks: &str, orders: &str) -> String {
-    let (credit, window) = (CREDIT_MS, WINDOW_MS);
+    let (credit, window, gap, longest) = (CREDIT_MS, WINDOW_MS, GAP_MS, VISIT_MS);
     format!(
         r#"job: {job}
 sources:
@@ -126,7 +135,17 @@ steps:
       by: [item_id]
       aggregates:
         impressions: "count(*) filter (where event_type = 'impression')"
-        clicks: "count(*) filter (where event_type = 'click')""#
+        clicks: "count(*) filter (where event_type = 'click')"
+  once: {{ deduplicate: {{ from: clicks, by: [event_id], within: 10s }} }}
+  visits:
+    sessionize:
+      from: once
+      by: [user_id]
+      gap: {gap}ms
+      max_duration: {longest}ms
+      lateness: 100ms
+      extend_when: "event_type = 'click'"
+      aggregates: {{ events: "count(*)", items: "count(distinct item_id)", landing: "first(item_id)" }}"#
     )
 }
 

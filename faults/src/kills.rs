@@ -133,7 +133,7 @@ pub fn in_a_row(setup: &Setup, chains: u64) -> Tried<Report> {
 }
 
 /// Files that half a second of a job may leave: records each 100 ms, and two checkpoints of a few tables and workers.
-const FILES_PER_START: usize = 5 + 2 * 4 * 3;
+const FILES_PER_START: usize = 5 + 2 * 7 * 3;
 
 /// P6: job and producers are killed in one call.
 pub fn all_at_once(setup: &Setup, kills: u64) -> Tried<Report> {

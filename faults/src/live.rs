@@ -176,7 +176,7 @@ impl<'a> Live<'a> {
 pub fn all_is_out(place: &Place, expected: &Expected, mut runs: impl FnMut() -> Tried<bool>) -> Tried<()> {
     let rows = |rows: &oracle::Rows| rows.values().sum::<i64>().unsigned_abs();
     let out = rows(&expected.out);
-    let all = [&expected.counts, &expected.bad, &expected.late_orders].map(rows);
+    let all = [&expected.counts, &expected.visits, &expected.bad, &expected.late_orders].map(rows);
     // A job that has much to make up for may take its time, as long as it goes on.
     let mut waiting = Patience::begin();
     loop {
@@ -220,14 +220,14 @@ fn closing_rows(place: &Place, topic: &str, id: &str, end: i64) -> Tried<()> {
     place.run(&["topic", "import", "closing", "--topic", topic, "--topics", TOPICS]).map(|_| ())
 }
 
-/// Returns how many records the topics of counts, bad rows and late orders have.
-fn records(place: &Place) -> Tried<[u64; 3]> {
+/// Returns how many records the topics of counts, visits, bad rows and late orders have.
+fn records(place: &Place) -> Tried<[u64; 4]> {
     let listed = place.run(&["-o", "json", "topic", "ls", "--topics", TOPICS])?;
     let listed: serde_json::Value = serde_json::from_slice(&listed).map_err(|error| format!("topic ls: {error}"))?;
     let topics = listed.as_array().ok_or("topic ls gives no list")?;
     let records: BTreeMap<&str, u64> =
         topics.iter().filter_map(|topic| Some((topic["topic"].as_str()?, topic["records"].as_u64()?))).collect();
-    Ok(["counts", "bad", "late"].map(|name| records.get(name).copied().unwrap_or(0)))
+    Ok(["counts", "visits", "bad", "late"].map(|name| records.get(name).copied().unwrap_or(0)))
 }
 
 /// Fails unless the numbers of the ids of a partition count up, a doubled row beside its double.

@@ -36,6 +36,13 @@ pub enum Counts {
     Each(u64),
 }
 
+/// Rows a second of live traffic, where nothing else is said: a machine that does other things besides keeps up with them.
+pub const RATE: u64 = 4_000;
+/// The full load, for long runs of the rows in [`FULL`].
+pub const FULL_RATE: u64 = 20_000;
+/// Rows whose long runs are under full load.
+const FULL: [&str; 4] = ["P1", "P7", "M1", "Z1"];
+
 /// All rows, in the order of the matrix.
 pub const ROWS: &[Row] = &[
     Row { name: "P1", says: "kill -9 at random times", gate: 25, nightly: 1000, run: kills::at_random },
@@ -120,7 +127,7 @@ pub fn run(arguments: &Arguments) -> ExitCode {
         for _ in 0..arguments.jobs.min(arguments.rows.len()) {
             scope.spawn(|| {
                 while let Some(row) = arguments.rows.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let report = run_row(row, &arguments.setup);
+                    let report = run_row(row, &setup_of(row, arguments));
                     // A night that is cut short leaves what it came to.
                     if arguments.json {
                         println!("{}", report.json());
@@ -143,6 +150,12 @@ pub fn run(arguments: &Arguments) -> ExitCode {
         false => print!("{table}"),
     }
     ExitCode::from(u8::from(reports.iter().any(|report| report.failed.is_some())))
+}
+
+fn setup_of(row: &Row, arguments: &Arguments) -> Setup {
+    let is_full = matches!(arguments.setup.counts, Counts::Nightly) && FULL.contains(&row.name);
+    let rate = arguments.rate.unwrap_or(if is_full { FULL_RATE } else { RATE });
+    Setup { rate, ..arguments.setup.clone() }
 }
 
 fn run_row(row: &Row, setup: &Setup) -> Report {

@@ -186,7 +186,7 @@ impl One<'_> {
 
     /// A topic is never emptied: what was made of it goes, so that a new life can be held against the calm run.
     fn forget_topics(&self) -> Tried<()> {
-        ["counts", "late", "bad"].iter().try_for_each(|topic| self.place.remove(&format!("{TOPICS}/{topic}")))
+        ["counts", "visits", "late", "bad"].iter().try_for_each(|topic| self.place.remove(&format!("{TOPICS}/{topic}")))
     }
 
     /// Stops a run cleanly in the middle, and changes the job file where no output sees it. A run that came to its end before the

@@ -73,6 +73,7 @@ fn replay(place: &Place, workers: &str, report: &mut Report) -> Tried<()> {
             "late_orders" => &written.late_orders,
             "bad" => &written.bad,
             "counted" => &written.counts[lane],
+            "visits" => &written.visits[lane],
             other => return Err(format!("replay writes a sink `{other}`")),
         };
         let name = file["file"].as_str().unwrap_or_default();
@@ -100,7 +101,7 @@ pub fn judged_by_duckdb(setup: &Setup, runs: u64) -> Tried<Report> {
     for _ in 0..runs {
         Place::with(&setup.binary, |place| {
             live(setup, place, &mut report, &mut dice, (0, &[]))?;
-            for topic in ["clicks", "orders", "counts"] {
+            for topic in ["clicks", "orders", "counts", "visits"] {
                 let text = place.run(&["topic", "tail", topic, "--topics", TOPICS, "--from-start"])?;
                 place.write(&format!("{topic}.lines"), text)?;
             }

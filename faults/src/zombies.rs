@@ -128,7 +128,7 @@ fn turned_away(live: &Live<'_>, zombie: u32, locks: Locks) -> Tried<()> {
 /// Puts copies in the place of all outputs: from here on a frozen process holds files that nobody finds any more.
 pub fn hand_over(place: &Place) -> Tried<()> {
     let files = ["out.jsonl", "late.jsonl"].map(str::to_owned);
-    let topics = ["counts", "late", "bad"].map(|topic| format!("{TOPICS}/{topic}"));
+    let topics = ["counts", "visits", "late", "bad"].map(|topic| format!("{TOPICS}/{topic}"));
     files.iter().chain(&topics).try_for_each(|name| replace(place, name))
 }
 

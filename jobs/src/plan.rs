@@ -34,7 +34,14 @@ use crate::spec::{self, Settings, SinkPlace, SourcePlace};
 pub(crate) use names::streams;
 pub(crate) use stream::type_name;
 
-/// Names the output semantics of this build: decoders, expressions, operators. State of another one is drained first.
+/// Names what comes out of this build: the bytes that decoders, expressions, operators and encoders make of recorded input.
+///
+/// It stands in every record of a log. Ticks that are recorded and in no checkpoint are derived again only by a build of the
+/// same id, for only there do the digests hold; another one refuses them, and the job is drained first by the build that it had.
+/// So it is raised by hand, with whatever changes a byte of any output for the same state and input, a library among it, and
+/// with nothing else: users have to drain their jobs for it. The id is no hash of the code, which would ask that of them at
+/// every release. Ticks that were recorded under this id are kept in `tests/fixtures/ticks`, and who forgets to raise it meets
+/// them in `tests/e2e/recorded.rs`, which says how to keep those of the next id.
 pub const BUILD_ID: &str = "riverrun-1";
 
 /// A job that was checked.

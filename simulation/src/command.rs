@@ -3,6 +3,7 @@
 
 use crate::mutant::Mutant;
 use crate::play::Options;
+use crate::scene::Script;
 
 /// Seeds that failed once.
 const PAST: &str = include_str!("../seeds");
@@ -34,7 +35,7 @@ pub fn parse<'w>(mut words: impl Iterator<Item = &'w str>) -> Result<Command, St
             "--calm" => options.calm = true,
             "--mutants" => return Ok(Command::Mutants),
             "--past" => return Ok(Command::Past),
-            "--seeds" | "--from" | "--seed" | "--workers" | "--mutant" => {
+            "--seeds" | "--from" | "--seed" | "--workers" | "--mutant" | "--script" => {
                 let value = words.next().ok_or(format!("{name} needs a value"))?;
                 let number = || value.parse::<u64>().map_err(|_| format!("{name} needs a number, not `{value}`"));
                 match name {
@@ -42,6 +43,7 @@ pub fn parse<'w>(mut words: impl Iterator<Item = &'w str>) -> Result<Command, St
                     "--from" => from = number()?,
                     "--seed" => (from, seeds, options.telling) = (number()?, 1, true),
                     "--workers" => options.workers = usize::try_from(number()?).map_err(|error| error.to_string())?,
+                    "--script" => options.script = script(value)?,
                     _ => options.mutant = Some(mutant(value)?),
                 }
             }
@@ -56,10 +58,18 @@ fn mutant(name: &str) -> Result<Mutant, String> {
     Mutant::named(name).ok_or_else(known)
 }
 
+fn script(word: &str) -> Result<Script, String> {
+    let known = || format!("there is no script `{word}`; there are {:?}", Script::ALL.map(Script::word));
+    Script::named(word).ok_or_else(known)
+}
+
 /// Returns the words after the program's name that play `seed` like this again, with its events.
 pub fn again(seed: u64, options: Options) -> String {
-    let Options { workers, calm, faulty_store, mutant, telling: _ } = options;
+    let Options { script, workers, calm, faulty_store, mutant, telling: _ } = options;
     let mut words = format!("--seed {seed}");
+    if script != Script::default() {
+        words += &format!(" --script {}", script.word());
+    }
     if workers > 0 {
         words += &format!(" --workers {workers}");
     }
@@ -99,6 +109,7 @@ mod tests {
             Options { faulty_store: true, workers: 2, ..Options::default() },
             Options { calm: true, mutant: Some(Mutant::RestoredSink), ..Options::default() },
             Options { faulty_store: true, mutant: Some(Mutant::EarlySink), ..Options::default() },
+            Options { script: Script::Ledger, workers: 1, ..Options::default() },
         ];
         for options in ways {
             let told = again(17, options);
@@ -109,10 +120,12 @@ mod tests {
 
     #[test]
     fn the_list_of_past_failures_says_how_each_was_played() {
-        let list = "# One a line.\n\n--seed 5 --faulty-store  # a put that was answered twice\n--seed 7\n";
+        let list =
+            "# One a line.\n\n--seed 5 --faulty-store  # a put that was answered twice\n--seed 7 --script ledger\n";
         let stored = Options { faulty_store: true, ..Options::default() };
-        assert_eq!(listed(list), Ok(vec![(5, stored), (7, Options::default())]));
-        for wrong in ["5", "--seeds 5", "--mutants", "--seed 5 --faulty", "--seed x"] {
+        let scripted = Options { script: Script::Ledger, ..Options::default() };
+        assert_eq!(listed(list), Ok(vec![(5, stored), (7, scripted)]));
+        for wrong in ["5", "--seeds 5", "--mutants", "--seed 5 --faulty", "--seed x", "--seed 5 --script 2"] {
             assert!(listed(wrong).unwrap_err().contains("simulation/seeds"), "{wrong}");
         }
         past().unwrap();

@@ -1,7 +1,7 @@
 //! Plays seeds, or one again with all its events.
 //!
 //! ```text
-//! riverrun-simulation [--seeds N] [--from SEED] [--seed S] [--mutant NAME] [--workers W] [--calm] [--faulty-store]
+//! riverrun-simulation [--script windows|ledger] [--seeds N] [--from SEED] [--seed S] [--mutant NAME] [--workers W] [--calm] [--faulty-store]
 //! riverrun-simulation --past
 //! riverrun-simulation --mutants
 //! ```
@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use riverrun_simulation::command::{self, Command};
 use riverrun_simulation::mutant::Mutant;
 use riverrun_simulation::play::{Judged, Options, judge, play};
+use riverrun_simulation::scene::Script;
 
 fn main() -> ExitCode {
     match run(&std::env::args().skip(1).collect::<Vec<_>>()) {
@@ -53,21 +54,23 @@ fn played(all: impl Iterator<Item = (u64, Options)>) -> u64 {
     failed
 }
 
-/// Plays every mutant until it is found out.
+/// Plays every mutant in every script until it is found out.
 fn mutants() -> ExitCode {
     let mut missed = 0;
-    for mutant in Mutant::all() {
-        match judge(mutant, 300) {
+    for (script, mutant) in Script::ALL.into_iter().flat_map(|script| Mutant::all().map(move |mutant| (script, mutant)))
+    {
+        let name = format!("{mutant:?} in {}", script.word());
+        match judge(script, mutant, 300) {
             Judged::Found { seed, failure } => {
-                println!("{mutant:?}: found out by seed {seed}: {}", failure.lines().next().unwrap_or_default());
+                println!("{name}: found out by seed {seed}: {}", failure.lines().next().unwrap_or_default());
             }
             Judged::Missed => {
                 missed += 1;
-                println!("{mutant:?}: NOT found out in 300 seeds");
+                println!("{name}: NOT found out in 300 seeds");
             }
             Judged::WentWrong { seed, failure } => {
                 missed += 1;
-                println!("{mutant:?}: seed {seed} went WRONG without a word: {failure}");
+                println!("{name}: seed {seed} went WRONG without a word: {failure}");
             }
         }
     }

@@ -19,7 +19,7 @@ use crate::conductor::Conductor;
 use crate::mutant::Mutant;
 use crate::oracle;
 use crate::places::{ArrivalEncoder, FakeSink, FakeSource};
-use crate::scene::Scene;
+use crate::scene::{Scene, Script};
 use crate::store::FakeStore;
 use crate::world::{Fuse, Inner, World};
 
@@ -31,6 +31,8 @@ const TURNS_MAX: u64 = 400_000;
 /// How a seed is played.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Options {
+    /// Which job it is.
+    pub script: Script,
     /// A fixed number of workers; 0: 1 to 6, drawn for every life.
     pub workers: usize,
     /// Nothing goes wrong.
@@ -69,7 +71,7 @@ pub struct Played {
 
 /// Plays `seed`.
 pub fn play(seed: u64, options: Options) -> Played {
-    let mut scene = Scene::of(seed);
+    let mut scene = Scene::of(options.script, seed);
     scene.drains &= !options.calm && options.mutant.is_none();
     let world = World::new(seed, options.telling);
     let stage = Stage { scene, world: world.clone(), objects: Arc::new(InMemory::new()), options };
@@ -116,10 +118,10 @@ pub enum Judged {
     },
 }
 
-/// Plays a mutant with up to `seeds` seeds until one fails.
-pub fn judge(mutant: Mutant, seeds: u64) -> Judged {
+/// Plays a mutant with up to `seeds` seeds of a script until one fails.
+pub fn judge(script: Script, mutant: Mutant, seeds: u64) -> Judged {
     for seed in 0..seeds {
-        let options = Options { mutant: Some(mutant), ..Options::default() };
+        let options = Options { script, mutant: Some(mutant), ..Options::default() };
         let Some(failure) = play(seed, options).failure else { continue };
         return match Mutant::WORLDS.contains(&mutant) && !failure.starts_with(LOUD) {
             true => Judged::WentWrong { seed, failure },
@@ -218,8 +220,9 @@ impl Stage {
         };
         let mut connected: Connected =
             scene.plan.connect(&environment).unwrap_or_else(|_| panic!("the simulated job connects to nothing"));
-        for (source, splits) in connected.sources.iter_mut().zip(&scene.splits) {
-            let (world, name, splits) = (world.clone(), source.name.clone(), splits.clone());
+        for (source, input) in connected.sources.iter_mut().zip(&scene.inputs) {
+            assert_eq!(source.name, input.name, "sources are in the order of their names");
+            let (world, name, splits) = (world.clone(), source.name.clone(), input.splits.clone());
             source.source = Arc::new(FakeSource { world, name, splits, mutant });
             source.bounded = scene.bounded;
         }

@@ -1,4 +1,7 @@
-//! The job that is simulated, and its input, both drawn from the seed.
+//! What is simulated: a job and its input, both drawn from the seed.
+//!
+//! There are several [`Script`]s: jobs with other steps, each with input that gives its steps something to do. A seed means the
+//! same run of a script for good.
 
 use std::sync::Arc;
 
@@ -6,8 +9,40 @@ use riverrun_jobs::{Plan, check};
 
 use crate::world::Dice;
 
+mod ledger;
+mod windows;
+
 /// Event time of the first rows, in milliseconds.
 pub const EPOCH_MS: i64 = 1_700_000_000_000;
+
+/// Which job is played.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Script {
+    /// A select, a plain attribution and windows.
+    #[default]
+    Windows,
+    /// A deduplication, and on it sessions, windows of sessions, a join, and a ledger with corrections. Splits are behind others,
+    /// and fall silent.
+    Ledger,
+}
+
+impl Script {
+    /// All of them.
+    pub const ALL: [Script; 2] = [Script::Windows, Script::Ledger];
+
+    /// Returns the word by which the command line knows it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Script::Windows => "windows",
+            Script::Ledger => "ledger",
+        }
+    }
+
+    /// Returns the script of a word.
+    pub fn named(word: &str) -> Option<Script> {
+        Script::ALL.into_iter().find(|script| script.word() == word)
+    }
+}
 
 /// A record of a split.
 #[derive(Clone, Debug)]
@@ -18,8 +53,20 @@ pub struct Line {
     pub text: String,
 }
 
+/// What a source of the job reads.
+pub struct Input {
+    /// The source's name.
+    pub name: &'static str,
+    /// The field that is the id of its rows.
+    pub id: Option<&'static str>,
+    /// Its splits.
+    pub splits: Arc<Vec<Vec<Line>>>,
+}
+
 /// What is played.
 pub struct Scene {
+    /// Which job it is.
+    pub script: Script,
     /// The job.
     pub plan: Plan,
     /// Whether its input is bounded.
@@ -30,46 +77,46 @@ pub struct Scene {
     pub lanes: Vec<u32>,
     /// Ticks that may be incomplete.
     pub in_flight: u64,
-    /// The splits of the sources `clicks` and `orders`.
-    pub splits: [Arc<Vec<Vec<Line>>>; 2],
+    /// What its sources read, in the order of their names.
+    pub inputs: Vec<Input>,
 }
 
 impl Scene {
     /// Draws a scene.
-    pub fn of(seed: u64) -> Scene {
+    pub fn of(script: Script, seed: u64) -> Scene {
         let mut dice = Dice::new(seed ^ 0x5ce0e);
         let bounded = !dice.once_in(3);
         let in_flight = 1 + dice.roll(4);
         let (rows, shards) = (2 + dice.roll(40), [1, 7, 16][dice.roll(3) as usize]);
         let commit = 10 + dice.roll(60);
         let checkpoint = 10 + dice.roll(80);
-        let lanes = (0..4).map(|_| 1 + dice.roll(5) as u32).collect();
+        let sinks = match script {
+            Script::Windows => windows::SINKS,
+            Script::Ledger => ledger::SINKS,
+        };
+        let lanes = (0..sinks).map(|_| 1 + dice.roll(5) as u32).collect();
+        let body = match script {
+            Script::Windows => windows::JOB.to_owned(),
+            Script::Ledger => ledger::job(&mut dice),
+        };
         let text = format!(
             "job: simulated
 shards: {shards}
 tick: {{ interval: 10ms, max_rows: {rows}, in_flight: {in_flight} }}
 commit: {{ every: {commit}ms }}
 checkpoint: {{ every: {checkpoint}ms }}
-sources:
-  clicks: {{ topic: clicks, schema: {{ user: string, item: int64, n: int64, ts: timestamp_ms }}, event_time: ts, max_disorder: 2s }}
-  orders: {{ topic: orders, schema: {{ order_id: string, user: string, item: int64, price: int64, ts: timestamp_ms }}, event_time: ts, id: order_id, max_disorder: 2s }}
-steps:
-  shown: {{ select: {{ from: clicks, where: \"n > 2\", columns: [user, item, n] }} }}
-  credited: {{ attribute: {{ conversions: orders, touches: shown, by: [user, item], window: 20s, dedupe_for: 60s }} }}
-  counts: {{ window: {{ from: shown, tumble: 10s, by: [user], aggregates: {{ rows: \"count(*)\", total: \"sum(n)\" }}, lateness: 1s }} }}
-sinks:
-  bad: {{ from: clicks.bad, topic: bad, timestamps: epoch_ms }}
-  counts: {{ from: counts, topic: counts, timestamps: epoch_ms }}
-  credited: {{ from: credited, topic: credited, timestamps: epoch_ms }}
-  late: {{ from: counts.late, topic: late, timestamps: epoch_ms }}
-"
+{body}"
         );
         let (plan, _) = check("simulated.yaml", &text, &[]).unwrap_or_else(|report| {
             let messages: Vec<_> = report.faults().iter().map(|fault| fault.message.clone()).collect();
             panic!("the simulated job is at fault: {messages:?}\n{text}")
         });
-        let splits = [clicks(&mut dice, bounded), orders(&mut dice, bounded)];
-        Scene { plan, bounded, drains: !bounded && seed.is_multiple_of(2), lanes, in_flight, splits }
+        let inputs = match script {
+            Script::Windows => windows::inputs(&mut dice, bounded),
+            Script::Ledger => ledger::inputs(&mut dice, bounded),
+        };
+        let drains = !bounded && seed.is_multiple_of(2);
+        Scene { script, plan, bounded, drains, lanes, in_flight, inputs }
     }
 }
 
@@ -78,40 +125,4 @@ fn moment(dice: &mut Dice, row: u64, step: u64, bounded: bool) -> (i64, u64) {
     let back = if dice.once_in(12) { dice.roll(15_000) } else { dice.roll(2_500) } as i64;
     let arrives = if bounded { 0 } else { row * 1500 + dice.roll(6_000) };
     (EPOCH_MS + (row * step) as i64 - back, arrives)
-}
-
-fn user(dice: &mut Dice) -> String {
-    if dice.once_in(30) { "null".into() } else { format!("\"u{}\"", dice.roll(6)) }
-}
-
-fn drawn(dice: &mut Dice, bounded: bool, mut line: impl FnMut(&mut Dice, u64, i64) -> String) -> Arc<Vec<Vec<Line>>> {
-    let count = 1 + dice.roll(4);
-    let mut split = |dice: &mut Dice| {
-        let (rows, step) = (dice.roll(90), 200 + dice.roll(600));
-        let mut lines: Vec<Line> = Vec::new();
-        for row in 0..rows {
-            let (ts, arrives) = moment(dice, row, step, bounded);
-            let text = if dice.once_in(25) { format!("{{\"broken\": {row}") } else { line(dice, row, ts) };
-            let arrives = lines.last().map_or(0, |line| line.arrives).max(arrives);
-            lines.push(Line { arrives, text });
-        }
-        lines
-    };
-    Arc::new((0..count).map(|_| split(dice)).collect())
-}
-
-fn clicks(dice: &mut Dice, bounded: bool) -> Arc<Vec<Vec<Line>>> {
-    drawn(dice, bounded, |dice, _, ts| {
-        let (user, item, n) = (user(dice), dice.roll(3), dice.roll(9));
-        format!("{{\"user\":{user},\"item\":{item},\"ts\":{ts},\"n\":{n}}}")
-    })
-}
-
-fn orders(dice: &mut Dice, bounded: bool) -> Arc<Vec<Vec<Line>>> {
-    drawn(dice, bounded, |dice, row, ts| {
-        let (user, item, price) = (user(dice), dice.roll(3), dice.roll(900));
-        // Now and then an order comes again.
-        let id = if dice.once_in(10) { row / 2 } else { row };
-        format!("{{\"order_id\":\"o{id}\",\"user\":{user},\"item\":{item},\"ts\":{ts},\"price\":{price}}}")
-    })
 }

@@ -25,6 +25,7 @@ mod mesh;
 mod oracle;
 mod prometheus;
 mod real_data;
+mod recorded;
 mod replay;
 mod rewind;
 mod right;
