@@ -4,6 +4,7 @@ mod ends;
 mod faults;
 mod lanes;
 mod mesh;
+mod recorded;
 mod rewind;
 mod schemas;
 mod sources;
