@@ -182,7 +182,7 @@ fn lead(
     recovery.warnings.iter().for_each(|warning| warnings.say(warning.clone()));
     let graph = plan.graph(&connected, by_source(&inputs));
     let mut resume = among::Resume::of(recovery, floors, Timeline::start(graph.sources.len(), inputs.now));
-    let again = again.map(|again| again.from_here(&mut resume));
+    let again = again.map(|again| again.begin(&mut resume));
     mesh.iter().for_each(|mesh| among::resume(mesh, &resume));
     let finished = resume.finished;
     let job = engine::Job {

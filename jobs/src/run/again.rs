@@ -46,7 +46,7 @@ impl Again {
     }
 
     /// Has the run end where the copy does.
-    pub fn from_here(self, resume: &mut Resume) -> Repeating {
+    pub fn begin(self, resume: &mut Resume) -> Repeating {
         let Again(Stretch { to, .. }) = self;
         let recovery = &mut resume.recovery;
         recovery.then = Then::Finish;
