@@ -93,8 +93,11 @@ fn repeat(place: &Place, name: &str) -> Invocation {
     replay.args(BUSY).args(&["--topics", "topics", "--set", "journal.keep=all"])
 }
 
+/// A record: its partition, key and value.
+type Consumed = (u32, Option<Vec<u8>>, Vec<u8>);
+
 /// The records of a topic of the job, or of the replay whose name `prefix` ends: by partition, in order, with their keys.
-fn consumed(place: &Place, prefix: &str) -> Vec<Vec<(u32, Option<Vec<u8>>, Vec<u8>)>> {
+fn consumed(place: &Place, prefix: &str) -> Vec<Vec<Consumed>> {
     let of = |topic| {
         let records = topics::records(&place.path("topics"), &format!("{prefix}{topic}"));
         records.into_iter().map(|record| (record.partition, record.key, record.value)).collect()
