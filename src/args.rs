@@ -104,7 +104,7 @@ pub enum Command {
     Explain(ExplainArgs),
     /// Runs a job with its sinks off and shows its first results.
     Preview(PreviewArgs),
-    /// Runs a job over past input, beside the job; or derives recorded ticks once more, into files.
+    /// Runs a job over past input, beside the job; or derives recorded ticks once more, to the byte.
     Replay(ReplayArgs),
     /// Runs two versions of a job over the same past and shows what would be otherwise; nothing is written.
     Diff(DiffArgs),

@@ -90,7 +90,10 @@ pub enum Then {
     /// It goes on with new ticks.
     #[default]
     GoOn,
-    /// It ends: nothing is appended to the journal, no checkpoint is taken, the sinks have all rows of the recorded ticks.
+    /// It ends: no tick is appended to the journal, the sinks have all rows of the recorded ticks. It may be stopped on the way and
+    /// goes on from there: checkpoints are taken, the last of them at the end.
+    Finish,
+    /// It ends likewise, and no checkpoint is taken.
     End,
 }
 
@@ -206,7 +209,8 @@ fn prepare(job: Job, own: Range<usize>, elsewhere: BTreeMap<(u32, u32), Option<T
     job.control.follow(start.tick);
     job.control.repeats_until(newest);
     job.observer.start(&job.graph, own.clone(), &start, &job.recovery.balance, newest);
-    if start.last {
+    let all_derived = job.recovery.then == Then::Finish && job.recovery.entries.is_empty();
+    if start.last || all_derived {
         return None;
     }
     let mut lanes_known = elsewhere;

@@ -59,8 +59,26 @@ pub struct Plan {
     shape: Shape,
     /// The texts it was made of: the places of faults that show only when it is connected.
     pub(crate) texts: Vec<Text>,
-    /// What a replay of the past was asked for.
-    pub(crate) past: Option<String>,
+    /// The past that a replay runs over.
+    pub(crate) past: Option<Over>,
+}
+
+/// A past, as it was asked for.
+#[derive(Clone, Debug)]
+pub(crate) enum Over {
+    /// Input from one moment to another.
+    Input(String),
+    /// Ticks that the job recorded.
+    Ticks(String),
+}
+
+impl Over {
+    /// Returns what was asked for, as it was written.
+    pub fn asked(&self) -> &str {
+        match self {
+            Over::Input(asked) | Over::Ticks(asked) => asked,
+        }
+    }
 }
 
 /// A source that was checked.

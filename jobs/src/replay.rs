@@ -9,12 +9,10 @@
 
 mod files;
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use riverrun_dataflow::balance::Counts;
 use riverrun_dataflow::engine::{self, Control, EngineError, Lanes, Observer, Then};
 use riverrun_dataflow::journal::{CheckpointParts, Journal, JournalEntry, JournalError};
 use riverrun_dataflow::sink::Promise;
@@ -24,10 +22,10 @@ use serde::Serialize;
 
 use crate::connect::{Connected, Environment, OpenSink};
 use crate::plan::{BUILD_ID, Plan};
-use crate::run::{RunError, by_source};
+use crate::run::{RunError, balance_after, by_source, differing};
 use files::{Files, Folder};
 
-pub use files::LaneFile;
+pub use files::{LaneFile, LeftOut};
 
 /// What is replayed, and where to.
 #[derive(Clone, Debug)]
@@ -96,10 +94,11 @@ pub fn replay(
     for warning in &past.warnings {
         tracing::warn!(target: "riverrun", "{warning}");
     }
-    let files = Files::of(plan, &past.file, folder);
+    let files = Files::of(plan, &past.file, folder)?;
     let connected = connect(plan, environment, &files, &past.inputs)?;
     let mut replayed = Replayed::of(plan, &past, options.from);
-    let balance = balance_of(&past);
+    let before = past.base.as_ref().map(|base| base.parts.balance.clone()).unwrap_or_default();
+    let balance = balance_after(before, &past.entries);
     // What a lane has by its token is compared with its digest and dropped: so are the ticks before the first wanted one.
     let token = (replayed.from > 1).then(|| replayed.from - 1);
     let lanes = files.open()?.into_iter().map(|(place, lane)| (place, (lane, token))).collect::<Lanes>();
@@ -177,22 +176,6 @@ fn recovery(past: Past, start: Timeline) -> engine::Recovery {
         }
         None => engine::Recovery { before: start, entries, then: Then::End, ..engine::Recovery::default() },
     }
-}
-
-type Balance = BTreeMap<String, Counts>;
-
-/// Returns the balance that the journal has at the end of `past`.
-fn balance_of(past: &Past) -> Balance {
-    let mut balance = past.base.as_ref().map(|base| base.parts.balance.clone()).unwrap_or_default();
-    for (name, counts) in past.entries.iter().flat_map(|entry| &entry.balance) {
-        *balance.entry(name.clone()).or_default() += *counts;
-    }
-    balance
-}
-
-/// Returns a source or step of which two balances say different things.
-fn differing<'b>(a: &'b Balance, b: &'b Balance) -> Option<&'b String> {
-    a.keys().chain(b.keys()).find(|name| a.get(*name) != b.get(*name))
 }
 
 /// The journal of a job that makes no tick final: it is never asked.

@@ -7,9 +7,12 @@
 //! All else is a run: the range is resolved once and stands in the first records of the log, so it is bounded, can be killed and
 //! goes on, and two of them give the same bytes. The job itself is not touched: nothing of its state, lanes or outputs has the same
 //! name.
+//!
+//! Recorded ticks are run through a job in such a namespace, too: [`Recorded`].
 
 mod moment;
 mod namespace;
+mod recorded;
 mod switch;
 mod throttle;
 
@@ -22,11 +25,12 @@ use riverrun_state::Retention;
 
 pub use moment::Moment;
 pub use namespace::{NAME_MAX, check_name, default_name, split_job};
+pub use recorded::{Recorded, derive, transcribe};
 pub use switch::Live;
 pub use throttle::Throttle;
 
 use crate::connect::Environment;
-use crate::plan::Plan;
+use crate::plan::{Over, Plan};
 use crate::run::{Ground, Outcome, RunError, RunOptions, run_on};
 use crate::spec::{SinkPlace, SourcePlace};
 use switch::Switch;
@@ -49,22 +53,28 @@ impl Plan {
     pub fn rewound(&self, rewind: &Rewind) -> Result<Plan, String> {
         let to = rewind.to.clone().unwrap_or(Moment::Latest);
         self.check_topics(&[&rewind.from, &to])?;
-        let mut plan = self.clone();
-        plan.name = namespace::job(&self.name, &rewind.name);
-        plan.past = Some(rewind.asked.clone());
+        let mut plan = self.in_namespace(&rewind.name);
+        plan.past = Some(Over::Input(rewind.asked.clone()));
         for source in &mut plan.sources {
             if let SourcePlace::Topic { name, start, .. } = &mut source.place {
                 *start = rewind.from.of_topic(&name.value, Start::Earliest);
                 source.end = to.of_topic(&name.value, Start::Latest);
             }
         }
+        Ok(plan)
+    }
+
+    /// Returns the plan with the names that it has in the replay `name`.
+    fn in_namespace(&self, name: &str) -> Plan {
+        let mut plan = self.clone();
+        plan.name = namespace::job(&self.name, name);
         for sink in &mut plan.sinks {
             if let SinkPlace::Topic { name, .. } = &sink.place {
                 sink.like = Some(name.value.clone());
             }
-            namespace::rename(&mut sink.place, &rewind.name);
+            namespace::rename(&mut sink.place, name);
         }
-        Ok(plan)
+        plan
     }
 
     /// Fails if offsets are given of a topic that the job does not read.

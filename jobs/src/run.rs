@@ -6,6 +6,7 @@
 //! The order is the protocol's (RELIABILITY 6.2): the generation record fences whoever ran the job before; only then are the
 //! sinks asked for their tokens; only then is it decided where to begin.
 
+mod again;
 mod among;
 mod discovery;
 mod error;
@@ -28,6 +29,8 @@ use riverrun_state::{
 };
 use serde::{Deserialize, Serialize};
 
+use again::{Again, Repeating};
+pub(crate) use again::{balance_after, differing};
 use discovery::Discovery;
 pub use error::RunError;
 pub(crate) use preview::Nothing;
@@ -35,7 +38,7 @@ pub use preview::{PreviewRow, preview};
 use standing::Standings;
 
 use crate::connect::{Connected, Environment};
-use crate::plan::{BUILD_ID, Plan};
+use crate::plan::{BUILD_ID, Over, Plan};
 use crate::rewind;
 use crate::spec::Keep;
 use crate::upgrade::same_state;
@@ -156,17 +159,20 @@ fn lead(
     let mut started = open(plan, &connected, store, retention, (options.fresh, own.of))?;
     let mut warnings = Warnings::default();
     if started.inputs().is_none() {
-        let (shape, asked) = (Some(plan.shape().clone()), plan.past.clone());
+        assert!(!matches!(plan.past, Some(Over::Ticks(_))), "recorded ticks are copied before they are run");
+        let (shape, asked) = (Some(plan.shape().clone()), plan.past.as_ref().map(|past| past.asked().to_owned()));
         let inputs = Inputs { shape, asked, ..resolve(&connected, &control)? };
         started.append_inputs(inputs)?;
     }
     let inputs = started.inputs().cloned().expect("resolved just now or before");
     can_be_read(plan, &inputs)?;
+    let again = Again::of(plan, &inputs)?;
     goes_on_as_it_began(plan, &mut connected, &inputs, &mut warnings);
     as_created(&mut connected, started.lanes());
     let claims = Claims::of(&started, options);
     // The first lane of every sink is opened here: what it takes to have the others is done once, before anybody opens them.
-    let (lanes, tokens) = open_lanes(plan, &connected, &claims, &own)?;
+    let (mut lanes, mut tokens) = open_lanes(plan, &connected, &claims, &own)?;
+    again.iter().for_each(|again| again.begin_late(&mut lanes, &mut tokens));
     let elsewhere = mesh.as_ref().map(|mesh| among::gather(mesh, &started, &inputs, &claims)).transpose()?;
     let tokens = among::with_others(&connected, tokens, elsewhere.as_ref().unwrap_or(&BTreeMap::new()));
     let (generation, floors, succession) = (started.generation(), started.floors(), started.succession());
@@ -175,7 +181,8 @@ fn lead(
     let (recovery, parts) = started.recover(&tokens)?;
     recovery.warnings.iter().for_each(|warning| warnings.say(warning.clone()));
     let graph = plan.graph(&connected, by_source(&inputs));
-    let resume = among::Resume::of(recovery, floors, Timeline::start(graph.sources.len(), inputs.now));
+    let mut resume = among::Resume::of(recovery, floors, Timeline::start(graph.sources.len(), inputs.now));
+    let again = again.map(|again| again.begin(&mut resume));
     mesh.iter().for_each(|mesh| among::resume(mesh, &resume));
     let finished = resume.finished;
     let job = engine::Job {
@@ -198,7 +205,7 @@ fn lead(
     ran.map_err(|error| why(error, &succession))?;
     standing.finish();
     let snapshot = observer.snapshot();
-    let ended = ended(finished, &snapshot);
+    let ended = ended(finished, &snapshot, again.as_ref())?;
     let grown = discovery.end() && ended == Ended::Stopped;
     Ok(Outcome { ended, snapshot, generation, warnings: warnings.0, grown })
 }
@@ -234,7 +241,7 @@ fn beside(
 /// Has a job go on with what it began with, and says what was asked for otherwise. What it reads is resolved once: whether topics end
 /// is decided when it begins, not at every restart.
 fn goes_on_as_it_began(plan: &Plan, connected: &mut Connected, inputs: &Inputs, warnings: &mut Warnings) {
-    if let (Some(began), Some(asked)) = (&inputs.asked, &plan.past)
+    if let (Some(began), Some(asked)) = (&inputs.asked, plan.past.as_ref().map(Over::asked))
         && began != asked
     {
         warnings.say(rewind::bounds_differ(plan.name(), began, asked));
@@ -260,13 +267,14 @@ fn as_created(connected: &mut Connected, lanes: &[SinkLanes]) {
     }
 }
 
-/// Returns why a run ended: `finished` says that the job was before it began.
-fn ended(finished: bool, snapshot: &Snapshot) -> Ended {
-    match (finished, snapshot.last) {
+/// Returns why a run ended: `finished` says that the job was before it began. One that derives ticks `again` has its own end.
+fn ended(finished: bool, snapshot: &Snapshot, again: Option<&Repeating>) -> Result<Ended, RunError> {
+    let last = again.map_or(Ok(snapshot.last), |again| again.is_through(snapshot))?;
+    Ok(match (finished, last) {
         (true, _) => Ended::AlreadyFinished,
         (false, true) => Ended::Finished,
         (false, false) => Ended::Stopped,
-    }
+    })
 }
 
 /// Returns which run of which job this is.

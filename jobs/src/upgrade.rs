@@ -447,7 +447,7 @@ impl<'a> Transition<'a> {
         let sources = self.connected.sources.iter().map(|source| source.name.clone()).collect();
         let shape = Some(self.plan.shape().clone());
         let (now, asked) = (self.inputs.now, self.inputs.asked.clone());
-        Ok(Inputs { now, sources, splits, free_split: free, shape, asked })
+        Ok(Inputs { now, sources, splits, free_split: free, shape, asked, recorded: None })
     }
 
     /// Returns where the new plan stands: the tick and the clock go on, and what is known of kept sources.

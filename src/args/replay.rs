@@ -27,28 +27,29 @@ pub struct ReplayArgs {
     /// Goes on with what is written from then on, when all that is there is read.
     #[arg(long, env = "RIVERRUN_THEN_LIVE", help_heading = "Past input", value_parser = switch())]
     pub then_live: bool,
-    /// What the replay is called: outputs and state get names with it [default: made from job and range].
-    #[arg(long = "as", value_name = "NAME", env = "RIVERRUN_AS", help_heading = "Past input", value_parser = replay_name)]
+    /// What the replay is called: outputs and state get names with it [default: of past input, made from job and range].
+    #[arg(long = "as", value_name = "NAME", env = "RIVERRUN_AS", help_heading = "Namespace", value_parser = replay_name)]
     pub name: Option<String>,
     /// Forgets what the replay of this name did before and begins anew.
-    #[arg(long, env = "RIVERRUN_FRESH", help_heading = "Past input", value_parser = switch())]
+    #[arg(long, env = "RIVERRUN_FRESH", help_heading = "Namespace", value_parser = switch())]
     pub fresh: bool,
     /// Adds to output that is already there and not this replay's.
-    #[arg(long, env = "RIVERRUN_APPEND", help_heading = "Past input", value_parser = switch())]
+    #[arg(long, env = "RIVERRUN_APPEND", help_heading = "Namespace", value_parser = switch())]
     pub append: bool,
     /// Reads no faster than so many rows a second, for example `50k/s`.
-    #[arg(long, value_name = "RATE", env = "RIVERRUN_REPLAY_RATE", help_heading = "Past input", value_parser = Throttle::rate)]
+    #[arg(long, value_name = "RATE", env = "RIVERRUN_REPLAY_RATE", help_heading = "Namespace", value_parser = Throttle::rate)]
     pub rate: Option<f64>,
     /// Reads no faster than so many times as fast as it happened, for example `10x`.
-    #[arg(long, value_name = "TIMES", env = "RIVERRUN_SPEED", help_heading = "Past input", value_parser = Throttle::times)]
+    #[arg(long, value_name = "TIMES", env = "RIVERRUN_SPEED", help_heading = "Namespace", value_parser = Throttle::times)]
     pub speed: Option<f64>,
     /// Who watches it.
     #[command(flatten)]
     pub watch: WatchArgs,
-    /// The ticks that the job recorded, from the oldest kept checkpoint on. The job is not touched and may be running.
+    /// The ticks that the job recorded, from the oldest kept checkpoint on: the same bytes, with --as NAME or --out DIR. The job is not touched
+    /// and may be running.
     #[arg(long, env = "RIVERRUN_RECORDED", help_heading = "Recorded ticks", value_parser = switch())]
     pub recorded: bool,
-    /// The folder for the files, one for every lane of every sink; it must be empty or not there yet.
+    /// In the place of --as: a folder for files with the rows alone, one for every lane of every sink; empty, or not there yet.
     #[arg(long, value_name = "DIR", env = "RIVERRUN_OUT", help_heading = "Recorded ticks")]
     pub out: Option<PathBuf>,
     /// The first tick whose rows are written [default: the first after the oldest kept checkpoint].

@@ -67,7 +67,7 @@ pub fn replay(args: &ReplayArgs, global: &Global) -> Done {
 }
 
 #[expect(clippy::disallowed_methods, reason = "how long a replay took is shown to a person; no row sees it")]
-fn now() -> Instant {
+pub(super) fn now() -> Instant {
     Instant::now()
 }
 
@@ -92,7 +92,7 @@ fn asked(args: &ReplayArgs) -> Result<Asked<'_>, Failure> {
 
 /// Returns the failure of who does not say what is to be replayed.
 pub fn nothing_asked() -> Failure {
-    let message = "what is to be replayed is not said\n  hint: past input with --from T and --to T, or the ticks that the job recorded with --recorded --out DIR";
+    let message = "what is to be replayed is not said\n  hint: past input with --from T and --to T, or the ticks that the job recorded with --recorded --as NAME or --recorded --out DIR";
     Failure::new(Exit::Usage, message)
 }
 
@@ -167,7 +167,7 @@ fn told(job: &str, kept: Arc<Mutex<Option<Live>>>, begun: Instant, quiet: bool) 
 }
 
 /// Returns what the replay reads, as its log says.
-fn inputs(state: &Location, job: &str, global: &Global) -> Result<Inputs, Failure> {
+pub(super) fn inputs(state: &Location, job: &str, global: &Global) -> Result<Inputs, Failure> {
     let inputs = state.open().and_then(|store| inspect::inputs(store, job));
     Ok(inputs.map_err(|error| failed(error.into(), global))?.unwrap_or_default())
 }
@@ -198,10 +198,18 @@ struct Range<'a> {
     to: Option<u64>,
 }
 
+/// Where a sink writes.
 #[derive(Serialize)]
-struct Output<'a> {
+pub(super) struct Output<'a> {
     sink: &'a str,
     place: String,
+}
+
+impl<'a> Output<'a> {
+    /// Returns the outputs of a plan.
+    pub(super) fn of(plan: &'a Plan) -> Vec<Output<'a>> {
+        plan.outputs().into_iter().map(|(sink, place)| Output { sink, place }).collect()
+    }
 }
 
 #[derive(Serialize)]
@@ -230,7 +238,7 @@ impl<'a> Report<'a> {
             replay: &rewind.name,
             asked: inputs.asked.clone().unwrap_or_else(|| rewind.asked.clone()),
             ranges: ranges.collect(),
-            outputs: plan.outputs().into_iter().map(|(sink, place)| Output { sink, place }).collect(),
+            outputs: Output::of(plan),
             live: live.map(|Live { tick, records }| LiveSince { tick, records }),
             seconds: took.as_millis() as f64 / 1000.0,
             outcome,
@@ -264,13 +272,18 @@ impl<'a> Report<'a> {
 
     /// Shows the balance.
     fn show(&self, global: &Global) -> Done {
-        let mut stdout = Stdout::lock();
-        match global.output {
-            Format::Json => stdout.document(self)?,
-            // The balance is said to people, on stderr: a console sink may have written data to stdout.
-            Format::Table if !global.quiet => eprintln!("\n{}", output::balance(&self.outcome.snapshot.balance)),
-            Format::Table => {}
-        }
-        stdout.flush()
+        show(self, self.outcome, global)
     }
+}
+
+/// Shows a report to programs, or the balance to people.
+pub(super) fn show(report: &impl Serialize, outcome: &Outcome, global: &Global) -> Done {
+    let mut stdout = Stdout::lock();
+    match global.output {
+        Format::Json => stdout.document(report)?,
+        // The balance is said to people, on stderr: a console sink may have written data to stdout.
+        Format::Table if !global.quiet => eprintln!("\n{}", output::balance(&outcome.snapshot.balance)),
+        Format::Table => {}
+    }
+    stdout.flush()
 }

@@ -1,11 +1,12 @@
 //! `riverrun replay --recorded`: what a job did before, once more, into files.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use riverrun_dataflow::engine::{Control, Observer};
-use riverrun_jobs::replay::{self, ReplayEnd, ReplayOptions, Replayed};
+use riverrun_jobs::replay::{self, LeftOut, ReplayEnd, ReplayOptions, Replayed};
 use riverrun_jobs::run::RunError;
 use riverrun_state::StateError;
 use serde::Serialize;
@@ -20,22 +21,14 @@ use crate::signals;
 
 /// Replays the recorded ticks.
 #[expect(clippy::disallowed_methods, reason = "a rate for a person; reaches no output")]
-pub fn replay(args: &ReplayArgs, global: &Global) -> Done {
+pub fn replay(args: &ReplayArgs, out: &Path, global: &Global) -> Done {
     let control = Control::new();
     let stop = control.clone();
     signals::listen(move || stop.stop())?;
-    let Some(out) = &args.out else {
-        return Err(Failure::new(Exit::Usage, "--recorded needs --out DIR, the folder for the files"));
-    };
-    if let (Some(from), Some(to)) = (args.from_tick, args.to_tick)
-        && from > to
-    {
-        return Err(Failure::new(Exit::Usage, format!("--from-tick {from} is after --to-tick {to}")));
-    }
     let plan = job::plan(&args.job.job, &args.job.set, global)?;
     let options = ReplayOptions {
         state: existing_state(&args.state)?,
-        out: out.clone(),
+        out: out.to_owned(),
         workers: job::workers(args.workers),
         from: args.from_tick,
         to: args.to_tick,
@@ -59,7 +52,8 @@ pub fn replay(args: &ReplayArgs, global: &Global) -> Done {
     }
 }
 
-fn no_replay(error: RunError, global: &Global) -> Failure {
+/// Gives a replay that failed its exit code: a job that never ran has no ticks.
+pub(super) fn no_replay(error: RunError, global: &Global) -> Failure {
     match error {
         RunError::State(StateError::OtherJob { .. }) => Failure { exit: Exit::NotFound, error: error.into() },
         error => failed(error, global),
@@ -95,8 +89,31 @@ fn say(replayed: &Replayed, args: &ReplayArgs, out: &Path, took: Duration, globa
     stdout.flush()?;
     if !global.quiet {
         eprintln!("\n{}", summary(replayed, out, took));
+        left_out(replayed).iter().for_each(|note| eprintln!("{note}"));
     }
     Ok(())
+}
+
+/// Returns what files of values do not hold, a line for each sink, and what does.
+fn left_out(replayed: &Replayed) -> Vec<String> {
+    let mut sinks: BTreeMap<&str, LeftOut> = BTreeMap::new();
+    for file in &replayed.files {
+        if let Some(left_out) = file.left_out {
+            *sinks.entry(&file.sink).or_default() += left_out;
+        }
+    }
+    let note = |(sink, LeftOut { keys, headers, tombstones }): (&&str, &LeftOut)| {
+        let parts =
+            [(keys, "with a key"), (headers, "with headers"), (tombstones, "without a value, an empty line each")];
+        let some = parts.iter().filter(|(count, _)| **count > 0);
+        let parts: Vec<String> = some.map(|(count, what)| format!("{} rows {what}", grouped(**count))).collect();
+        format!("note: the files of sink `{sink}` hold values alone; it wrote {}", parts.join(", "))
+    };
+    let mut notes: Vec<String> = sinks.iter().map(note).collect();
+    if !notes.is_empty() {
+        notes.push("  hint: --as NAME in the place of --out writes whole records, as the job did".to_owned());
+    }
+    notes
 }
 
 fn summary(replayed: &Replayed, out: &Path, took: Duration) -> String {

@@ -105,6 +105,14 @@ pub enum StateError {
         /// The way out.
         hint: String,
     },
+    /// The replay of this name is of another kind (exit 5).
+    #[error("`{job}` is there already, {theirs}\n  hint: another --as is another replay, --fresh begins this one anew")]
+    OtherReplay {
+        /// The job that the replay is.
+        job: String,
+        /// What it was begun as.
+        theirs: String,
+    },
     /// The folder belongs to something else (exit 78).
     #[error("{folder} cannot be used for job `{job}`: {reason}")]
     OtherJob {

@@ -186,6 +186,11 @@ impl Folder {
         self.read_file("job.json")
     }
 
+    /// Returns whether a new incarnation is about to take the place of the one that is there.
+    pub(crate) fn begins_anew(&self) -> Result<bool, StateError> {
+        self.read_file("fresh.json").map(|next| next.is_some())
+    }
+
     /// Locks the folder and makes sure that it is the one of `spec`, creating the job if there is none. Whether the plan is the
     /// job's is seen in the log.
     pub fn open(store: Arc<Store>, spec: &JobSpec) -> Result<Opened, StateError> {

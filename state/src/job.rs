@@ -180,7 +180,7 @@ impl JobState {
 
     fn started(self, log: Log, before: Bounds, seen: Seen) -> Started {
         let Opened { folder, file, lock } = self.opened;
-        let (is_new, foundation) = (!seen.ticks, seen.foundation);
+        let (is_new, foundation) = (!seen.may_have_given(), seen.foundation);
         let lock = lock.map(Arc::new);
         Started { folder, file, is_new, lock, log, before, foundation, retention: Retention::default() }
     }
@@ -194,6 +194,8 @@ struct Seen {
     base: Option<u64>,
     foundation: Option<Foundation>,
     ticks: bool,
+    /// The generation that laid down the ticks of another job, if this one derives such: it gave nothing to a sink.
+    laid_by: Option<u64>,
 }
 
 impl Seen {
@@ -204,7 +206,9 @@ impl Seen {
             let record = record?;
             let seq = record.header.seq;
             seen.generation = seen.generation.max(record.header.generation);
-            seen.foundation = seen.foundation.or_else(|| record.foundation());
+            if let (None, Some(foundation)) = (&seen.foundation, record.foundation()) {
+                seen.lay(foundation, record.header.generation);
+            }
             if let Some(checkpoint) = record.body.checkpoint() {
                 // What an incarnation begins with is not its own.
                 seen.ticks |= seq > 1;
@@ -222,11 +226,21 @@ impl Seen {
         Ok(seen)
     }
 
+    fn lay(&mut self, foundation: Foundation, generation: u64) {
+        self.laid_by = foundation.inputs.recorded.is_some().then_some(generation);
+        self.foundation = Some(foundation);
+    }
+
+    /// Returns whether a sink may have been given something of this incarnation.
+    fn may_have_given(&self) -> bool {
+        self.laid_by.map_or(self.ticks, |laid_by| self.generation > laid_by)
+    }
+
     /// Takes in the record that was appended next.
     fn follow(&mut self, reader: &LogReader, record: Record) -> Result<(), StateError> {
         self.generation = self.generation.max(record.header.generation);
         if let Some(foundation) = record.foundation() {
-            self.foundation = Some(foundation);
+            self.lay(foundation, record.header.generation);
         }
         if let Some(checkpoint) = record.body.checkpoint() {
             self.ticks |= record.header.seq > 1;
@@ -315,6 +329,26 @@ impl Started {
             self.foundation = Some(Foundation { at, plan, lanes: None, inputs, floors: BTreeMap::new() });
         }
         Ok(())
+    }
+
+    /// Returns the job's folder.
+    pub(crate) fn folder(&self) -> &Folder {
+        &self.folder
+    }
+
+    /// Returns the log, which ends with what this process has appended.
+    pub(crate) fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// Returns the log as it was before our generation record.
+    pub(crate) fn before(&self) -> Bounds {
+        self.before
+    }
+
+    /// Makes `body` the next record, in a process that runs nothing.
+    pub(crate) fn append(&mut self, body: &Body) -> Result<(), StateError> {
+        self.log.append(body).map(|_| ())
     }
 
     /// Decides where to begin, given the committed tick of every lane of every exactly-once sink (0: never), asked after

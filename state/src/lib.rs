@@ -5,7 +5,7 @@
 //! [`journal`] are what the engine is given, [`recovery`] decides where a restart begins, [`job`] ties it together, [`follow`] is the part of it that a process has
 //! which does not lead,
 //! [`collect`] deletes what no restart needs, [`savepoint`] names what must stay, [`inspect`] looks at it all from outside, and
-//! [`past`] is what a replay needs of it.
+//! [`past`] is what a replay needs of it, [`transcript`] a job that begins with a copy of that.
 //!
 //! Layout, relative to the state folder:
 //!
@@ -42,6 +42,7 @@ pub mod states;
 pub mod store;
 #[cfg(test)]
 mod tests;
+pub mod transcript;
 pub mod upgrade;
 
 pub use collect::{KeepLog, Retention};
@@ -52,6 +53,6 @@ pub use follow::{Followed, Following};
 pub use job::{JobState, Parts, Started, Succession};
 pub use oldest::Oldest;
 pub use past::{Past, Wanted};
-pub use record::{InputSplit, Inputs};
+pub use record::{InputSplit, Inputs, Stretch};
 pub use recovery::{Recovery, Restored};
 pub use store::{Location, Store};

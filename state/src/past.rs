@@ -16,7 +16,7 @@ use crate::folder::JobFile;
 use crate::inspect::Look;
 use crate::ledger::Ledger;
 use crate::log::{Bounds, LogReader};
-use crate::record::{Body, Foundation, Inputs, Record};
+use crate::record::{Body, Checkpoint, Foundation, Inputs, Record};
 use crate::recovery::Restored;
 use crate::states::read_table;
 use crate::store::Store;
@@ -52,6 +52,15 @@ pub struct Past {
     pub warnings: Vec<String>,
     /// The state of `base`; writes nothing.
     pub states: Arc<dyn StateStore>,
+    /// `base` as it was written down, with its files.
+    pub(crate) copy: Option<Copy>,
+}
+
+/// A checkpoint, read whole.
+pub(crate) struct Copy {
+    pub checkpoint: Checkpoint,
+    /// The files' bytes, by path.
+    pub files: Arc<HashMap<String, Bytes>>,
 }
 
 impl Past {
@@ -94,11 +103,13 @@ impl Look {
             let parts = body.checkpoint()?.clone().into_parts();
             Some(Restored { seq: header.seq, generation: header.generation, parts })
         };
+        let written = checkpoint.as_ref().and_then(|record| record.body.checkpoint()).cloned();
+        let copy = written.map(|checkpoint| Copy { checkpoint, files: states.files.clone() });
         let base = checkpoint.and_then(restored);
         let Foundation { lanes, inputs, floors, .. } = foundation;
         let file = self.file.clone();
         let file = JobFile { lanes: lanes.unwrap_or(file.lanes), ..file };
-        Ok(Past { file, inputs, floors, base, entries, warnings, states: Arc::new(states) })
+        Ok(Past { file, inputs, floors, base, entries, warnings, states: Arc::new(states), copy })
     }
 
     fn gone(&self) -> StateError {
@@ -108,17 +119,19 @@ impl Look {
 
     /// Reads all of the state where deriving would begin.
     fn restorable(&self, begin: Begin) -> Result<(Option<Record>, Restorable), StateError> {
-        let mut states = Restorable { shards: self.file.shards, ledger: Ledger::default(), files: HashMap::new() };
+        let mut states = Restorable { shards: self.file.shards, ledger: Ledger::default(), files: Arc::default() };
         let Some(seq) = begin.seq else { return Ok((None, states)) };
         let record = self.reader.read(seq)?;
         let Some(checkpoint) = record.body.checkpoint() else {
             return Err(StateError::damaged(self.reader.name(seq), "it is no checkpoint any more"));
         };
         let files: Vec<StateFile> = checkpoint.files().collect();
+        let mut read = HashMap::new();
         load_each(&self.folder, &files, &mut |at, bytes| {
-            states.files.insert(files[at].path.clone(), bytes);
+            read.insert(files[at].path.clone(), bytes);
             Ok(())
         })?;
+        states.files = Arc::new(read);
         states.ledger = Ledger::of(checkpoint);
         Ok((Some(record), states))
     }
@@ -320,7 +333,7 @@ struct Restorable {
     shards: u16,
     ledger: Ledger,
     /// The files' bytes, by path.
-    files: HashMap<String, Bytes>,
+    files: Arc<HashMap<String, Bytes>>,
 }
 
 impl StateStore for Restorable {

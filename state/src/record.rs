@@ -139,6 +139,20 @@ pub struct Inputs {
     /// What a replay of the past was asked for, as it was written: its splits follow from that once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked: Option<String>,
+    /// The ticks of another job that this one derives again; it reads nothing else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recorded: Option<Stretch>,
+}
+
+/// Recorded ticks of a job that another one derives again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stretch {
+    /// The incarnation that recorded them.
+    pub incarnation: String,
+    /// The first whose rows are written. Those before it are derived for the state alone.
+    pub from: Tick,
+    /// The last.
+    pub to: Tick,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
@@ -528,6 +542,7 @@ mod tests {
             free_split: 0,
             shape: None,
             asked: None,
+            recorded: None,
         })
     }
 

@@ -5,6 +5,7 @@ mod faults;
 mod lanes;
 mod mesh;
 mod offsets;
+mod recorded;
 mod rewind;
 mod schemas;
 mod sources;

@@ -17,6 +17,11 @@ use crate::support::{Dice, Place, Shop, topics};
 /// Partitions of the topic of attributed orders.
 const LANES: u32 = 3;
 
+/// The main job; attributed orders have keys, by which they are dealt out to the partitions of their topic.
+fn job() -> String {
+    jobs::attribution(Over::Topics, Model::Last).replace("topic: out,", "topic: out, key: [order_id],")
+}
+
 fn live(place: &Place) -> Invocation {
     place.run("job.yaml").args(&["--topics", "topics", "--set", "journal.keep=all"]).args(BUSY)
 }
@@ -55,7 +60,7 @@ fn assert_equal(found: &[(String, Vec<u8>)], expected: &[(String, Vec<u8>)], wha
 fn killed_live_job(seed: u64) -> Place {
     let written = traffic(seed, 2000);
     let place = Place::new();
-    place.write("job.yaml", jobs::attribution(Over::Topics, Model::Last));
+    place.write("job.yaml", job());
     drop(topics::producer(&place.path("topics"), "clicks", PARTITIONS));
     drop(topics::producer(&place.path("topics"), "orders", PARTITIONS));
     let create = ["topic", "create", "out", "-p", &LANES.to_string(), "--topics", "topics"];
@@ -82,6 +87,24 @@ fn killed_live_job(seed: u64) -> Place {
     place
 }
 
+/// Replays in the namespace `name`.
+fn repeat(place: &Place, name: &str) -> Invocation {
+    let replay = place.riverrun(&["replay", "job.yaml", "--recorded", "--as", name, "-o", "json"]);
+    replay.args(BUSY).args(&["--topics", "topics", "--set", "journal.keep=all"])
+}
+
+/// A record: its partition, key and value.
+type Consumed = (u32, Option<Vec<u8>>, Vec<u8>);
+
+/// The records of a topic of the job, or of the replay whose name `prefix` ends: by partition, in order, with their keys.
+fn consumed(place: &Place, prefix: &str) -> Vec<Vec<Consumed>> {
+    let of = |topic| {
+        let records = topics::records(&place.path("topics"), &format!("{prefix}{topic}"));
+        records.into_iter().map(|record| (record.partition, record.key, record.value)).collect()
+    };
+    ["out", "bad", "late"].map(of).to_vec()
+}
+
 fn document(place: &Place, out: &str) -> Value {
     serde_json::from_slice(&place.read(&format!("{out}/replay.json"))).unwrap()
 }
@@ -96,6 +119,10 @@ fn a_killed_live_job_is_replayed_by_any_number_of_workers_to_the_byte() {
     let place = killed_live_job(500);
     let expected = given(&place);
     assert!(expected.iter().all(|(_, bytes)| !bytes.is_empty()), "every lane has something to compare");
+    let told = replay(&place, "told").succeed();
+    let keys = document(&place, "told")["files"][0]["left_out"]["keys"].as_u64().unwrap();
+    assert!(keys > 0 && told.stderr.contains("the files of sink `out` hold values alone"), "{told}");
+    assert!(told.stderr.contains("--as NAME"), "{told}");
     let (state, topics) = (content(&place, ".riverrun/state"), content(&place, "topics"));
     for workers in [1, 2, 5] {
         let out = format!("replay-{workers}");
@@ -174,4 +201,130 @@ fn files_are_replayed_with_their_headers_and_changed_input_is_named() {
     replay("changed").fail(78, &["clicks-0.jsonl", "is not what the job read", "--from-tick"]);
     fs::remove_file(place.path(input)).unwrap();
     replay("gone").fail(78, &["clicks-0.jsonl"]);
+}
+
+#[test]
+fn a_killed_live_job_is_repeated_in_a_namespace_to_the_byte_while_it_runs() {
+    let place = killed_live_job(502);
+    let expected = consumed(&place, "");
+    assert!(expected.iter().all(|topic| !topic.is_empty()), "every topic has something to compare");
+    assert!(expected[0].iter().all(|(_, key, _)| key.is_some()), "orders have keys");
+    let own = ["topics/clicks", "topics/orders", "topics/out", "topics/bad", "topics/late"];
+    let state = ".riverrun/state/jobs/attribution";
+    let before: Vec<_> = own.iter().chain([&state]).map(|name| content(&place, name)).collect();
+    for workers in [1, 2, 3] {
+        let name = format!("w{workers}");
+        let finished = repeat(&place, &name).workers(workers).succeed();
+        assert_eq!(finished.ended(), "finished", "{finished}");
+        assert!(consumed(&place, &format!("{name}.")) == expected, "{workers} workers: other records\n{finished}");
+        let said = finished.document();
+        assert_eq!((&said["job"], &said["of"]), (&format!("attribution@{name}").into(), &"attribution".into()));
+        assert_eq!(said["ticks"]["from"], 1);
+    }
+    let after: Vec<_> = own.iter().chain([&state]).map(|name| content(&place, name)).collect();
+    assert!(before == after, "the job or what it reads and writes was touched");
+    let again = repeat(&place, "w1").succeed();
+    assert_eq!(again.ended(), "already_finished", "{again}");
+
+    // Beside a running job, and in two parts, the second from a checkpoint.
+    let mut running = live(&place).start();
+    let held = place.path(".riverrun/state/jobs/attribution/LOCK");
+    running.until("its lock", || fs::read(&held).is_ok_and(|text| !text.is_empty()));
+    let last = again.document()["ticks"]["to"].as_u64().unwrap();
+    let (middle, next, last) = ((last / 2).to_string(), (last / 2 + 1).to_string(), last.to_string());
+    repeat(&place, "first").args(&["--to-tick", &middle]).succeed();
+    let rest = repeat(&place, "rest").args(&["--from-tick", &next, "--to-tick", &last]).workers(3).succeed();
+    assert!(rest.stderr.contains(&format!("recorded ticks {next} to {last}")), "{rest}");
+    let (first, rest) = (consumed(&place, "first."), consumed(&place, "rest."));
+    assert!(first.iter().chain(&rest).all(|topic| !topic.is_empty()), "both have rows");
+    let both = first.into_iter().zip(rest).map(|(mut first, rest)| {
+        first.extend(rest);
+        first.sort_by_key(|(partition, ..)| *partition);
+        first
+    });
+    assert!(both.collect::<Vec<_>>() == expected, "both parts together");
+    running.signal(Stop::Terminate);
+    assert_eq!(running.finish().code, Some(0), "the job did not notice");
+}
+
+#[test]
+fn a_repetition_that_is_killed_goes_on_and_needs_nothing_of_the_job_any_more() {
+    let place = killed_live_job(503);
+    let expected = consumed(&place, "");
+    let (mut dice, mut kills) = (Dice::new(503), 0);
+    let command = repeat(&place, "hurt").args(&["--rate", "4k/s"]);
+    let given = || topics::count(&place.path("topics"), "hurt.out");
+    for part in 1..5 {
+        let mut running = command.start();
+        running.until("more rows", || given() >= expected[0].len() as u64 * part / 6);
+        if part == 1 {
+            let jobs = place.path(".riverrun/state/jobs");
+            fs::rename(jobs.join("attribution"), jobs.join("../gone")).unwrap();
+        }
+        if running.ends_within(dice.moment(Duration::from_millis(60))) {
+            break;
+        }
+        match part {
+            2 => {
+                running.signal(Stop::Terminate);
+                assert_eq!(running.finish().ended(), "stopped");
+            }
+            _ => running.kill(),
+        }
+        kills += 1;
+    }
+    assert!(kills >= 2, "it was ended {kills} times only");
+    let finished = command.workers(3).succeed();
+    assert_eq!(finished.ended(), "finished", "{finished}");
+    assert!(consumed(&place, "hurt.") == expected, "other records after {kills} kills");
+}
+
+#[test]
+fn files_are_repeated_beside_those_of_the_job_and_what_stands_in_the_way_is_said() {
+    let shopping = Shop { seed: 504, rows: 1500, ..Shop::default() }.open();
+    let place = Place::new();
+    shopping.write(&place);
+    let csv = jobs::attribution(Over::Files, Model::First).replace("path: out.jsonl", "path: out.csv");
+    place.write("job.yaml", csv.replace("timestamps: epoch_ms }\n  bad", "format: csv }\n  bad"));
+    let repeat = |name: &str| place.riverrun(&["replay", "job.yaml", "--recorded", "--as", name]).args(BUSY);
+    fs::create_dir_all(place.path(".riverrun/state")).unwrap();
+    repeat("again").fail(3, &["attribution", "never"]);
+    place.run("job.yaml").args(BUSY).succeed();
+    repeat("again").workers(3).succeed();
+    for (file, live) in
+        [("out@again.csv", "out.csv"), ("bad@again.jsonl", "bad.jsonl"), ("late@again.jsonl", "late.jsonl")]
+    {
+        assert!(place.read(file) == place.read(live), "{file} differs");
+    }
+
+    // A name is one replay's.
+    let past = |name: &str| place.riverrun(&["replay", "job.yaml", "--from", "earliest", "--as", name]).args(BUSY);
+    past("again").fail(5, &["attribution@again", "recorded ticks, 1 to", "--as"]);
+    past("anew").succeed();
+    repeat("anew").fail(5, &["attribution@anew", "past input", "--as"]);
+    // What is there and not its own is not touched; begun afresh it replaces its own files.
+    place.write("out@taken.csv", "mine\n");
+    repeat("taken").fail(78, &["out@taken.csv", "--append"]);
+    assert_eq!(place.read("out@taken.csv"), b"mine\n");
+    repeat("again").args(&["--fresh", "--to-tick", "2"]).succeed();
+    assert!(place.read("out.csv").starts_with(&place.read("out@again.csv")));
+    assert!(place.read("out.csv").len() > place.read("out@again.csv").len(), "two ticks are not all");
+    let other = repeat("again").succeed();
+    assert!(other.stderr.contains("--recorded --to-tick 2"), "it goes on with what it began with: {other}");
+
+    repeat("none").args(&["--from-tick", "1000000"]).fail(3, &["1000000"]);
+    let window = ["--set", "steps.attributed.attribute.window=1m"];
+    repeat("other").args(&window).fail(78, &["the job file, --set and all"]);
+    repeat("again").args(&window).fail(78, &["the plan of job `attribution@again` changed"]);
+    repeat("again").args(&["--out", "x"]).fail(2, &["--as and --out exclude each other"]);
+    repeat("again").args(&["--from", "2h"]).fail(2, &["--recorded and --from exclude each other"]);
+    place.riverrun(&["replay", "job.yaml", "--recorded"]).fail(2, &["--as NAME", "--out DIR"]);
+    place
+        .riverrun(&["replay", "job.yaml", "--recorded", "--out", "x", "--rate", "1k/s"])
+        .fail(2, &["--rate", "--as NAME"]);
+
+    let input = "in/clicks-0.jsonl";
+    let whole = place.read(input);
+    place.write(input, [&whole[..], b"\n{}"].concat());
+    repeat("changed").fail(78, &["clicks-0.jsonl", "is not what the job read", "--from-tick"]);
 }

@@ -197,6 +197,11 @@ impl Ledger {
         self.history.recent.back().filter(|record| record.last).map(|record| record.tick)
     }
 
+    /// Returns whether all up to `end`, after which nothing follows, is known, and no checkpoint of it is under way.
+    fn has_ended(&self, end: Tick) -> bool {
+        self.complete >= end && self.schedule.open == 0
+    }
+
     fn request(&self, request: Request) {
         self.log.as_ref().expect("only worker 0 writes to the log").request(request);
     }
@@ -471,7 +476,7 @@ pub fn checkpoints<'s>(
     let (own, control, workers) = (build.worker == 0, build.control.clone(), build.own.len());
     let recovery = &setup.recovery;
     let newest = recovery.entries.last().map_or(build.start.tick, |entry| entry.record.tick);
-    let end = (recovery.then == Then::End).then_some(newest);
+    let end = (recovery.then != Then::GoOn).then_some(newest);
     builder.build(move |_| {
         move |frontiers| {
             parts.for_each(|time, parts| {
@@ -498,7 +503,7 @@ pub fn checkpoints<'s>(
             let mut ledger = shared.0.borrow_mut();
             match publishing.turn(&mut ledger, written, &control) {
                 Ok(true) => control.finish(),
-                Ok(false) if end.is_some_and(|end| ledger.complete >= end && publishing.covered(end)) => {
+                Ok(false) if end.is_some_and(|end| ledger.has_ended(end) && publishing.covered(end)) => {
                     control.finish()
                 }
                 Ok(false) => {

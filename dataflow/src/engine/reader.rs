@@ -220,7 +220,7 @@ impl Reader {
         let cut = if let Some(marks) = self.recorded.remove(&tick) {
             let own = |mark: SplitMark| Some((self.splits.iter().position(|s| s.node.id == mark.split)?, mark));
             Cut::Recorded { left: marks.into_iter().filter_map(own).collect(), done: Vec::new() }
-        } else if seen || timeline.last || self.then == Then::End {
+        } else if seen || timeline.last || self.then != Then::GoOn {
             return false;
         } else if self.graph.bounded() {
             let quotas = match &self.graph.cut {

@@ -58,15 +58,16 @@ pub fn clock<'s>(
                     Ok(Some(mut record)) => {
                         // A process that dies before it has repeated everything must not begin from the same checkpoint for
                         // ever, and a stopped one should not have to repeat at all.
-                        let milestone = record.last || tick == repeated || (control.stopping() && tick > repeated);
+                        let is_own = tick > repeated || then == Then::Finish;
+                        let milestone = record.last || tick == repeated || (control.stopping() && is_own);
                         let occasion = match milestone {
                             true => Occasion::Milestone,
                             // What is repeated is not what whoever asks wants to keep.
-                            false if control.wants_checkpoint_at(tick) && tick > repeated => Occasion::Asked,
+                            false if control.wants_checkpoint_at(tick) && is_own => Occasion::Asked,
                             false => Occasion::Time,
                         };
                         record.checkpoint =
-                            then == Then::GoOn && ledger.wants_checkpoint(occasion, control.pace().now());
+                            then != Then::End && ledger.wants_checkpoint(occasion, control.pace().now());
                         if record.checkpoint {
                             control.checkpoint_begins(tick);
                         }

@@ -1,10 +1,12 @@
 //! The files of a replay: one for every lane of every sink, with the rows as the live sink encodes them, in its order.
 //!
 //! `{sink}.jsonl` where a sink has one lane, `{sink}/lane-0003.jsonl` where it has several; `.csv` for CSV, each with its
-//! header. `replay.json` is written last: a folder without it holds a replay that did not come to its end.
+//! header. They hold values, a line each, and what else rows have is counted. `replay.json` is written last: a folder without it holds a
+//! replay that did not come to its end.
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::ops::AddAssign;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -65,6 +67,37 @@ pub struct LaneFile {
     pub bytes: u64,
     /// xxh3_64 of it, in 16 hexadecimal digits.
     pub xxh3: String,
+    /// What is not in it; `None`: all of every row is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<LeftOut>,
+}
+
+/// What rows have besides their values, which files of values do not hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct LeftOut {
+    /// Rows with a key.
+    pub keys: u64,
+    /// Rows with headers.
+    pub headers: u64,
+    /// Rows without a value, which say that their key is gone: an empty line each.
+    pub tombstones: u64,
+}
+
+impl AddAssign for LeftOut {
+    fn add_assign(&mut self, more: LeftOut) {
+        self.keys += more.keys;
+        self.headers += more.headers;
+        self.tombstones += more.tombstones;
+    }
+}
+
+impl LeftOut {
+    fn count(&mut self, rows: &EncodedRows, row: usize) {
+        let surround = rows.surround(row);
+        self.keys += u64::from(rows.key_value(row).0.is_some());
+        self.headers += u64::from(surround.headers().next().is_some());
+        self.tombstones += u64::from(surround.is_tombstone());
+    }
 }
 
 /// The files of all lanes.
@@ -90,11 +123,12 @@ struct Tally {
     rows: u64,
     bytes: u64,
     hash: Xxh3Default,
+    left_out: LeftOut,
 }
 
 impl Files {
     /// Names the files for the sinks of `plan`, with the lanes that they have had since the job was created.
-    pub(super) fn of(plan: &Plan, file: &JobFile, Folder(folder): Folder) -> Files {
+    pub(super) fn of(plan: &Plan, file: &JobFile, Folder(folder): Folder) -> Result<Files, RunError> {
         let sinks = plan.sinks.iter().map(|planned| {
             let name = planned.name.clone();
             let created = file.lanes.iter().find(|created| created.sink == name);
@@ -102,7 +136,7 @@ impl Files {
             let extension = match planned.format {
                 EncodeSpec::Json { .. } | EncodeSpec::Parquet => "jsonl",
                 EncodeSpec::Csv(_) => "csv",
-                EncodeSpec::Avro(_) => "avro",
+                EncodeSpec::Avro(_) => return Err(RunError::NotSeparable(name)),
             };
             let path = |lane: u32| match count {
                 1 => format!("{name}.{extension}"),
@@ -110,9 +144,9 @@ impl Files {
             };
             let lanes = (0..count).map(|lane| (path(lane), Arc::default())).collect();
             let columns = (planned.format == EncodeSpec::Parquet).then(|| planned.schema.clone());
-            Arc::new(SinkFiles { preamble: planned.preamble(), columns, lanes, name })
+            Ok(Arc::new(SinkFiles { preamble: planned.preamble(), columns, lanes, name }))
         });
-        Files { sinks: sinks.collect(), folder }
+        Ok(Files { sinks: sinks.collect::<Result<_, _>>()?, folder })
     }
 
     /// Returns what stands in the place of the sink `name`, and its lanes.
@@ -156,6 +190,7 @@ impl Files {
                     rows: tally.rows,
                     bytes: tally.bytes,
                     xxh3: format!("{:016x}", tally.hash.digest()),
+                    left_out: Some(tally.left_out).filter(|left_out| *left_out != LeftOut::default()),
                 }
             });
             lanes.collect::<Vec<_>>()
@@ -237,14 +272,18 @@ impl Lane for Writing {
         for tick in ticks {
             let readable = self.readable.as_mut().map(|readable| readable.rows(&tick.rows)).transpose()?;
             let rows = readable.as_ref().unwrap_or(&tick.rows);
+            let mut left_out = LeftOut::default();
             for row in 0..rows.len() {
+                left_out.count(rows, row);
                 self.buffer.extend_from_slice(rows.key_value(row).1);
                 self.buffer.push(b'\n');
                 if self.buffer.len() >= BLOCK {
                     self.hand_on()?;
                 }
             }
-            self.tally.lock().expect("nobody panics while counting").rows += tick.rows.len() as u64;
+            let mut tally = self.tally.lock().expect("nobody panics while counting");
+            tally.rows += tick.rows.len() as u64;
+            tally.left_out += left_out;
         }
         self.hand_on()
     }

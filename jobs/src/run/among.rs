@@ -139,7 +139,7 @@ pub(super) fn follow(
     };
     engine::run_among(job, Others { mesh, lanes: BTreeMap::new() })?;
     let snapshot = observer.snapshot();
-    let ended = ended(finished, &snapshot);
+    let ended = ended(finished, &snapshot, None)?;
     let (generation, warnings) = (followed.generation, Vec::new());
     Ok(Outcome { ended, snapshot, generation, warnings, grown: control.goes_on() && ended == Ended::Stopped })
 }

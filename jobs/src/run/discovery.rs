@@ -34,7 +34,9 @@ impl Discovery {
     pub fn start(connected: &Connected, inputs: &Inputs, control: &Arc<Control>) -> std::io::Result<Discovery> {
         let mut every: Option<Duration> = None;
         let mut watched = Vec::new();
-        for open in connected.sources.iter().filter(|open| !open.bounded) {
+        // What is derived again was read before, and nothing else is.
+        let may_grow = inputs.recorded.is_none();
+        for open in connected.sources.iter().filter(|open| may_grow && !open.bounded) {
             let Some(wanted) = open.source.discover_every() else { continue };
             every = Some(every.map_or(wanted, |every| every.min(wanted)));
             let own = inputs.splits.iter().filter(|split| split.source == open.name);

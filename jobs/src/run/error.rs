@@ -38,6 +38,11 @@ pub enum RunError {
     /// The folder for a replay has something in it.
     #[error("folder `{}` is not empty\n  hint: a replay writes into a folder of its own; name another one with --out", .0.display())]
     NotEmpty(PathBuf),
+    /// The rows of a sink cannot be told apart in a file.
+    #[error(
+        "sink `{0}` writes Avro, whose rows have no end that can be seen in a file of rows\n  hint: --as NAME in the place of --out writes them to a topic as the job did, in a namespace of its own"
+    )]
+    NotSeparable(String),
 }
 
 impl From<Report> for RunError {
@@ -55,13 +60,13 @@ impl RunError {
     /// internal, 74 storage or sink, 75 fenced or standing still, 78 job or configuration.
     pub fn exit_code(&self) -> u8 {
         match self {
-            RunError::Connect(_) | RunError::Input(_) | RunError::Upgrade(_) => 78,
+            RunError::Connect(_) | RunError::Input(_) | RunError::Upgrade(_) | RunError::NotSeparable(_) => 78,
             RunError::State(
                 StateError::Storage { .. } | StateError::Damaged { .. } | StateError::NoCheckpoint { .. },
             ) => 74,
             RunError::State(StateError::Fenced(_) | StateError::Held { .. }) => 75,
             RunError::State(StateError::NoPast { .. }) => 3,
-            RunError::State(StateError::SavepointExists { .. }) => 5,
+            RunError::State(StateError::SavepointExists { .. } | StateError::OtherReplay { .. }) => 5,
             RunError::State(_) => 78,
             RunError::NotEmpty(_) => 5,
             RunError::Mesh(error) => mesh_exit_code(error),

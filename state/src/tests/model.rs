@@ -218,5 +218,5 @@ pub fn run(dir: &Path, ticks: Tick, at: &[Tick]) -> BTreeMap<Tick, Rows> {
 pub fn inputs() -> Inputs {
     let spec = SplitSpec { name: "0".into(), start: 3, end: Some(9), identity: "x".into() };
     let splits = vec![InputSplit { id: 0, source: "clicks".into(), spec }];
-    Inputs { now: 7, sources: vec!["clicks".into()], splits, free_split: 0, shape: None, asked: None }
+    Inputs { now: 7, sources: vec!["clicks".into()], splits, free_split: 0, shape: None, asked: None, recorded: None }
 }

@@ -2,7 +2,8 @@
 
 Read from stdin: one JSON object per topic: {"topic", "format": "avro" | "protobuf", "schema", "rows"}. A row of Avro is the object that
 the schema describes, a row of Protobuf the message in the JSON form of Protobuf; `"bytes": true` in place of a schema writes the rows,
-in hexadecimal, as they are, each by itself or with key and headers. With "read" in place of rows, the topic is read by the deserializer, and its rows are printed.
+in hexadecimal, as they are, each by itself or with key and headers. With "read" in place of rows, the topic is read by the deserializer, and its rows are printed;
+with the format "raw" its records, in hexadecimal, each with its partition and offset.
 """
 import datetime
 import decimal
@@ -77,7 +78,9 @@ def read(task):
                          "enable.partition.eof": True, "enable.auto.commit": False})
     partitions = consumer.list_topics(task["topic"], 10).topics[task["topic"]].partitions
     consumer.assign([TopicPartition(task["topic"], number, 0) for number in partitions])
-    deserializer = AvroDeserializer(client) if task["format"] == "avro" else lambda value, context: json.loads(value)
+    plain = bytes.hex if task["format"] == "raw" else bytes.decode
+    deserializers = {"raw": lambda value, context: value.hex(), "json": lambda value, context: json.loads(value)}
+    deserializer = AvroDeserializer(client) if task["format"] == "avro" else deserializers[task["format"]]
     context, ended = SerializationContext(task["topic"], MessageField.VALUE), set()
     while len(ended) < len(partitions):
         message = consumer.poll(10)
@@ -86,10 +89,13 @@ def read(task):
         if message.error():
             ended.add(message.partition())
             continue
-        headers = {name: value.decode() for name, value in message.headers() or []}
+        headers = {name: plain(value) for name, value in message.headers() or []}
         value = None if message.value() is None else deserializer(message.value(), context)
-        key = None if message.key() is None else message.key().decode()
-        print(json.dumps({"key": key, "headers": headers, "value": value}, default=str))
+        key = None if message.key() is None else plain(message.key())
+        record = {"key": key, "headers": headers, "value": value}
+        if task["format"] == "raw":
+            record["place"] = [message.partition(), message.offset()]
+        print(json.dumps(record, default=str))
     consumer.close()
 
 

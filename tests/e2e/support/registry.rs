@@ -124,6 +124,13 @@ impl Registry {
         self.consume(topic, "json")
     }
 
+    /// Returns the records of a topic as Confluent's consumer sees them, in hexadecimal: by partition, in order.
+    pub fn read_raw(&self, topic: &str) -> Vec<Value> {
+        let mut records = self.consume(topic, "raw");
+        records.sort_by_key(|record| (record["place"][0].as_u64(), record["place"][1].as_u64()));
+        records
+    }
+
     fn consume(&self, topic: &str, format: &str) -> Vec<Value> {
         let printed = self.serialize(&serde_json::json!({ "topic": topic, "read": true, "format": format }));
         printed.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()

@@ -203,9 +203,9 @@ fn derived_again(world: &World, entries: Vec<JournalEntry>, workers: usize) -> R
     Ok(again)
 }
 
-#[test]
-fn recorded_ticks_alone_are_derived_again_and_the_job_ends() {
-    let world = Arc::new(World::new(8, 600));
+/// A live job that was stopped when all its rows were out.
+fn stopped_live_job(seed: u64) -> Arc<World> {
+    let world = Arc::new(World::new(seed, 600));
     let good = world.lines.iter().flatten().filter(|line| line.contains(',')).count();
     let control = Control::new();
     let (stopper, done) = (control.clone(), world.clone());
@@ -217,6 +217,54 @@ fn recorded_ticks_alone_are_derived_again_and_the_job_ends() {
     });
     run_on(&world, live_graph(&world), 2, control).unwrap();
     stopping.join().unwrap();
+    world
+}
+
+#[test]
+fn recorded_ticks_are_derived_to_their_end_by_lives_that_crash_and_are_stopped() {
+    for seed in 0..6 {
+        let world = stopped_live_job(seed);
+        let entries = world.log.lock().unwrap().clone();
+        let last = entries.last().unwrap().record.tick;
+        let again = Arc::new(World { lines: world.lines.clone(), fuse: AtomicI64::new(-1), ..World::default() });
+        again.log.lock().unwrap().clone_from(&entries);
+        let reached = || again.checkpoints.lock().unwrap().last().map_or(0, |parts| parts.tick);
+        let mut random = Random(seed + 5);
+        let (mut crashes, mut stops) = (0, 0);
+        while reached() < last {
+            assert!(crashes + stops < 500, "seed {seed}: no progress");
+            let fuse = if random.below(3) == 0 { -1 } else { random.below(12) as i64 };
+            again.fuse.store(fuse, Ordering::SeqCst);
+            let control = Control::new();
+            let is_stopped = random.below(2) == 0 && stops < 3;
+            if is_stopped {
+                control.stop();
+            }
+            let (workers, before) = (1 + random.below(4) as usize, reached());
+            let recovery = Recovery { then: Then::Finish, ..recovery(&again) };
+            let job = job_on(&again, live_graph(&again), (0..workers, workers), recovery, control, Arc::default());
+            match run(job) {
+                Ok(()) if is_stopped => {
+                    stops += 1;
+                    assert!(reached() > before, "seed {seed}: whoever is stopped keeps how far it has come");
+                }
+                Ok(()) => assert_eq!(reached(), last, "seed {seed}: it ends at the end"),
+                Err(EngineError::Sink { .. } | EngineError::Journal(_)) => crashes += 1,
+                Err(error) => panic!("seed {seed}: {error}"),
+            }
+        }
+        assert_eq!(again.output(), world.output(), "seed {seed}: after {crashes} crashes and {stops} stops");
+        assert!(*again.log.lock().unwrap() == entries, "seed {seed}: nothing is appended");
+        again.fuse.store(0, Ordering::SeqCst);
+        let recovery = Recovery { then: Then::Finish, ..recovery(&again) };
+        let job = job_on(&again, live_graph(&again), (0..2, 2), recovery, Control::new(), Arc::default());
+        run(job).expect("there is nothing left to do");
+    }
+}
+
+#[test]
+fn recorded_ticks_alone_are_derived_again_and_the_job_ends() {
+    let world = stopped_live_job(8);
     let entries = world.log.lock().unwrap().clone();
     for workers in [1, 2, 5] {
         assert_eq!(derived_again(&world, entries.clone(), workers).unwrap().output(), world.output());
