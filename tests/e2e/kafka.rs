@@ -3,6 +3,7 @@
 mod ends;
 mod faults;
 mod lanes;
+mod layers;
 mod mesh;
 mod rewind;
 mod schemas;
