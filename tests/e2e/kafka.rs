@@ -5,6 +5,7 @@ mod faults;
 mod lanes;
 mod layers;
 mod mesh;
+mod partitions;
 mod rewind;
 mod schemas;
 mod sources;

@@ -18,7 +18,7 @@ const TOPICS: [&str; 4] = ["raw.clicks.v1", "raw.orders.v1", "raw.corrections.v1
 type Layer = (&'static str, &'static [&'static str], &'static str);
 const LAYERS: [Layer; 3] = [
     ("bronze", &["clicks", "orders", "corrections", "events", "bad"], "orders"),
-    ("silver", &["clicks", "orders", "sessions", "refused"], "sessions"),
+    ("silver", &["clicks", "orders", "sessions", "refused", "late_clicks", "late_orders", "late_acts", "bad"], "sessions"),
     ("gold", &["daily_metrics", "item_performance", "user_cohorts"], "item_performance"),
 ];
 
@@ -75,6 +75,9 @@ fn layers_over_a_broker_that_are_killed_hold_what_others_recompute_from_the_reco
         }
     }
     let held = fixture(&python, "layers.py", ["hold", servers, "lake"], place.folder());
-    assert_eq!(held.lines().count(), 10, "{held}");
-    println!("{held}");
+    assert_eq!(held.lines().count(), 11, "{held}");
+    // Nothing was late: it came within the hour.
+    for late in ["late_clicks", "late_orders", "late_acts"] {
+        assert!(!has_rows(&place, &format!("lake/silver/{late}")), "{late}");
+    }
 }
