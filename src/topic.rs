@@ -1,6 +1,7 @@
 //! `riverrun topic`: lists, makes, fills and reads topics, embedded ones and those of Kafka alike.
 
 mod kafka;
+mod legible;
 mod lines;
 
 use std::collections::BTreeMap;
@@ -15,8 +16,9 @@ use serde_json::value::RawValue;
 
 use crate::args::{Global, TopicCommand, TopicCreateArgs, TopicLsArgs, TopicTailArgs};
 use crate::exit::{Done, Exit, Failure};
-use crate::output::{self, Format, Stdout};
+use crate::output::{self, Format, Stdout, hex};
 use crate::signals;
+use legible::{Legible, Value};
 
 /// Where topics live if nobody says.
 pub const TOPICS: &str = ".riverrun/topics";
@@ -91,7 +93,12 @@ struct Shown {
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
     partitions: u32,
-    records: u64,
+    /// Kafka does not tell: marks of transactions and what was compacted away have offsets, too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    records: Option<u64>,
+    /// Of Kafka: offsets from the first to the last, all partitions together, so at most as many records.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    offsets: Option<u64>,
     /// Kafka does not tell.
     #[serde(skip_serializing_if = "Option::is_none")]
     bytes: Option<u64>,
@@ -104,19 +111,26 @@ fn shown(listed: Listed) -> Shown {
             topic: listed.name,
             error: None,
             partitions: u32::try_from(partitions.len()).unwrap_or(u32::MAX),
-            records: partitions.iter().map(|partition| partition.records).sum(),
+            records: Some(partitions.iter().map(|partition| partition.records).sum()),
+            offsets: None,
             bytes: Some(partitions.iter().map(|partition| partition.bytes).sum()),
         },
-        Err(error) => {
-            Shown { topic: listed.name, error: Some(error.to_string()), partitions: 0, records: 0, bytes: Some(0) }
-        }
+        Err(error) => Shown {
+            topic: listed.name,
+            error: Some(error.to_string()),
+            partitions: 0,
+            records: Some(0),
+            offsets: None,
+            bytes: Some(0),
+        },
     }
 }
 
 fn ls(args: &TopicLsArgs, global: &Global) -> Done {
-    let topics: Vec<Shown> = match place(args.topics.topics.as_deref())? {
-        Place::Folder(dir) => Topic::list(&dir).map_err(failed)?.into_iter().map(shown).collect(),
-        Place::Kafka(cluster) => kafka::ls(&cluster)?,
+    let place = place(args.topics.topics.as_deref())?;
+    let topics: Vec<Shown> = match &place {
+        Place::Folder(dir) => Topic::list(dir).map_err(failed)?.into_iter().map(shown).collect(),
+        Place::Kafka(cluster) => kafka::ls(cluster)?,
     };
     let broken = topics.iter().filter_map(|topic| topic.error.clone()).collect::<Vec<_>>();
     let mut stdout = Stdout::lock();
@@ -124,12 +138,17 @@ fn ls(args: &TopicLsArgs, global: &Global) -> Done {
         Format::Json => stdout.document(&topics)?,
         Format::Table => {
             let row = |topic: &Shown| {
-                let numbers = [u64::from(topic.partitions), topic.records].map(output::grouped);
-                let [partitions, records] = numbers;
-                vec![topic.topic.clone(), partitions, records, topic.bytes.map_or_else(String::new, output::bytes)]
+                let count = topic.records.or(topic.offsets).unwrap_or_default();
+                let [partitions, count] = [u64::from(topic.partitions), count].map(output::grouped);
+                let size = topic.bytes.map(output::bytes);
+                [topic.topic.clone(), partitions, count].into_iter().chain(size).collect()
             };
-            let header = ["topic", "partitions", "records", "size"];
-            stdout.line(&output::table(&header, &[1, 2, 3], topics.iter().map(row).collect()).to_string())?;
+            let rows = topics.iter().map(row).collect();
+            let table = match place {
+                Place::Folder(_) => output::table(&["topic", "partitions", "records", "size"], &[1, 2, 3], rows),
+                Place::Kafka(_) => output::table(&["topic", "partitions", "offsets"], &[1, 2], rows),
+            };
+            stdout.line(&table.to_string())?;
         }
     }
     stdout.flush()?;
@@ -175,11 +194,12 @@ fn tail(args: &TopicTailArgs, global: &Global) -> Done {
         (false, None) => Begin::Last(LAST),
     };
     let mut tail = Tail::open(&topic, args.partition, begin).map_err(failed)?;
+    let mut legible = Legible::new(args.schema_registry.as_deref())?;
     let asked = signals::notice()?;
     let mut stdout = Stdout::lock();
     while !signals::asked(&asked) {
         match tail.read().map_err(failed)? {
-            Some(record) => show(&record, BTreeMap::new(), global.output, &mut stdout)?,
+            Some(record) => show(&record, BTreeMap::new(), &mut legible, global.output, &mut stdout)?,
             None if args.follow => {
                 stdout.flush()?;
                 std::thread::sleep(FOLLOW_EVERY);
@@ -197,32 +217,65 @@ struct ShownRecord<'a> {
     offset: u64,
     timestamp_us: Option<i64>,
     key: Option<String>,
+    /// The key, if it is no text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_hex: Option<String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     headers: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     value: Option<&'a RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    text: Option<String>,
+    text: Option<&'a str>,
+    /// The value, if it is no text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hex: Option<String>,
+    /// Why it is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    what: Option<&'a str>,
 }
+
+/// Bytes of a value that are shown to a person.
+const HEX_SHOWN: usize = 64;
 
 fn text_of(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-fn show(record: &TailRecord, headers: BTreeMap<String, String>, format: Format, stdout: &mut Stdout) -> Done {
+fn show(
+    record: &TailRecord,
+    headers: BTreeMap<String, String>,
+    legible: &mut Legible,
+    format: Format,
+    stdout: &mut Stdout,
+) -> Done {
+    let shown = legible.show(&record.value);
     if format == Format::Table {
-        stdout.bytes(&record.value)?;
-        return stdout.bytes(b"\n");
+        return match shown {
+            Value::Text(text) => stdout.line(&text),
+            Value::Bytes(what) => {
+                let some = &record.value[..record.value.len().min(HEX_SHOWN)];
+                let more = if some.len() < record.value.len() { "..." } else { "" };
+                stdout.line(&format!("[{} bytes, {what}] {}{more}", record.value.len(), hex(some)))
+            }
+        };
     }
-    let value: Option<&RawValue> = serde_json::from_slice(&record.value).ok();
+    let (text, what) = match &shown {
+        Value::Text(text) => (Some(text.as_ref()), None),
+        Value::Bytes(what) => (None, Some(what.as_str())),
+    };
+    let value: Option<&RawValue> = text.and_then(|text| serde_json::from_str(text).ok());
+    let key = record.key.as_deref().map(|key| std::str::from_utf8(key).map_err(|_| key));
     stdout.json_line(&ShownRecord {
         partition: record.partition,
         offset: record.offset,
         timestamp_us: record.timestamp,
-        key: record.key.as_deref().map(text_of),
+        key: key.and_then(Result::ok).map(str::to_owned),
+        key_hex: key.and_then(Result::err).map(hex),
         headers,
-        text: value.is_none().then(|| text_of(&record.value)),
         value,
+        text: text.filter(|_| value.is_none()),
+        hex: what.map(|_| hex(&record.value)),
+        what,
     })
 }
 

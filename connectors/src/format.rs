@@ -32,8 +32,10 @@ use riverrun_dataflow::sink::Encoder;
 use riverrun_dataflow::source::Decoder;
 
 use avro::AvroRows;
+pub use avro::AvroText;
 pub(crate) use calendar::push_date;
 pub use envelope::{Envelope, Meta};
+pub use framing::unframed;
 use records::RecordDecoder;
 use rows::Rows;
 pub use schema::{Column, ColumnType, RowSchema};

@@ -9,6 +9,7 @@ use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
 
 use crate::operator::{Operator, Transform};
+use crate::partitioner::Partitioner;
 use crate::sink::{Encoder, Sink};
 use crate::source::{Decoder, Source, SplitId, SplitSpec};
 use crate::time::EventTime;
@@ -191,6 +192,8 @@ pub struct SinkNode {
     pub lanes: u32,
     /// Columns that place a row on a lane; `None`: the row's key hash, or its split where rows have no key.
     pub key: Option<Vec<usize>>,
+    /// How they do.
+    pub partitioner: Partitioner,
     /// The outside system.
     pub sink: Arc<dyn Sink>,
 }

@@ -17,6 +17,7 @@ pub mod key;
 pub mod mesh;
 pub mod objects;
 pub mod operator;
+pub mod partitioner;
 pub mod schema;
 pub mod sink;
 pub mod source;

@@ -14,6 +14,7 @@ use std::time::Duration;
 use arrow::record_batch::RecordBatch;
 use serde::{Deserialize, Serialize};
 
+use crate::tick::Tick;
 use crate::time::EventTime;
 
 /// The number of a split, unique in its job and fixed when the split is first seen. Numbers follow (source, split name).
@@ -76,8 +77,9 @@ pub trait Source: Send + Sync {
         Ok(ends.filter_map(|split| Some((split.name, split.end?))).collect())
     }
 
-    /// Returns what is known of each split, by name. For whoever watches the job: it is asked often, and asks nobody.
-    fn outlook(&self) -> BTreeMap<String, Outlook> {
+    /// Returns what is known of each split, by name; `read`: how far each is read. For whoever watches the job: it is asked often, and
+    /// asks nobody outside.
+    fn outlook(&self, _read: &BTreeMap<String, u64>) -> BTreeMap<String, Outlook> {
         BTreeMap::new()
     }
 
@@ -281,6 +283,24 @@ pub enum SourceError {
         first: u64,
         /// The position after the last one.
         next: u64,
+    },
+    /// Records that were read, and have to be read again to know what followed from them, are gone.
+    #[error(
+        "{what} has no record {wanted} any more: it holds {first} to {next}\n  the job read on from there in tick {tick}, was killed before a checkpoint had that, and has to read it again: rows that followed from it may be out already, so nothing is skipped\n  hint: go on from the newest checkpoint as a new incarnation, which names and counts what it skips: `riverrun checkpoints pin {job} NAME`, then run the job with `--fresh --append --from-savepoint NAME` and `on_lost: skip` for the source; rows that are out stay, and state lacks what followed from the records that are gone. Or start over with --fresh. Keep records for longer than checkpoints lie behind"
+    )]
+    Gone {
+        /// The split, named as the user knows it.
+        what: String,
+        /// The position that is to be read.
+        wanted: u64,
+        /// The first position that there is.
+        first: u64,
+        /// The position after the last one.
+        next: u64,
+        /// The tick in which it was read at first.
+        tick: Tick,
+        /// The job.
+        job: String,
     },
     /// Stored data is damaged.
     #[error("{what} is damaged: {reason}")]

@@ -260,6 +260,7 @@ impl Plan {
             encoder: open.encoder.clone(),
             lanes: open.lanes,
             key: planned.key.clone(),
+            partitioner: planned.partitioner,
             sink: open.sink.clone(),
         });
         Graph {

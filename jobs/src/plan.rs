@@ -26,6 +26,7 @@ use riverrun_connectors::format::{EncodeSpec, FormatSpec, RowSchema, SurroundSpe
 use riverrun_connectors::start::Start;
 use riverrun_dataflow::EventTime;
 use riverrun_dataflow::graph::{Edge, OnBadRow, StepWork, WatermarkPath};
+use riverrun_dataflow::partitioner::Partitioner;
 use riverrun_state::shape::Shape;
 
 use crate::fault::{Fault, Report, Text, codes};
@@ -153,6 +154,8 @@ pub(crate) struct PlannedSink {
     pub schema: SchemaRef,
     /// The columns that are the record's key.
     pub key: Option<Vec<usize>>,
+    /// How it chooses the lane of a row.
+    pub partitioner: Partitioner,
     /// What is written around it.
     pub surround: SurroundSpec,
     /// The topic that has as many partitions as one gets that has to be made.

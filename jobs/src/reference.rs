@@ -108,7 +108,7 @@ fn value(kind: Kind) -> String {
         Kind::SqlMap => "names and aggregates".to_owned(),
         Kind::Headers => "names and columns".to_owned(),
         Kind::Conditions => "names and SQL conditions".to_owned(),
-        Kind::Schema => "names and types, or `\"@...\"`".to_owned(),
+        Kind::Schema => "names and types, `\"@...\"`, or a list of both".to_owned(),
         Kind::Duration(least, most) => format!("duration, {least} to {most}"),
         Kind::Bytes(least, most) => format!("size, {least} to {most}"),
         Kind::Number(least, most) => format!("number, {least} to {most}"),

@@ -147,7 +147,9 @@ fn kind(kind: Kind) -> Value {
             });
             let columns = names(COLUMN, json!({ "oneOf": [{ "type": "string" }, nested] }));
             let named: Vec<&str> = reusable::ALL.iter().map(|schema| schema.name).collect();
-            json!({ "oneOf": [columns, { "enum": named }] })
+            let beside = json!([{ "enum": named }, columns]);
+            let extended = json!({ "type": "array", "prefixItems": beside, "items": false, "minItems": 2 });
+            json!({ "oneOf": [columns, { "enum": named }, extended] })
         }
         Kind::Duration(..) => json!({ "type": "string", "pattern": DURATION }),
         Kind::Bytes(..) => json!({ "type": "string", "pattern": SIZE }),
@@ -195,12 +197,16 @@ mod tests {
                 }
             }
             yaml::Value::List(items) => {
-                let lists = |one: &Value| one["type"].as_array().is_some_and(|types| types.contains(&json!("array")));
-                assert!(
-                    is("array") || schema["oneOf"].as_array().is_some_and(|all| all.iter().any(lists)),
-                    "{path} is a list"
-                );
-                items.iter().for_each(|item| follow(item, &schema["items"], path));
+                let lists = |one: &&Value| {
+                    one["type"] == "array"
+                        || one["type"].as_array().is_some_and(|types| types.contains(&json!("array")))
+                };
+                let one = schema["oneOf"].as_array().and_then(|all| all.iter().find(lists));
+                assert!(is("array") || one.is_some(), "{path} is a list");
+                let list = one.unwrap_or(schema);
+                for (index, item) in items.iter().enumerate() {
+                    follow(item, list["prefixItems"].get(index).unwrap_or(&list["items"]), path);
+                }
             }
             yaml::Value::Scalar(scalar) => match schema["enum"].as_array() {
                 Some(words) => assert!(words.contains(&json!(scalar.text)), "{path}: {}", scalar.text),

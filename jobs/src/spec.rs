@@ -23,6 +23,7 @@ use riverrun_connectors::kafka::{Delivery, Manners};
 use riverrun_connectors::start::Start;
 use riverrun_dataflow::EventTime;
 use riverrun_dataflow::graph::{OnBadRow, TickSettings};
+use riverrun_dataflow::partitioner::Partitioner;
 use riverrun_operators::attribute::AttributeBounds;
 
 use crate::fault::{Fault, Report, Text, codes};
@@ -83,6 +84,8 @@ pub(crate) struct SourceSpec {
     pub on_bad_row: OnBadRow,
     /// Records that say that their key is gone are left out.
     pub drop_tombstones: bool,
+    /// The number of a registered schema may stand before a record of JSON.
+    pub framed: bool,
 }
 
 /// The clocks by which event time is found, as columns.
@@ -245,6 +248,8 @@ pub(crate) struct SinkSpec {
     pub place: Option<SinkPlace>,
     pub format: EncodeSpec,
     pub key: Option<Vec<Spanned<String>>>,
+    /// How the key chooses a partition.
+    pub partitioner: Partitioner,
     /// Headers by name, with their columns.
     pub headers: Vec<(Spanned<String>, Spanned<String>)>,
     /// How `op` is written; where that was said, if it was.

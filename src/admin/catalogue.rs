@@ -76,9 +76,9 @@ metrics! {
     STATE_BYTES = gauge("riverrun_operator_state_bytes", &["operator", "table"], "Memory that these rows take, about; absent where a step does not know.");
     LAG_RECORDS = gauge("riverrun_source_lag_records", &["operator", "partition"], "Records of a live partition that are not read yet.");
     LAG_SECONDS = gauge("riverrun_source_lag_seconds", &["operator"], "How far the watermark of a live source is behind the recorded clock.");
-    READ_LAG = gauge("riverrun_source_read_lag_seconds", &["operator", "partition"], "Kafka: the age of the oldest record of a live partition that is not read yet, by the time that the record has; 0 if all are read. While that record has not come from the broker, the age of the last one read, which is a little more.");
+    READ_LAG = gauge("riverrun_source_read_lag_seconds", &["operator", "partition"], "The age of the oldest record of a live partition that is not read yet, by the time that the record has; 0 if all are read. Of Kafka, while that record has not come from the broker, the age of the last one read, which is a little more.");
     HEADROOM = gauge("riverrun_source_replay_headroom_seconds", &["operator", "partition"], "Kafka: for how long records will still be there that a restart from the oldest checkpoint reads again, by the topic's retention.ms, asked once a minute; 0 if they are gone; absent where records are not deleted by their age.");
-    SKIPPED = counter("riverrun_source_skipped_offsets_total", &["operator", "partition"], "Kafka: offsets that were passed over because their records had been deleted before they were read, as on_lost: skip says.");
+    SKIPPED = counter("riverrun_source_skipped_offsets_total", &["operator", "partition"], "Offsets that were passed over because Kafka had deleted their records before they were read, as on_lost: skip says.");
     OFFSET = gauge("riverrun_source_offset", &["operator", "partition"], "The position up to which a live partition is read.");
     END_OFFSET = gauge("riverrun_source_end_offset", &["operator", "partition"], "Where a live partition ends now.");
     LAST_RECORD = gauge("riverrun_source_last_record_timestamp_seconds", &["operator"], "The greatest event time read from a source, since the epoch.");

@@ -67,6 +67,9 @@ pub struct TopicTailArgs {
     /// Where topics live.
     #[command(flatten)]
     pub topics: TopicsArgs,
+    /// The schema registry, which knows how Avro records are written: `http://HOST:PORT`, with options behind a `?`.
+    #[arg(long, value_name = "URL", env = "RIVERRUN_SCHEMA_REGISTRY")]
+    pub schema_registry: Option<String>,
     /// The last so many records of each partition [default: 10].
     #[arg(short = 'n', long, value_name = "N", env = "RIVERRUN_LAST", conflicts_with = "from_start")]
     pub last: Option<u64>,

@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::moment::Moment;
+use crate::output::hex;
 
 /// Bytes of a key's secret.
 const SECRET_BYTES: usize = 32;
@@ -143,11 +144,6 @@ pub fn random(bytes: usize) -> io::Result<String> {
     let mut buffer = vec![0; bytes];
     std::fs::File::open("/dev/urandom")?.read_exact(&mut buffer)?;
     Ok(hex(&buffer))
-}
-
-/// Returns bytes in hexadecimal digits.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

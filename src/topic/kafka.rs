@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use riverrun_connectors::kafka::{self, Cluster, KafkaFault, KafkaRecord, KafkaTail, TailFrom};
 use riverrun_connectors::topic::TailRecord;
 
+use super::legible::Legible;
 use super::{FOLLOW_EVERY, LAST, Shown, show, text_of};
 use crate::args::{Global, TopicTailArgs};
 use crate::exit::{Done, Exit, Failure};
@@ -30,7 +31,8 @@ pub fn ls(cluster: &Cluster) -> Result<Vec<Shown>, Failure> {
     let shown = |topic: kafka::TopicInfo| Shown {
         error: None,
         partitions: u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX),
-        records: topic.offsets(),
+        records: None,
+        offsets: Some(topic.offsets()),
         bytes: None,
         topic: topic.name,
     };
@@ -50,12 +52,13 @@ pub fn tail(cluster: &Cluster, args: &TopicTailArgs, global: &Global) -> Done {
         (false, None) if args.follow => TailFrom::End,
         (false, None) => TailFrom::Last(LAST),
     };
+    let mut legible = Legible::new(args.schema_registry.as_deref())?;
     let mut tail = KafkaTail::open(cluster, &args.topic, args.partition, from).map_err(failed)?;
     let asked = signals::notice()?;
     let mut stdout = Stdout::lock();
     while !signals::asked(&asked) {
         match tail.read().map_err(failed)? {
-            Some(record) => show_record(record, global.output, &mut stdout)?,
+            Some(record) => show_record(record, &mut legible, global.output, &mut stdout)?,
             None if args.follow => {
                 stdout.flush()?;
                 std::thread::sleep(FOLLOW_EVERY);
@@ -66,7 +69,7 @@ pub fn tail(cluster: &Cluster, args: &TopicTailArgs, global: &Global) -> Done {
     stdout.flush()
 }
 
-fn show_record(record: KafkaRecord, format: Format, stdout: &mut Stdout) -> Done {
+fn show_record(record: KafkaRecord, legible: &mut Legible, format: Format, stdout: &mut Stdout) -> Done {
     let text = |(name, value): (String, Option<Vec<u8>>)| (name, text_of(&value.unwrap_or_default()));
     let headers: BTreeMap<String, String> = record.headers.into_iter().map(text).collect();
     let KafkaRecord { partition, offset, timestamp_ms, key, value, .. } = record;
@@ -74,5 +77,5 @@ fn show_record(record: KafkaRecord, format: Format, stdout: &mut Stdout) -> Done
     // A tombstone is shown as an empty line, or as a record whose value is null.
     let none = if format == Format::Json { b"null".to_vec() } else { Vec::new() };
     let shown = TailRecord { partition, offset, timestamp, key, value: value.unwrap_or(none) };
-    show(&shown, headers, format, stdout)
+    show(&shown, headers, legible, format, stdout)
 }

@@ -13,12 +13,14 @@ use crate::support::process::{HUNG_AFTER, Invocation};
 use crate::support::{Dice, Place, Running, Shop, topics};
 
 /// What steers the job of these tests.
-const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+pub const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+/// The source of the job of these tests.
+const CLICKS: (&str, &str) = ("item-minutes", "clicks");
 /// Partitions of the topic.
 const PARTITIONS: u32 = 3;
 
 /// Tells a job to stop; returns the code of the answer, if there is one: a job that ends answers nobody.
-fn stop(address: &str, wish: &Value) -> Option<u16> {
+pub fn stop(address: &str, wish: &Value) -> Option<u16> {
     let (body, mut text) = (wish.to_string(), String::new());
     let mut stream = TcpStream::connect(address).ok()?;
     stream.set_read_timeout(Some(HUNG_AFTER)).ok()?;
@@ -28,13 +30,12 @@ fn stop(address: &str, wish: &Value) -> Option<u16> {
     text.split(' ').nth(1)?.parse().ok()
 }
 
-/// The job counts what it has taken in.
-fn until_read(running: &mut Running, address: &str, clicks: usize) {
-    let labels = r#"job_name="item-minutes",operator="clicks",operator_kind="source",outcome="in""#;
+/// Waits until a job has taken in so many rows of a source.
+pub fn until_read(running: &mut Running, address: &str, (job, source): (&str, &str), rows: usize) {
+    let labels = format!(r#"job_name="{job}",operator="{source}",operator_kind="source",outcome="in""#);
     let name = format!("riverrun_job_balance_records{{{labels}}}");
-    running.until("all rows", || {
-        admin::series(&admin::get(address, "/metrics").body).get(&name) == Some(&(clicks as f64))
-    });
+    running
+        .until("all rows", || admin::series(&admin::get(address, "/metrics").body).get(&name) == Some(&(rows as f64)));
 }
 
 /// Whether the log says that no row will ever follow.
@@ -73,7 +74,7 @@ fn a_drained_job_gives_out_what_waits_and_is_finished_for_good() {
             break;
         }
         let (mut running, address) = steered(1 + round % 3);
-        until_read(&mut running, &address, shopping.clicks.len());
+        until_read(&mut running, &address, CLICKS, shopping.clicks.len());
         assert!(rows().len() < expected.len(), "nothing but the end closes the last windows");
         assert_eq!(stop(&address, &json!({ "drain": true })), Some(202));
         if round == 3 {
@@ -105,7 +106,7 @@ fn a_job_that_stops_already_is_not_drained() {
     // A sink that commits late holds up the stop.
     let run = place.run("job.yaml").args(&["--topics", "topics", "--control-token-file", "token"]);
     let (mut running, address) = admin::start(&place, run.set("commit.every=2s"));
-    until_read(&mut running, &address, shopping.clicks.len());
+    until_read(&mut running, &address, CLICKS, shopping.clicks.len());
     assert_eq!(stop(&address, &json!({ "drains": true })), Some(400), "no such wish");
     assert_eq!(stop(&address, &json!({})), Some(202));
     let second = stop(&address, &json!({ "drain": true }));

@@ -216,7 +216,7 @@ impl Traffic {
             place.write("in/events-0.jsonl", lines_of(&rows));
             return;
         }
-        let shopping = Shop { seed, rows, pace_ms: 30_000, broken: false, users: 16 }.open();
+        let shopping = Shop { seed, rows, pace_ms: 30_000, broken: false, users: 16, ids: 977 }.open();
         shopping.write(place);
         if let Traffic::Corrected = self {
             let orders = shopping.orders.iter().map(|line| serde_json::from_slice::<Value>(line).expect("a row"));

@@ -3,8 +3,10 @@
 mod ends;
 mod faults;
 mod lanes;
+mod layers;
 mod mesh;
 mod offsets;
+mod partitions;
 mod recorded;
 mod rewind;
 mod schemas;

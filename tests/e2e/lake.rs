@@ -1,7 +1,6 @@
 //! A lake as others see it: rows read by DuckDB and pyarrow, after kills, beside compactions, in a folder and in a bucket.
 
 use std::collections::BTreeMap;
-use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -11,6 +10,7 @@ use crate::support::cloud::Cloud;
 use crate::support::jobs::{self, Over};
 use crate::support::process::Invocation;
 use crate::support::proxy::Weather;
+use crate::support::python::{fixture, python};
 use crate::support::server::BUCKET;
 use crate::support::{Dice, Place, Shop, Shopping};
 
@@ -60,30 +60,12 @@ fn rows(files: &[Value]) -> u64 {
 
 /// Holds the lake against `out.jsonl`, with readers that are not ours. Returns false if there are none.
 fn others_agree(place: &Place) -> bool {
-    let named = std::env::var("RIVERRUN_TEST_PYTHON").ok().filter(|python| !python.is_empty());
-    let python = named.unwrap_or_else(|| "python3".to_owned());
-    let has_modules = Command::new(&python).args(["-c", "import duckdb, pyarrow"]).output();
-    if !has_modules.is_ok_and(|output| output.status.success()) {
-        eprintln!("SKIPPED: there is no Python with duckdb and pyarrow; name one in RIVERRUN_TEST_PYTHON");
-        return false;
-    }
+    let Some(python) = python("duckdb, pyarrow") else { return false };
     let files = place.riverrun(&["lake", "files", "lake"]).succeed();
     let files = String::from_utf8(files.stdout).expect("paths are text");
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/lake_readers.py");
-    let said = Command::new(&python)
-        .arg(script)
-        .args(["out.jsonl", "lake"])
-        .args(files.lines())
-        .current_dir(place.folder())
-        .output();
-    let said = said.expect("Python starts");
-    assert!(
-        said.status.success(),
-        "{}{}",
-        String::from_utf8_lossy(&said.stdout),
-        String::from_utf8_lossy(&said.stderr)
-    );
-    let count = String::from_utf8_lossy(&said.stdout).trim().parse::<usize>().expect("it says how many rows");
+    let arguments = ["out.jsonl", "lake"].into_iter().chain(files.lines());
+    let said = fixture(&python, "lake_readers.py", arguments, place.folder());
+    let count = said.trim().parse::<usize>().expect("it says how many rows");
     assert_eq!(count, place.rows("out.jsonl").len());
     true
 }

@@ -7,6 +7,7 @@ pub mod dice;
 pub mod jobs;
 pub mod place;
 pub mod process;
+pub mod python;
 pub mod registry;
 // Proxies and server are those of the fault matrix: files that stand on the standard library alone.
 #[path = "../../faults/src/delay.rs"]

@@ -24,7 +24,7 @@ use super::fields::Fields;
 use super::framing::{no_frame, unframed, unknown_schema};
 use super::records::FillRow;
 use super::rows::{Fault, Rows};
-use crate::registry::{Answer, Registry, SchemaKind};
+use crate::registry::{Answer, RegisteredSchema, Registry, SchemaKind};
 use cells::Walk;
 use input::Input;
 pub(crate) use schema::AvroSchema;
@@ -89,6 +89,27 @@ impl FillRow for AvroRows {
         match input.rest() {
             0 => Ok(()),
             left => Err(Fault::new("malformed", format!("{left} bytes follow the record: it has another schema"))),
+        }
+    }
+}
+
+/// A registered schema that makes JSON of the records that were written with it, for who looks at them.
+pub struct AvroText(AvroSchema);
+
+impl AvroText {
+    /// Reads a schema; says why it cannot be used.
+    pub fn new(found: &RegisteredSchema) -> Result<AvroText, String> {
+        let refers: Vec<&str> = found.references.iter().map(|(_, text)| text.as_str()).collect();
+        AvroSchema::parse(&found.text, &refers).map(AvroText)
+    }
+
+    /// Returns a datum as JSON, as a `json` column has it; or says why it is none of this schema.
+    pub fn json(&self, datum: &[u8]) -> Result<String, String> {
+        let (mut input, mut out) = (Input::new(datum), Vec::new());
+        text::push_json(&self.0, &mut input, self.0.root, &mut out, 0).map_err(|malformed| malformed.0)?;
+        match input.rest() {
+            0 => Ok(String::from_utf8(out).expect("JSON is text")),
+            left => Err(format!("{left} bytes follow the record: it has another schema")),
         }
     }
 }

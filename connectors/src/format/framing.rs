@@ -3,10 +3,10 @@
 use super::rows::Fault;
 
 /// What stands before a record whose schema is registered.
-const FRAME: usize = 5;
+pub(crate) const FRAME: usize = 5;
 
 /// Returns the number of the schema that a framed record names, and what follows.
-pub(crate) fn unframed(record: &[u8]) -> Option<(u32, &[u8])> {
+pub fn unframed(record: &[u8]) -> Option<(u32, &[u8])> {
     match record.split_at_checked(FRAME)? {
         ([0, id @ ..], rest) => Some((u32::from_be_bytes(id.try_into().expect("four bytes")), rest)),
         _ => None,

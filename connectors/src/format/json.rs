@@ -25,6 +25,7 @@ pub(crate) use encode::{JsonEncoder, RowKey};
 pub(crate) use value::push_json_text;
 
 use super::fields::{Field, Fields};
+use super::framing::{FRAME, unframed};
 use super::rows::{Cells, Fault, RECORD_BYTES_MAX, Rows, bad_record};
 use super::schema::RowSchema;
 use flat::Flat;
@@ -34,6 +35,8 @@ pub(crate) struct JsonDecoder {
     fields: Arc<Fields>,
     rows: Rows,
     flat: Flat,
+    /// The number of a schema may stand before a record.
+    framed: bool,
     /// Where strings with escapes are unescaped.
     scratch: String,
 }
@@ -44,7 +47,7 @@ impl JsonDecoder {
         let rows = Rows::new(schema);
         let fields = Arc::new(Fields::of(&rows));
         let flat = Flat::new(&fields);
-        JsonDecoder { fields, rows, flat, scratch: String::new() }
+        JsonDecoder { fields, rows, flat, framed: schema.framed, scratch: String::new() }
     }
 
     /// Reads one record into the row in hand.
@@ -72,6 +75,20 @@ impl JsonDecoder {
         }
     }
 
+    /// Returns the fault of a record that begins with a zero byte.
+    fn numbered(&self, raw: &[u8]) -> Fault {
+        match unframed(raw) {
+            Some((id, _)) if !self.framed => {
+                let how = "`framing: registry` passes over it";
+                Fault::new(
+                    "malformed",
+                    format!("the number of a registered schema, {id}, stands before the record: {how}"),
+                )
+            }
+            _ => Fault::new("malformed", "the record begins with a zero byte"),
+        }
+    }
+
     fn decode_records(&mut self, chunk: &Chunk, records: &Records, context: &DecodeContext, out: &mut Decoded) {
         let all = std::str::from_utf8(&records.bytes).ok();
         for (index, (start, end)) in records.ranges.iter().enumerate() {
@@ -80,8 +97,12 @@ impl JsonDecoder {
                 continue;
             }
             let (start, end) = (*start as usize, *end as usize);
+            // No JSON begins with a zero byte: what has a number before it is told from what has none.
+            let number = if self.framed { unframed(&records.bytes[start..end]).map_or(0, |_| FRAME) } else { 0 };
+            let start = start + number;
             let raw = &records.bytes[start..end];
             let filled = match all.and_then(|all| all.get(start..end)).map_or_else(|| std::str::from_utf8(raw), Ok) {
+                _ if raw.first() == Some(&0) => Err(self.numbered(raw)),
                 _ if raw.len() > RECORD_BYTES_MAX => Err(Fault::new("too_long", "the record is longer than 64 MiB")),
                 Ok(text) => self.fill(text),
                 Err(fault) => Err(Fault::new("utf8", fault.to_string())),

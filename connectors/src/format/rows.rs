@@ -16,7 +16,7 @@ use riverrun_dataflow::source::{BadRow, Chunk, DecodeContext, Decoded, Numbering
 
 use super::clocks::{Clocks, Told};
 use super::column::{GrowingColumn, Misfit};
-use super::envelope::{Envelope, Meta};
+use super::envelope::{Envelope, Meta, NoText};
 use super::schema::{Column, ColumnType, RowSchema};
 
 /// Rows in a batch.
@@ -112,8 +112,8 @@ pub(crate) struct Rows {
     positions: Vec<u64>,
     envelope: Envelope,
     drop_tombstones: bool,
-    /// The slots of what is around a record.
-    around: Vec<(usize, Meta)>,
+    /// The slots of what is around a record, and what becomes there of what is no text.
+    around: Vec<(usize, Meta, NoText)>,
     scratch: String,
 }
 
@@ -181,7 +181,13 @@ impl Rows {
             slots.push(Slot { column: Column { required, ..column.clone() }, cells, used });
         }
         let clocks = schema.clocks.as_ref().map(|clocks| ClockSlots::of(clocks, &slots));
-        let metas = slots.iter().enumerate().filter_map(|(slot, of)| Some((slot, of.column.meta.clone()?)));
+        let metas = slots.iter().enumerate().filter_map(|(slot, of)| {
+            let meta = of.column.meta.clone()?;
+            // In use or not: which rows are bad must not depend on which columns somebody reads.
+            let other =
+                meta.in_base64().filter(|other| schema.columns.iter().any(|it| it.meta.as_ref() == Some(other)));
+            Some((slot, meta, other.map_or(NoText::Misfit, |_| NoText::Null)))
+        });
         Rows {
             around: metas.collect(),
             envelope: schema.envelope,
@@ -216,18 +222,19 @@ impl Rows {
             return Ok(());
         }
         let surrounding = self.envelope.around(records, index);
-        for (slot, meta) in &self.around {
+        for (slot, meta, no_text) in &self.around {
+            let wanted = (meta, *no_text);
             let slot = &mut self.slots[*slot];
             let cells = match &mut slot.cells {
                 Cells::Kept(cells) => cells,
                 Cells::Presence(present) => {
                     let mut cell = GrowingColumn::new(&slot.column.column_type, 1);
-                    let pushed = surrounding.push(meta, &mut cell, (chunk, index, context), &mut self.scratch);
+                    let pushed = surrounding.push(wanted, &mut cell, (chunk, index, context), &mut self.scratch);
                     *present = pushed.is_err() || cell.is_valid(0);
                     continue;
                 }
             };
-            let pushed = surrounding.push(meta, cells, (chunk, index, context), &mut self.scratch);
+            let pushed = surrounding.push(wanted, cells, (chunk, index, context), &mut self.scratch);
             pushed.map_err(|misfit| Fault::misfit(&slot.column, &misfit))?;
         }
         Ok(())

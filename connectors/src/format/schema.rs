@@ -240,6 +240,8 @@ pub struct RowSchema {
     pub envelope: Envelope,
     /// Records that say that their key is gone are left out.
     pub drop_tombstones: bool,
+    /// The number of a registered schema may stand before a record of JSON.
+    pub framed: bool,
 }
 
 impl RowSchema {

@@ -219,7 +219,7 @@ impl Source for KafkaSource {
         Some(self.config.manners.discover_every)
     }
 
-    fn outlook(&self) -> BTreeMap<String, Outlook> {
+    fn outlook(&self, _read: &BTreeMap<String, u64>) -> BTreeMap<String, Outlook> {
         let reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner).clone();
         self.outlooks.all(reading.as_deref())
     }

@@ -41,8 +41,8 @@ impl Source for RegisteredSource {
         self.inner.grown(known)
     }
 
-    fn outlook(&self) -> BTreeMap<String, Outlook> {
-        self.inner.outlook()
+    fn outlook(&self, read: &BTreeMap<String, u64>) -> BTreeMap<String, Outlook> {
+        self.inner.outlook(read)
     }
 
     fn hear(&self, standing: &Standing) {

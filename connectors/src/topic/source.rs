@@ -1,17 +1,19 @@
 //! A topic as the source of a job: a split per partition, a position per record.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use riverrun_dataflow::source::{
-    Chunk, Numbering, Payload, ReadLimits, Records, Source, SourceError, SplitReader, SplitSpec,
+    Chunk, Numbering, Outlook, Payload, ReadLimits, Records, Source, SourceError, SplitReader, SplitSpec,
 };
 
-use super::Topic;
 use super::error::TopicError;
-use super::frame::Times;
+use super::frame::{NO_TIME, Record, Times};
 use super::read::{Cursor, Visible};
 use super::synced::SyncedFile;
+use super::{Topic, now_micros};
 use crate::start::Start;
 
 /// Reads a topic. Splits are named by the partitions' numbers; a position is the offset of a record.
@@ -109,6 +111,15 @@ impl Source for TopicSource {
         Ok(splits)
     }
 
+    fn outlook(&self, read: &BTreeMap<String, u64>) -> BTreeMap<String, Outlook> {
+        let Ok(topic) = Topic::open(&self.dir, &self.name) else { return BTreeMap::new() };
+        let of = |(split, position): (&String, &u64)| {
+            let behind = age_of_next(&topic, split.parse().ok()?, *position)?;
+            Some((split.clone(), Outlook { behind: Some(behind), ..Outlook::default() }))
+        };
+        read.iter().filter_map(of).collect()
+    }
+
     fn open(&self, split: &SplitSpec, position: u64) -> Result<Box<dyn SplitReader>, SourceError> {
         let topic = Topic::open(&self.dir, &self.name)?;
         if !split.identity.is_empty() && split.identity != topic.id() {
@@ -128,6 +139,19 @@ impl Source for TopicSource {
         }
         Ok(Box::new(PartitionReader { cursor, end: split.end }))
     }
+}
+
+/// Returns how old the record at a position is, 0 if there is none yet; nothing if it has no time, or cannot be read, which the job
+/// itself finds out.
+fn age_of_next(topic: &Topic, partition: u32, position: u64) -> Option<Duration> {
+    let mut cursor = Cursor::open(topic, partition, position).ok()?;
+    let Some(run) = cursor.read(&ReadLimits { rows: 1, bytes: 1, until: None }).ok()? else {
+        return Some(Duration::ZERO);
+    };
+    let (_, end) = *run.values.first()?;
+    let time = Record::parse(run.bytes.get(..end as usize)?)?.timestamp;
+    let age = |micros: i64| Duration::from_micros(u64::try_from(now_micros().saturating_sub(micros)).unwrap_or(0));
+    (time != NO_TIME).then(|| age(time))
 }
 
 /// Reads a partition for a job.

@@ -428,9 +428,13 @@ impl Observer {
         };
         let mut readings = Vec::new();
         for (source, watermark) in sources.iter().zip(&timeline.watermarks) {
+            let position = |split: &crate::graph::SplitNode| {
+                timeline.splits.get(&split.id).map_or(split.spec.start, |mark| mark.to)
+            };
+            let read = source.splits.iter().map(|split| (split.spec.name.clone(), position(split)));
             let (now, outlook) = match source.bounded {
                 true => Default::default(),
-                false => (source.source.ends()?, source.source.outlook()),
+                false => (source.source.ends()?, source.source.outlook(&read.collect())),
             };
             for split in &source.splits {
                 let mark = timeline.splits.get(&split.id);
@@ -439,7 +443,7 @@ impl Observer {
                 readings.push(SplitReading {
                     source: source.name.clone(),
                     split: split.spec.name.clone(),
-                    position: mark.map_or(split.spec.start, |mark| mark.to),
+                    position: position(split),
                     end: split.spec.end.or(end),
                     greatest: mark.and_then(|mark| finite(mark.greatest)),
                     watermark: finite(*watermark),

@@ -282,7 +282,7 @@ impl Reader {
                     return Ok(Turn::Read);
                 }
                 let limits = limits(mark.rows - own.rows, READ_BYTES, Some(mark.to));
-                match own.read(&self.graph, &limits).map_err(|error| gone_again(error, open.tick))? {
+                match own.read(&self.graph, &limits).map_err(|error| gone_again(error, &self.graph.job, open.tick))? {
                     Some(chunk) if own.rows <= mark.rows => give(own.raw(chunk, &open.accept)),
                     None if own.must_wait() => return Ok(Turn::Nothing),
                     _ => return Err(own.changed(&self.graph, open.tick, "it gives other records than at first")),
@@ -376,15 +376,11 @@ impl Reader {
 }
 
 /// Records that are gone and were read before are another thing than those that nobody has read: nothing can be skipped.
-fn gone_again(error: EngineError, tick: Tick) -> EngineError {
+fn gone_again(error: EngineError, job: &str, tick: Tick) -> EngineError {
     match error {
         EngineError::Source { source, error: SourceError::Lost { what, wanted, first, next } } => {
-            let reason = format!(
-                "what it holds begins at {first} now (and ends at {next}), but the job had read from {wanted} on in tick {tick}, and has to read that \
-                 again, for it was killed before a checkpoint of it was there; `on_lost: skip` cannot help, since what followed from it may be \
-                 out already. A start from a savepoint goes on from there; keep records for longer than checkpoints lie behind"
-            );
-            EngineError::Source { source, error: SourceError::Changed { what, reason } }
+            let job = job.to_owned();
+            EngineError::Source { source, error: SourceError::Gone { what, wanted, first, next, tick, job } }
         }
         other => other,
     }

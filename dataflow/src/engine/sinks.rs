@@ -26,6 +26,7 @@ use super::{EngineError, Setup};
 use crate::graph::{Graph, SinkNode};
 use crate::journal::LaneDigest;
 use crate::key::{Keys, hash_of_split, lane_of, shard_of};
+use crate::partitioner::{Partitioner, murmur2_lane};
 use crate::schema::Hidden;
 use crate::sink::{EncodedRows, Encoder, Lane, Reached, SinkError, TickRows, Urgency};
 use crate::tick::Tick;
@@ -56,7 +57,7 @@ pub fn encode<'s>(build: &Build<'s>, index: usize, rows: BatchStream<'s>) -> Enc
                 let Some(rows) = control.received(batch.take()) else { return };
                 let _encoding = meter.enter();
                 meter.got_on();
-                match placing.place(&rows).and_then(|lanes| encode_lanes(encoder.as_mut(), &rows, lanes)) {
+                match placing.encode(encoder.as_mut(), &rows) {
                     Ok(encoded) => output.session(&time).give_iterator(encoded.into_iter()),
                     Err(error) => control.fail(EngineError::Sink { sink: name.clone(), error }),
                 }
@@ -68,6 +69,7 @@ pub fn encode<'s>(build: &Build<'s>, index: usize, rows: BatchStream<'s>) -> Enc
 /// Finds the lanes of rows.
 struct Placing {
     lanes: u32,
+    partitioner: Partitioner,
     shards: u16,
     key: Option<Vec<usize>>,
     keys: Keys,
@@ -83,7 +85,16 @@ impl Placing {
             source.splits.iter().map(|split| (split.id, hash_of_split(&source.name, &split.spec.name)))
         });
         let (lanes, key) = (node.lanes, node.key.clone());
-        Placing { lanes, shards: graph.shards, key, keys: Keys::default(), splits: splits.collect() }
+        let (partitioner, shards) = (node.partitioner, graph.shards);
+        Placing { lanes, partitioner, shards, key, keys: Keys::default(), splits: splits.collect() }
+    }
+
+    /// Encodes rows, each for its lane.
+    fn encode(&mut self, encoder: &mut dyn Encoder, rows: &RecordBatch) -> Result<Vec<Encoded>, SinkError> {
+        match self.partitioner {
+            Partitioner::Murmur2 if self.lanes > 1 => Ok(by_key_bytes(encode_lane(encoder, 0, rows)?, self.lanes)),
+            _ => encode_lanes(encoder, rows, self.place(rows)?),
+        }
     }
 
     fn place(&mut self, rows: &RecordBatch) -> Result<LaneRows, SinkError> {
@@ -120,6 +131,20 @@ fn encode_lanes(encoder: &mut dyn Encoder, rows: &RecordBatch, lanes: LaneRows) 
         encoded.push(encode_lane(encoder, lane, &picked)?);
     }
     Ok(encoded)
+}
+
+/// Deals encoded rows out to the lanes that the bytes of their keys choose; a row without a key is of lane 0.
+fn by_key_bytes(whole: Encoded, lanes: u32) -> Vec<Encoded> {
+    let mut parts: BTreeMap<u32, Encoded> = BTreeMap::new();
+    for row in 0..whole.rows.len() {
+        let lane = whole.rows.key_value(row).0.map_or(0, |key| murmur2_lane(key, lanes));
+        let empty = || Encoded { lane, rows: EncodedRows::default(), times: Vec::new(), hashes: Vec::new() };
+        let part = parts.entry(lane).or_insert_with(empty);
+        part.rows.push_row(&whole.rows, row);
+        part.times.push(whole.times[row]);
+        part.hashes.push(whole.hashes[row]);
+    }
+    parts.into_values().collect()
 }
 
 fn encode_lane(encoder: &mut dyn Encoder, lane: u32, batch: &RecordBatch) -> Result<Encoded, SinkError> {

@@ -20,6 +20,7 @@ use crate::graph::*;
 use crate::journal::*;
 use crate::key::{shard_of, worker_of};
 use crate::operator::*;
+use crate::partitioner::Partitioner;
 use crate::schema::{Hidden, with_hidden};
 use crate::sink::*;
 use crate::source::*;
@@ -388,6 +389,7 @@ fn graph(world: &Arc<World>) -> Graph {
             watermark: vec![WatermarkPath { source: 0, delay: Duration::ZERO }],
         }],
         sinks: vec![SinkNode {
+            partitioner: Partitioner::Shard,
             name: "out".into(),
             from: Edge::Step(0),
             encoder: Arc::new(|| Box::new(TextEncoder)),

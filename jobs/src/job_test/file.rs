@@ -1,6 +1,7 @@
 //! Test files: from the text to cases on a planned job, every fault at once.
 
 use riverrun_connectors::format::{EncodeSpec, OpAs, Timestamps};
+use riverrun_dataflow::partitioner::Partitioner;
 
 use super::expect::{self, CountWanted, Expectation, Wanted};
 use super::fails::FailureWanted;
@@ -205,6 +206,7 @@ fn tap(spec: &mut JobSpec, drafts: &[Draft]) -> Vec<String> {
             place: Some(SinkPlace::Console),
             format: EncodeSpec::Json { timestamps },
             key: None,
+            partitioner: Partitioner::Shard,
             headers: Vec::new(),
             op: Spanned { value: OpAs::Field, span: Span::default() },
         });

@@ -247,6 +247,7 @@ impl Assembly<'_> {
             format: sink.format.clone(),
             schema,
             key,
+            partitioner: sink.partitioner,
             surround,
             like: None,
         }

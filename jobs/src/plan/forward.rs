@@ -492,6 +492,7 @@ pub(super) fn row_schema(source: &SourceSpec, hidden: Vec<Hidden>, projected: Op
         projected,
         envelope: Envelope::None,
         drop_tombstones: source.drop_tombstones,
+        framed: source.framed,
     }
 }
 

@@ -5,6 +5,7 @@ use std::fmt::{Display, Write};
 use riverrun_connectors::format::{CsvOptions, EncodeSpec, FormatSpec, OpAs, Timestamps, WrittenBy};
 use riverrun_connectors::start::Start;
 use riverrun_dataflow::graph::OnBadRow;
+use riverrun_dataflow::partitioner::Partitioner;
 use riverrun_dataflow::schema::visible_of;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
@@ -75,6 +76,9 @@ fn spell_source(source: &PlannedSource, words: &mut Words) {
         if let Some(meta) = &column.meta {
             words.add("meta", meta);
         }
+    }
+    if source.schema.framed {
+        words.add("framing", "registry");
     }
     if source.schema.drop_tombstones {
         words.add("tombstones", "drop");
@@ -152,6 +156,9 @@ fn spell_sink(plan: &Plan, sink: &PlannedSink, words: &mut Words) {
     // Plans that were made before these could be chosen are spelled as they were.
     for (name, column) in &sink.surround.headers {
         words.add("header", format!("{name} {}", schema.field(*column).name()));
+    }
+    if sink.partitioner == Partitioner::Murmur2 {
+        words.add("partitioner", "murmur2");
     }
     match sink.surround.op {
         OpAs::Field => {}

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use riverrun_connectors::format::{CsvOptions, EncodeSpec, FormatSpec, OpAs, Timestamps};
 use riverrun_dataflow::graph::{Edge, ShardRange, StepWork};
 use riverrun_dataflow::operator::{STATE_COLUMNS, TableSpec};
+use riverrun_dataflow::partitioner::Partitioner;
 use riverrun_dataflow::schema::{Hidden, visible_of};
 use riverrun_dataflow::time::micros_of;
 use riverrun_operators::{attribute, deduplicate, join, sessionize, window};
@@ -112,6 +113,11 @@ fn sink_shape(sink: &PlannedSink) -> SinkShape {
         OpAs::Field => format,
         OpAs::Header => format!("{format}, op: header"),
         OpAs::Tombstone => format!("{format}, op: tombstone"),
+    };
+    // Rows of one key would lie in two partitions, and no reader could tell which is the later one.
+    let format = match sink.partitioner {
+        Partitioner::Shard => format,
+        Partitioner::Murmur2 => format!("{format}, partitioner: murmur2"),
     };
     SinkShape { name: sink.name.clone(), place, format }
 }

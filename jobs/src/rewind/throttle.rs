@@ -172,8 +172,8 @@ impl Source for SlowSource {
         self.source.grown(known)
     }
 
-    fn outlook(&self) -> BTreeMap<String, Outlook> {
-        self.source.outlook()
+    fn outlook(&self, read: &BTreeMap<String, u64>) -> BTreeMap<String, Outlook> {
+        self.source.outlook(read)
     }
 
     fn hear(&self, standing: &Standing) {

@@ -104,7 +104,10 @@ fn mesh_exit_code(error: &MeshError) -> u8 {
 
 fn engine_exit_code(error: &EngineError) -> u8 {
     match error {
-        EngineError::Source { error: SourceError::Changed { .. } | SourceError::Lost { .. }, .. } => 78,
+        EngineError::Source {
+            error: SourceError::Changed { .. } | SourceError::Lost { .. } | SourceError::Gone { .. },
+            ..
+        } => 78,
         EngineError::Source { .. } => 74,
         EngineError::BadRow { .. } => 1,
         EngineError::Sink { error: SinkError::Refused(_), .. } => 78,

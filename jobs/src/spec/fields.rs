@@ -295,9 +295,13 @@ pub static SOURCE: Section = Section {
             choice("avro", "one Avro datum per record, with the number of its schema in a registry before it, or by `schema_file`"),
             choice("protobuf", "one Protobuf message per record, with the number of its schema in a registry before it, or by `schema_file`"),
         ]), "How records are written.").default("json"),
+        field("framing", Kind::Choice(&[
+            choice("none", "nothing stands before the JSON"),
+            choice("registry", "a zero byte and the number of a registered schema may stand before the JSON, as Confluent's serializer of JSON Schema writes them; the number is passed over"),
+        ]), "topic, json: what stands before a record.").default("none"),
         field("schema_file", Kind::Text, "avro, protobuf: the file of the schema with which all records were written, relative to the working directory: `.avsc`; `.proto`, or a set of descriptors as `protoc -o` writes it. Without it each record names its schema by the number that it has in the registry, `--schema-registry`."),
         field("message", Kind::Text, "protobuf: the message that records are, such as `shop.Order`. Without it, what the record says, or the only one in the file."),
-        field("schema", Kind::Schema, "The columns: `name: type`, or `name: { path: a.b, type: string }` for a nested or renamed one; of a topic also `name: { meta: key, type: string }` (`key`, `timestamp`, `partition`, `offset`) and `name: { header: trace, type: string }`, which are around the value. A trailing `!` makes a column required. Or the name of a schema: `\"@behaviour-event\"`, which says what `event_time` and `id` are, too.").required(),
+        field("schema", Kind::Schema, "The columns: `name: type`, or `name: { path: a.b, type: string }` for a nested or renamed one; of a topic also `name: { meta: key, type: string }` (`key`, `timestamp`, `partition`, `offset`; `headers`, all of them, as `json` or a list; `value`, the whole value as it came; `key_base64`, `value_base64`, those that are no text) and `name: { header: trace, type: string }`, which are around the value. A trailing `!` makes a column required. Or the name of a schema: `\"@behaviour-event\"`, which says what `event_time` and `id` are, too; with columns beside its own, `[\"@behaviour-event\", { shop: string }]`.").required(),
         field("event_time", Kind::Column, "The timestamp column that says when the thing happened. A row without it is bad."),
         field("clocks", Kind::Section(&CLOCKS), "How event time is found in a record that has none."),
         field("id", Kind::Column, "The string or int64 column that names a row: it breaks ties and is the key of deduplication."),
@@ -570,6 +574,10 @@ pub static SINK: Section = Section {
             Kind::Columns,
             "topic: the columns that are the record's key and place it in a partition. Without it, rows are placed by the key of the step they come from.",
         ),
+        field("partitioner", Kind::Choice(&[
+            choice("riverrun", "riverrun's own hash of the columns of the key"),
+            choice("murmur2", "murmur2 of the bytes of the key, as Kafka's Java client, Kafka Streams and librdkafka's `murmur2` choose it, so that topics with as many partitions have equal keys in equal partitions. Needs `key`"),
+        ]), "topic: how the key of a row chooses its partition.").default("riverrun"),
         field("headers", Kind::Headers, "topic of Kafka: headers and the columns that they are made of, `{ trace: trace_id }`; a null gives none. The columns stay in the value."),
         field("op", Kind::Choice(&[
             choice("field", "a field of the value, as it is"),

@@ -25,6 +25,9 @@ pub(super) fn source_format(form: &Form, chosen: Option<&str>, who: &str, faults
     if format != "csv" {
         refuse(form, &CSV, who, &with, faults);
     }
+    if format != "json" {
+        refuse(form, &["framing"], who, &with, faults);
+    }
     if !matches!(format.as_str(), "avro" | "protobuf") {
         refuse(form, &["schema_file"], who, &with, faults);
     }

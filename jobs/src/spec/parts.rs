@@ -6,6 +6,7 @@ use riverrun_connectors::format::{Column, OpAs};
 use riverrun_connectors::kafka::{Delivery, Manners, OnLost, OnMissing};
 use riverrun_connectors::start::Start;
 use riverrun_dataflow::graph::{OnBadRow, TickSettings};
+use riverrun_dataflow::partitioner::Partitioner;
 
 use super::attribution::attribute_of;
 use super::behaviour::{frustration_of, incidents_of, problems_of, scroll_baseline_of};
@@ -149,6 +150,7 @@ fn source_of(name: &Spanned<String>, form: &Form, faults: &mut Vec<Fault>) -> Op
         event_times: from.map_or(riverrun_dataflow::EventTime::MIN, |time| time.value)
             ..=to.map_or(riverrun_dataflow::EventTime::MAX, |time| time.value),
         drop_tombstones: word(form, "tombstones") == "drop",
+        framed: word(form, "framing") == "registry",
         on_bad_row: match word(form, "on_bad_row").as_str() {
             "drop" => OnBadRow::Drop,
             "stop" => OnBadRow::Stop,
@@ -175,7 +177,7 @@ fn clocks_of(source: &Form, columns: &[Spanned<Column>]) -> Option<Spanned<Clock
 
 /// Keys of a source that say how a topic is read.
 const TOPIC_ONLY: &[&str] =
-    &["start", "on_lost", "on_missing", "allow_compacted", "mirror_offsets", "tombstones", "discover_every"];
+    &["start", "on_lost", "on_missing", "allow_compacted", "mirror_offsets", "tombstones", "discover_every", "framing"];
 
 fn source_place(form: &Form, chosen: Option<&str>, who: &str, faults: &mut Vec<Fault>) -> Option<SourcePlace> {
     if let Some(other) = chosen.filter(|chosen| *chosen != "topic") {
@@ -342,7 +344,7 @@ fn sink_of(name: &Spanned<String>, form: &Form, faults: &mut Vec<Fault>) -> Opti
     if let Some(other) = chosen.filter(|chosen| *chosen != "topic") {
         refuse(
             form,
-            &["key", "headers", "op", "partitions", "delivery", "dead_letters"],
+            &["key", "partitioner", "headers", "op", "partitions", "delivery", "dead_letters"],
             &who,
             &format!("`{other}`"),
             faults,
@@ -365,5 +367,15 @@ fn sink_of(name: &Spanned<String>, form: &Form, faults: &mut Vec<Fault>) -> Opti
         let fault = Fault::error(codes::DOES_NOT_FIT, op.span, message);
         faults.push(fault.hint("name the columns by which a row of the table is known: `key: [session_id]`"));
     }
-    Some(SinkSpec { name: name.clone(), from: form.text("from")?, place, format, key, headers, op })
+    let partitioner = form.text("partitioner")?;
+    if partitioner.value == "murmur2" && key.as_ref().is_none_or(Vec::is_empty) {
+        let message = format!("{who} is partitioned by its keys, and names no `key`");
+        let fault = Fault::error(codes::DOES_NOT_FIT, partitioner.span, message);
+        faults.push(fault.hint("name the columns that are the record's key: `key: [user_id]`"));
+    }
+    let partitioner = match partitioner.value.as_str() {
+        "murmur2" => Partitioner::Murmur2,
+        _ => Partitioner::Shard,
+    };
+    Some(SinkSpec { name: name.clone(), from: form.text("from")?, place, format, key, partitioner, headers, op })
 }

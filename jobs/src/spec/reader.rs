@@ -380,9 +380,36 @@ impl Reader {
         Some(Value::Schema(Columns { columns, reusable: Some(reusable) }))
     }
 
+    /// Reads the name of a schema and a map of columns beside its own.
+    fn extended(&mut self, parts: &[Node], node: &Node, name: &str) -> Option<Value> {
+        let [Node { value: crate::yaml::Value::Scalar(named), .. }, own] = parts else {
+            let fault = Fault::error(codes::WRONG_KIND, node.span, format!("{name} is a list, but not of two parts"));
+            self.faults.push(fault.note("as a list it has the name of a schema, then a map of columns beside those"));
+            return None;
+        };
+        let (known, own) = (self.reusable(&named.text, &parts[0], name), self.schema(own, name));
+        let (Value::Schema(mut known), Value::Schema(Columns { columns, reusable: None })) = (known?, own?) else {
+            let fault = Fault::error(codes::WRONG_KIND, node.span, format!("{name} has no map of columns"));
+            self.faults.push(fault.note("as a list it has the name of a schema, then a map of columns beside those"));
+            return None;
+        };
+        for column in columns {
+            if known.columns.iter().any(|other| other.value.name == column.value.name) {
+                let message = format!("{name} has a column `{}` already", column.value.name);
+                let note = format!("it is one of `{}`", named.text);
+                self.faults.push(Fault::error(codes::BAD_NAME, column.span, message).note(note));
+                return None;
+            }
+            known.columns.push(column);
+        }
+        Some(Value::Schema(known))
+    }
+
     fn schema(&mut self, node: &Node, name: &str) -> Option<Value> {
-        if let crate::yaml::Value::Scalar(scalar) = &node.value {
-            return self.reusable(&scalar.text, node, name);
+        match &node.value {
+            crate::yaml::Value::Scalar(scalar) => return self.reusable(&scalar.text, node, name),
+            crate::yaml::Value::List(parts) => return self.extended(parts, node, name),
+            _ => {}
         }
         let entries = self.map(node, name)?;
         if entries.is_empty() {
@@ -472,8 +499,12 @@ static COLUMN: Section = Section {
 };
 
 /// The words of [`Meta::of`].
-static META: [Choice; 4] = [
+static META: [Choice; 8] = [
     choice("key", "its key: text of a `string`, a JSON value of any other type"),
+    choice("key_base64", "its key in base64 if it is no text, which then is null in `key`"),
+    choice("value", "its whole value as it came, likewise"),
+    choice("value_base64", "its whole value in base64 if it is no text, which then is null in `value`"),
+    choice("headers", "all its headers, as objects of `name`, and `value` or `value_base64`"),
     choice("timestamp", "its time"),
     choice("partition", "the number of its partition"),
     choice("offset", "its offset"),

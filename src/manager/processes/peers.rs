@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::folder::private_folder;
-use crate::manager::keys::hex;
 use crate::manager::record::Launch;
+use crate::output::hex;
 
 /// The longest path that the system takes for a socket, with room for what a library puts around it.
 const PATH_BYTES_MAX: usize = 100;

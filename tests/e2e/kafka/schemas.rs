@@ -314,3 +314,64 @@ fn avro_that_is_written_is_read_by_another_library_and_is_the_same_in_every_run(
     let refused = registry.with(place.riverrun(&["run", "changed.yaml"])).args(&["--until-end", "--fresh", "--append"]);
     refused.fail(78, &["rewrite.out-value", "does not take its schema"]);
 }
+
+#[test]
+fn json_with_the_number_of_a_schema_is_read_if_so_chosen_and_else_told() {
+    let Some(registry) = shared() else { return };
+    let topic = "numbered.orders";
+    registry.brokers.producer(topic, 1);
+    let schema = json!({"title": "Order", "type": "object", "properties": {"id": {"type": "string"}, "n": {"type": "integer"}}});
+    let rows: Vec<Value> = (0..4).map(|n| json!({"id": format!("o{n}"), "n": n})).collect();
+    registry.write(topic, "json", &schema, &rows);
+    // Without a number; cut off in its number; a number, and no JSON behind it.
+    registry.write_bytes(topic, &["7b226964223a2270222c226e223a397d", "000000", "0000000001ff"]);
+    let place = Place::new();
+    let job = "job: numbered\nsources:\n  orders: { topic: numbered.orders, schema: { id: string, n: int64 }, FRAMING }\n\
+               sinks:\n  out: { from: orders, file: { path: out.jsonl } }\n  bad: { from: orders.bad, file: { path: bad.jsonl } }\n";
+    let run = |framing: &str| {
+        place.write("job.yaml", job.replace("FRAMING", framing));
+        let run = registry.brokers.with(place.run("job.yaml")).args(&["--until-end", "--fresh"]);
+        (run.succeed(), place.rows("out.jsonl"), place.rows("bad.jsonl"))
+    };
+    let (finished, out, bad) = run("framing: registry");
+    assert_eq!((finished.counts("orders").taken, finished.counts("orders").bad), (5, 2), "{finished}");
+    assert_eq!(out[..4], rows, "as another library wrote them");
+    assert_eq!(out[4]["id"], "p");
+    let codes: Vec<&Value> = bad.iter().map(|row| &row["code"]).collect();
+    assert_eq!(codes, ["malformed", "utf8"]);
+    let (_, out, bad) = run("framing: none");
+    assert_eq!((out.len(), bad.len()), (1, 6));
+    let number = registry.number("numbered.orders-value");
+    let says = format!("the number of a registered schema, {number}, stands before the record: `framing: registry`");
+    assert!(bad[0]["reason"].as_str().unwrap().contains(&says), "{bad:?}");
+}
+
+#[test]
+fn a_tail_shows_what_a_registry_knows_and_never_bytes_as_text() {
+    let Some(registry) = shared() else { return };
+    let topic = "tailed.orders";
+    registry.brokers.producer(topic, 1);
+    registry.write(topic, "avro", &orders(&[], "int"), &[order(1)]);
+    registry.write_bytes(topic, &["7b226964223a2270227d", "ff1b5b324a", "00000fffff02"]);
+    let place = Place::new();
+    let tail = |format: &str| {
+        let tail = ["topic", "tail", topic, "--from-start", "-o", format];
+        place.riverrun(&tail)
+    };
+    let known = |format: &str| registry.with(tail(format)).succeed().stdout;
+    let shown = crate::support::place::json_lines(&known("json"));
+    let value = &shown[0]["value"];
+    assert_eq!((&value["id"], &value["n"]), (&json!("o1"), &json!(1)), "{value}");
+    assert_eq!((&value["at"], &value["items"]), (&json!("2026-01-01T00:00:01.000Z"), &json!([{"sku": "s", "qty": 1}])));
+    assert_eq!(shown[1]["value"], json!({"id": "p"}));
+    assert_eq!((&shown[2]["hex"], &shown[2]["what"]), (&json!("ff1b5b324a"), &json!("no text")));
+    assert!(shown[3]["what"].as_str().unwrap().contains("of schema 1048575 of the registry"), "{shown:?}");
+    let lines = String::from_utf8(known("table")).expect("all of it is text");
+    assert!(lines.starts_with("{\"id\":\"o1\""), "{lines}");
+    // Nobody is asked.
+    let unknown = registry.brokers.with(tail("table")).succeed().stdout;
+    let lines = String::from_utf8(unknown).expect("all of it is text");
+    let number = registry.number("tailed.orders-value");
+    assert!(lines.contains(&format!("bytes, of schema {number} of a registry, which `--schema-registry` would name] 00")), "{lines}");
+    assert!(lines.contains("[5 bytes, no text] ff1b5b324a") && !lines.contains('\u{1b}'), "{lines}");
+}

@@ -1,7 +1,7 @@
 """Writes rows to a topic with Confluent's own client and serializers, which share no line with riverrun.
 
-Read from stdin: one JSON object per topic: {"topic", "format": "avro" | "protobuf", "schema", "rows"}. A row of Avro is the object that
-the schema describes, a row of Protobuf the message in the JSON form of Protobuf; `"bytes": true` in place of a schema writes the rows,
+Read from stdin: one JSON object per topic: {"topic", "format": "avro" | "protobuf" | "json", "schema", "rows"}. A row of Avro is the object that
+the schema describes, a row of Protobuf the message in the JSON form of Protobuf, one of JSON itself; `"bytes": true` in place of a schema writes the rows,
 in hexadecimal, as they are, each by itself or with key and headers. With "read" in place of rows, the topic is read by the deserializer, and its rows are printed;
 with the format "raw" its records, in hexadecimal, each with its partition and offset.
 """
@@ -39,6 +39,11 @@ def write(task):
     elif task["format"] == "avro":
         serializer = AvroSerializer(client, json.dumps(task["schema"]))
         encode = lambda row: serializer(revived(row), context)
+    elif task["format"] == "json":
+        from confluent_kafka.schema_registry.json_schema import JSONSerializer
+
+        serializer = JSONSerializer(json.dumps(task["schema"]), client)
+        encode = lambda row: serializer(row, context)
     else:
         from confluent_kafka.schema_registry.protobuf import ProtobufSerializer
 

@@ -140,6 +140,41 @@ fn records_that_were_deleted_before_they_were_read_are_told_and_skipped_only_if_
     assert_eq!(numbers(brokers, "lost.out", 15), (0..10).chain(25..30).collect::<Vec<_>>());
 }
 
+/// What a restart has to read again cannot be skipped: what followed from it may be out. The way on that is named is one.
+#[test]
+fn records_that_a_restart_needs_and_that_are_gone_leave_a_way_on_that_is_named_and_counts_what_it_skips() {
+    let Some(brokers) = shared() else { return };
+    write(brokers, "gone.clicks", 1, 0..10);
+    let place = Place::new();
+    place.write("job.yaml", copy("gone", "on_lost: skip"));
+    let run = || brokers.with(place.run("job.yaml")).args(BUSY);
+    let mut running = run().start();
+    running.until("the first rows", || numbers(brokers, "gone.out", 0).len() == 10);
+    running.signal(Stop::Terminate);
+    assert_eq!(running.finish().ended(), "stopped");
+    // Rows that no checkpoint has yet.
+    let mut running = run().set("checkpoint.every=1h").start();
+    write(brokers, "gone.clicks", 1, 10..20);
+    running.until("rows after the checkpoint", || numbers(brokers, "gone.out", 0).len() == 20);
+    running.kill();
+    write(brokers, "gone.clicks", 1, 20..40);
+    place.write("delete.json", r#"{"partitions":[{"topic":"gone.clicks","partition":0,"offset":30}],"version":1}"#);
+    let file = place.path("delete.json");
+    brokers.tool("org.apache.kafka.tools.DeleteRecordsCommand", &["--offset-json-file", file.to_str().unwrap()]);
+
+    let ways = ["no record 10", "30 to 40", "checkpoints pin gone-copy NAME", "--fresh --append --from-savepoint NAME"];
+    run().fail(78, &ways);
+    place.riverrun(&["checkpoints", "pin", "gone-copy", "rescue"]).succeed();
+    let from = ["--fresh", "--append", "--from-savepoint", "rescue"];
+    let mut running = run().args(&from).start();
+    running.until("the rows that are left", || numbers(brokers, "gone.out", 0).len() == 30);
+    running.signal(Stop::Terminate);
+    let finished = running.finish();
+    assert_eq!(finished.ended(), "stopped", "{finished}");
+    assert!(finished.stderr.contains("offsets=20"), "how many were skipped is said: {finished}");
+    assert_eq!(numbers(brokers, "gone.out", 30), (0..20).chain(30..40).collect::<Vec<_>>(), "none is doubled");
+}
+
 #[test]
 fn partitions_that_are_added_to_a_topic_are_read_by_the_job_that_runs() {
     let Some(brokers) = shared() else { return };
@@ -224,7 +259,11 @@ fn the_command_line_makes_fills_and_shows_topics_of_kafka() {
     let last = brokers.with(place.riverrun(&["topic", "tail", "shown", "--last", "1"])).succeed();
     assert_eq!(last.stdout.iter().filter(|byte| **byte == b'\n').count(), 1);
     let list = brokers.with(place.riverrun(&["topic", "ls"])).succeed();
-    assert!(String::from_utf8_lossy(&list.stdout).contains("shown"));
+    let list = String::from_utf8_lossy(&list.stdout).into_owned();
+    assert!(list.contains("shown") && list.contains("OFFSETS") && !list.contains("RECORDS"), "{list}");
+    let list = brokers.with(place.riverrun(&["topic", "ls", "-o", "json"])).succeed().document();
+    let shown = list.as_array().unwrap().iter().find(|topic| topic["topic"] == "shown").expect("it is there");
+    assert_eq!((&shown["offsets"], &shown["records"]), (&3.into(), &serde_json::Value::Null), "{shown}");
 }
 
 /// A leader without all records takes over, as a cluster may be told to allow, and fills up again behind a job that has read further.

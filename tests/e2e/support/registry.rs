@@ -9,11 +9,10 @@ use serde_json::Value;
 
 use super::brokers::{self, Brokers};
 use super::process::Invocation;
+use super::python::python;
 
 /// Where the registry is; without, tests of it are left out.
 const HOME: &str = "RIVERRUN_REGISTRY_HOME";
-/// A Python with Confluent's client and its serializers.
-const PYTHON: &str = "RIVERRUN_TEST_PYTHON";
 
 /// A registry, and the broker beside it.
 pub struct Registry {
@@ -35,21 +34,14 @@ pub fn shared() -> Option<&'static Registry> {
 }
 
 fn start() -> Option<Registry> {
-    let given = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let brokers = brokers::shared()?;
-    if given(HOME).is_none() {
+    if std::env::var_os(HOME).is_none_or(|home| home.is_empty()) {
         eprintln!(
             "LEFT OUT: there is no schema registry: {HOME} names no folder with one (scripts/registry.sh home fetches it)"
         );
         return None;
     }
-    let needs = ["-c", "import confluent_kafka.schema_registry.avro, confluent_kafka.schema_registry.protobuf"];
-    let has =
-        |python: &PathBuf| Command::new(python).args(needs).stderr(Stdio::null()).status().is_ok_and(|it| it.success());
-    let Some(python) = given(PYTHON).filter(has) else {
-        eprintln!("LEFT OUT: {PYTHON} names no Python with confluent-kafka[avro,protobuf,schemaregistry]");
-        return None;
-    };
+    let python = python("confluent_kafka.schema_registry.avro, confluent_kafka.schema_registry.protobuf")?;
     let folder = tempfile::tempdir().expect("the test can write").keep();
     let mut guard = Command::new("sh")
         .args(["-c", r#"cat >/dev/null; "$1" down "$2"; rm -rf "$2""#, "sh"])

@@ -24,11 +24,13 @@ pub struct Shop {
     pub broken: bool,
     /// Users, one in so many rows.
     pub users: u64,
+    /// How many ids clicks have: after so many, another click has the id of the first.
+    pub ids: u64,
 }
 
 impl Default for Shop {
     fn default() -> Shop {
-        Shop { seed: 1, rows: 3000, pace_ms: 2000, broken: true, users: 25 }
+        Shop { seed: 1, rows: 3000, pace_ms: 2000, broken: true, users: 25, ids: 977 }
     }
 }
 
@@ -130,7 +132,7 @@ impl Till {
                 self.clicked.pop_front();
             }
         }
-        let id = if self.dice.once_in(30) { Value::Null } else { json!(format!("e{}", self.number % 977)) };
+        let id = if self.dice.once_in(30) { Value::Null } else { json!(format!("e{}", self.number % self.shop.ids)) };
         self.line(&[("event_id", id), ("user_id", user), ("item_id", item), ("event_type", kind), ("ts", json!(ts))])
     }
 

@@ -83,13 +83,24 @@ type Written<'a> = (Option<&'a str>, &'a [(&'a str, &'a str)], Option<&'a str>);
 
 /// A chunk of records as a partition of Kafka gives them.
 fn partition(records: &[Written<'_>]) -> Chunk {
+    let mut written = Vec::new();
+    for (key, headers, value) in records {
+        let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, Some(value.as_bytes()))).collect();
+        written.push((key.map(str::as_bytes), headers, value.map(str::as_bytes)));
+    }
+    partition_of(&written)
+}
+
+/// The same of bytes.
+type Bytes<'a> = (Option<&'a [u8]>, Vec<(&'a str, Option<&'a [u8]>)>, Option<&'a [u8]>);
+
+fn partition_of(records: &[Bytes<'_>]) -> Chunk {
     use rdkafka::message::{Header, OwnedHeaders, OwnedMessage, Timestamp};
     let (mut bytes, mut ranges) = (Vec::new(), Vec::new());
     for (offset, (key, headers, value)) in (40..).zip(records) {
-        let headers = headers
-            .iter()
-            .fold(OwnedHeaders::new(), |headers, (key, value)| headers.insert(Header { key, value: Some(*value) }));
-        let owned = |text: &Option<&str>| text.map(|text| text.as_bytes().to_vec());
+        let headers =
+            headers.iter().fold(OwnedHeaders::new(), |all, (key, value)| all.insert(Header { key, value: *value }));
+        let owned = |bytes: &Option<&[u8]>| bytes.map(<[u8]>::to_vec);
         let time = Timestamp::CreateTime(1_767_225_600_000);
         let message = OwnedMessage::new(owned(value), owned(key), "t".into(), time, 7, offset, Some(headers));
         let (begin, end) = crate::kafka::wire::push(&message, &mut bytes);
@@ -147,8 +158,59 @@ fn what_is_around_a_record_becomes_columns() {
 }
 
 #[test]
+fn the_whole_record_is_kept_to_the_byte_text_or_not() {
+    let around = |name: &str, of: &str, meta: Meta| Column::new(name, ColumnType::parse(of).unwrap().0).around(meta);
+    let json = |value: &str| serde_json::from_str::<serde_json::Value>(value).unwrap();
+    let columns = vec![
+        Column::new("n", ColumnType::Int64),
+        around("raw", "string", Meta::Value),
+        around("again", "json", Meta::Value),
+        around("k", "string", Meta::Key),
+        around("k64", "string", Meta::KeyBase64),
+        around("v64", "string", Meta::ValueBase64),
+        around("all", "json", Meta::Headers),
+        around("listed", "list<struct{name: string, value: string, value_base64: string}>", Meta::Headers),
+    ];
+    let whole = RowSchema { columns, envelope: Envelope::Kafka, ..RowSchema::default() };
+    whole.check().unwrap();
+    let odd = vec![("a\"b", Some(&b"1"[..])), ("a\"b", None), ("\u{fc}", Some(&[0xff, 0][..]))];
+    let first = br#" {"n" : 1, "unknown":{"x":"\u00e4"}} "#;
+    let chunk = partition_of(&[
+        (Some(&[0xff, 0xfe]), odd, Some(first)),
+        (Some(b"text"), vec![], Some(br#"{"n":2}"#)),
+        (None, vec![], Some(&[b"{\"n\":\"", &[0xff][..], b"\"}"].concat())),
+    ]);
+    let read = |schema: &RowSchema| {
+        let mut decoded = Decoded::default();
+        riverrun_dataflow::source::Decoder::decode(&mut JsonDecoder::new(schema), &chunk, &anything(), &mut decoded);
+        decoded
+    };
+    let decoded = read(&whole);
+    let all = json(r#"[{"name":"a\"b","value":"1"},{"name":"a\"b"},{"name":"ü","value_base64":"/wA="}]"#);
+    let cell = |name: &str, value: Option<&str>, base64: Option<&str>| serde_json::json!({ "name": name, "value": value, "value_base64": base64 });
+    let listed = [cell("a\"b", Some("1"), None), cell("a\"b", None, None), cell("ü", None, Some("/wA="))];
+    let none = serde_json::Value::Null;
+    let expected = [
+        serde_json::json!({"n": 1, "raw": std::str::from_utf8(first).unwrap(), "again": json(std::str::from_utf8(first).unwrap()),
+            "k": none, "k64": "//4=", "v64": none, "all": all, "listed": listed}),
+        serde_json::json!({"n": 2, "raw": "{\"n\":2}", "again": {"n": 2}, "k": "text", "k64": none, "v64": none,
+            "all": none, "listed": none}),
+    ];
+    assert_eq!(values(&decoded), expected);
+    assert_eq!(codes(&decoded), ["utf8"]);
+    // Which rows are bad does not hang on which columns are in use, but on which there are.
+    let of = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect());
+    assert_eq!(values(&read(&RowSchema { projected: of(&["k"]), ..whole.clone() })).len(), 2);
+    let columns = whole.columns.iter().filter(|column| column.name != "k64").cloned().collect();
+    let strict = read(&RowSchema { columns, ..whole });
+    assert_eq!((values(&strict).len(), codes(&strict)), (1, vec!["type", "utf8"]));
+}
+
+#[test]
 fn a_column_must_be_able_to_hold_what_is_around_a_record() {
     for (of, meta, says) in [
+        ("json", Meta::ValueBase64, "the value_base64 is a string"),
+        ("string", Meta::Headers, "the headers are json or a list"),
         ("string", Meta::Offset, "the offset is an int64"),
         ("string", Meta::Partition, "the partition is an int64"),
         ("int64", Meta::Timestamp, "the timestamp is a timestamp"),

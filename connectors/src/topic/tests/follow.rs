@@ -79,3 +79,23 @@ fn a_follower_sees_every_row_once_while_writers_are_killed() {
     assert_eq!(rows, keyed(0..rows.len() as u64));
     assert!(topic.describe().unwrap()[0].segments >= 2);
 }
+
+#[test]
+fn what_is_not_read_is_as_old_as_the_first_record_behind_the_position() {
+    const MINUTE: i64 = 60_000_000;
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = writer(&create(dir.path(), 1 << 20));
+    for minutes in [60, 5] {
+        let timestamp = crate::topic::now_micros() - minutes * MINUTE;
+        writer.append(Kind::Plain, &Record { timestamp, key: None, value: b"row" }).unwrap();
+    }
+    writer.append(Kind::Plain, &Record { timestamp: crate::topic::NO_TIME, key: None, value: b"row" }).unwrap();
+    writer.sync().unwrap();
+    let source = TopicSource::new(dir.path(), "t");
+    let behind = |position: u64| {
+        let read = [("0".to_owned(), position)].into_iter().collect();
+        source.outlook(&read).get("0").and_then(|outlook| outlook.behind).map(|age| age.as_secs() / 60)
+    };
+    assert_eq!([behind(0), behind(1), behind(2), behind(3)], [Some(60), Some(5), None, Some(0)]);
+    assert_eq!(behind(9), None, "who reads it says what is wrong with it");
+}
