@@ -24,7 +24,7 @@ fi
 
 # Tests that ask DuckDB and pyarrow, write with Confluent's serializers, hold manifests against the schemas of Kubernetes, or fuzz a manager by its
 # OpenAPI document find them by this; without it they are left out, and say so.
-serializers=(confluent_kafka fastavro httpx authlib cachetools attrs google.protobuf=protobuf kubernetes_validate=kubernetes-validate schemathesis)
+serializers=(confluent_kafka fastavro httpx authlib cachetools attrs google.protobuf=protobuf google.api=googleapis-common-protos kubernetes_validate=kubernetes-validate schemathesis)
 RIVERRUN_TEST_PYTHON=${RIVERRUN_TEST_PYTHON:-$(again python_with duckdb pyarrow "${serializers[@]}" || python_with duckdb pyarrow || python_with duckdb || true)}
 export RIVERRUN_TEST_PYTHON
 # Tests that keep state in a bucket start this server.

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use riverrun_connectors::format::{AvroText, unframed};
 use riverrun_connectors::reach::Reach;
@@ -92,20 +92,17 @@ fn known(registry: &Registry, id: u32) -> Schema {
 
 /// Returns what a registry says of a number, or why it says nothing.
 fn answer(registry: &Registry, id: u32) -> Result<Answer, String> {
-    let begun = Instant::now();
     registry.ask([id]);
-    loop {
+    for _ in 0..PATIENCE.as_millis() / LOOK_EVERY.as_millis() {
         if let Some(answer) = registry.known(id) {
             return Ok(answer);
         }
         if let Some(refused) = registry.refused() {
             return Err(refused);
         }
-        if begun.elapsed() > PATIENCE {
-            return Err(format!("{} does not answer", registry.place()));
-        }
         std::thread::sleep(LOOK_EVERY);
     }
+    Err(format!("{} does not answer", registry.place()))
 }
 
 #[cfg(test)]

@@ -18,7 +18,11 @@ const TOPICS: [&str; 4] = ["raw.clicks.v1", "raw.orders.v1", "raw.corrections.v1
 type Layer = (&'static str, &'static [&'static str], &'static str);
 const LAYERS: [Layer; 3] = [
     ("bronze", &["clicks", "orders", "corrections", "events", "bad"], "orders"),
-    ("silver", &["clicks", "orders", "sessions", "refused", "late_clicks", "late_orders", "late_acts", "bad"], "sessions"),
+    (
+        "silver",
+        &["clicks", "orders", "sessions", "refused", "late_clicks", "late_orders", "late_acts", "bad"],
+        "sessions",
+    ),
     ("gold", &["daily_metrics", "item_performance", "user_cohorts"], "item_performance"),
 ];
 

@@ -52,9 +52,9 @@ fn keys_lie_in_the_partitions_that_another_client_chooses_by_murmur2() {
         written.push(records.into_iter().map(|record| KafkaRecord { offset: 0, ..record }).collect());
     }
     assert!(written[0] == written[1], "the runs differ");
-    let ours = written[0].iter().map(|record| {
-        (String::from_utf8(record.key.clone().expect("a key")).expect("a text"), record.partition)
-    });
+    let ours = written[0]
+        .iter()
+        .map(|record| (String::from_utf8(record.key.clone().expect("a key")).expect("a text"), record.partition));
     assert_eq!(written[0].len(), rows.len());
     assert_eq!(ours.collect::<BTreeMap<_, _>>(), theirs);
 

@@ -320,7 +320,8 @@ fn json_with_the_number_of_a_schema_is_read_if_so_chosen_and_else_told() {
     let Some(registry) = shared() else { return };
     let topic = "numbered.orders";
     registry.brokers.producer(topic, 1);
-    let schema = json!({"title": "Order", "type": "object", "properties": {"id": {"type": "string"}, "n": {"type": "integer"}}});
+    let schema =
+        json!({"title": "Order", "type": "object", "properties": {"id": {"type": "string"}, "n": {"type": "integer"}}});
     let rows: Vec<Value> = (0..4).map(|n| json!({"id": format!("o{n}"), "n": n})).collect();
     registry.write(topic, "json", &schema, &rows);
     // Without a number; cut off in its number; a number, and no JSON behind it.
@@ -372,6 +373,9 @@ fn a_tail_shows_what_a_registry_knows_and_never_bytes_as_text() {
     let unknown = registry.brokers.with(tail("table")).succeed().stdout;
     let lines = String::from_utf8(unknown).expect("all of it is text");
     let number = registry.number("tailed.orders-value");
-    assert!(lines.contains(&format!("bytes, of schema {number} of a registry, which `--schema-registry` would name] 00")), "{lines}");
+    assert!(
+        lines.contains(&format!("bytes, of schema {number} of a registry, which `--schema-registry` would name] 00")),
+        "{lines}"
+    );
     assert!(lines.contains("[5 bytes, no text] ff1b5b324a") && !lines.contains('\u{1b}'), "{lines}");
 }

@@ -6,14 +6,20 @@ use std::process::{Command, Stdio};
 
 /// Names one that has the modules; without, the one on the path is tried.
 const PYTHON: &str = "RIVERRUN_TEST_PYTHON";
+/// Where nothing may be left out.
+const ALL: &str = "RIVERRUN_TEST_ALL";
 
-/// Returns a Python that can import `modules`; `None` if there is none, which is said.
+/// Returns a Python that can import `modules`; `None` if there is none, which is said. With `RIVERRUN_TEST_ALL` it must be there.
 pub fn python(modules: &str) -> Option<PathBuf> {
     let named = std::env::var_os(PYTHON).filter(|python| !python.is_empty());
     let python = PathBuf::from(named.unwrap_or_else(|| OsString::from("python3")));
     let mut tried = Command::new(&python);
     let has_modules = tried.args(["-c", &format!("import {modules}")]).stderr(Stdio::null()).status();
     if !has_modules.is_ok_and(|status| status.success()) {
+        assert!(
+            std::env::var_os(ALL).is_none_or(|all| all.is_empty()),
+            "there is no Python with {modules}, and {ALL} lets nothing be left out"
+        );
         eprintln!("LEFT OUT: there is no Python with {modules}; name one in {PYTHON}");
         return None;
     }
