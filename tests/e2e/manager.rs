@@ -409,13 +409,15 @@ fn a_changed_job_that_cannot_run_is_taken_back_and_nothing_is_lost_or_doubled() 
     let calm = Place::new();
     fill(&calm, 707);
     calm.run("job.yaml").args(&["--topics", "topics", "--until-end"]).args(SLOW).succeed();
-    managed.submit("job.yaml", &["--until-end"]);
+    // So slow that its input does not end before it is changed, whatever the machine.
+    let slow = ["--until-end", "--set", "tick.max_rows=1"];
+    managed.submit("job.yaml", &slow);
     // Its new sink would write over what is somebody else's: that is found out when it runs.
     managed.place.write("manager/files/precious.jsonl", "precious\n");
     let text = String::from_utf8(managed.place.read("job.yaml")).unwrap();
     managed.place.write("second.yaml", text + "  more: { from: attributed, file: { path: precious.jsonl } }\n");
     let told =
-        managed.cli(&["submit", "second.yaml", "--until-end"]).args(SLOW).fail(1, &["taken back", "precious.jsonl"]);
+        managed.cli(&["submit", "second.yaml"]).args(SLOW).args(&slow).fail(1, &["taken back", "precious.jsonl"]);
     assert_eq!(told.document()["state"], "failed");
     let status = managed.until_phase("attribution", "finished");
     assert_eq!(status["job"]["revision"], 3, "the former file is a revision of its own: {status:#}");

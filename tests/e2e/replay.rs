@@ -236,7 +236,10 @@ fn a_killed_live_job_is_repeated_in_a_namespace_to_the_byte_while_it_runs() {
     let rest = repeat(&place, "rest").args(&["--from-tick", &next, "--to-tick", &last]).workers(3).succeed();
     assert!(rest.stderr.contains(&format!("recorded ticks {next} to {last}")), "{rest}");
     let (first, rest) = (consumed(&place, "first."), consumed(&place, "rest."));
-    assert!(first.iter().chain(&rest).all(|topic| !topic.is_empty()), "both have rows");
+    // Which of them have rows of every topic is a matter of when it was killed.
+    for part in [&first, &rest] {
+        assert!(part.iter().any(|topic| !topic.is_empty()), "both have rows");
+    }
     let both = first.into_iter().zip(rest).map(|(mut first, rest)| {
         first.extend(rest);
         first.sort_by_key(|(partition, ..)| *partition);

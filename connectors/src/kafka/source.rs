@@ -299,9 +299,10 @@ impl Source for KafkaSource {
             let reason = format!("it was to be read up to {}, but now it ends at {}", split.end.unwrap_or(0), bounds.1);
             return Err(KafkaFault::Changed { what, reason }.into());
         }
-        let begin = manners.on_lost.begin(&what, position, bounds)?;
+        // Whether what is gone may be skipped is known when it is read.
+        let gap = (position < bounds.0 && manners.on_lost == OnLost::Skip).then_some(bounds);
+        let begin = if gap.is_some() { bounds.0 } else { manners.on_lost.begin(&what, position, bounds)? };
         let client = self.client(&self.reading, Watched::Yes)?;
-        client.context().skipped(partition, begin - position);
         let fault = |error: &KafkaError| cluster.fault(&what, client.context(), error);
         // Before it is assigned: no record of it comes by the client's own queue.
         let Some(queue) = client.split_partition_queue(topic, partition) else {
@@ -320,6 +321,7 @@ impl Source for KafkaSource {
             position,
             end: split.end,
             on_lost: manners.on_lost,
+            gap,
             on_missing: manners.on_missing,
             gone: false,
             time_ms: None,

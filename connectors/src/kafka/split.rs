@@ -28,6 +28,8 @@ pub(crate) struct PartitionReader {
     /// The offset after the last record of a bounded split.
     pub end: Option<u64>,
     pub on_lost: OnLost,
+    /// What the partition held when it was opened, if the first records that are to be read were gone by then.
+    pub gap: Option<(u64, u64)>,
     pub on_missing: OnMissing,
     /// The partition is no more, and the source says that it ends then.
     pub gone: bool,
@@ -94,7 +96,7 @@ impl PartitionReader {
             match self.take(run, until, limits.bytes) {
                 None => return Ok(()),
                 Some(Ok(())) => {}
-                Some(Err(error)) => self.failed(&error)?,
+                Some(Err(error)) => self.failed(&error, limits)?,
             }
         }
         Ok(())
@@ -124,7 +126,7 @@ impl PartitionReader {
     }
 
     /// Looks at what the partition's queue says besides records.
-    fn failed(&mut self, error: &KafkaError) -> Result<(), SourceError> {
+    fn failed(&mut self, error: &KafkaError, limits: &ReadLimits) -> Result<(), SourceError> {
         use RDKafkaErrorCode as Code;
         match (error, error.rdkafka_error_code()) {
             (KafkaError::PartitionEOF(_), _) => {
@@ -132,7 +134,7 @@ impl PartitionReader {
                 self.client.context().answered();
                 Ok(())
             }
-            (_, Some(Code::AutoOffsetReset | Code::OffsetOutOfRange)) => self.lost(),
+            (_, Some(Code::AutoOffsetReset | Code::OffsetOutOfRange)) => self.lost(limits),
             _ if is_missing(error) => match self.on_missing {
                 OnMissing::End => {
                     Gone(&self.name()).log();
@@ -151,10 +153,17 @@ impl PartitionReader {
         }
     }
 
+    /// Returns what happens when records are gone. Those of a recorded tick, which is read to its end and no further, were read before:
+    /// none of them can be skipped.
+    fn manner(&self, limits: &ReadLimits) -> OnLost {
+        let is_recorded = limits.until.is_some() && limits.until != self.end;
+        if is_recorded { OnLost::Stop } else { self.on_lost }
+    }
+
     /// The record at the position is not there: decides between stopping and going on behind the gap.
-    fn lost(&mut self) -> Result<(), SourceError> {
-        let (first, next) = self.cluster.bounds(&self.client, &self.topic, self.partition)?;
-        let begin = self.on_lost.begin(&self.name(), self.position, (first, next))?;
+    fn lost(&mut self, limits: &ReadLimits) -> Result<(), SourceError> {
+        let bounds = self.cluster.bounds(&self.client, &self.topic, self.partition)?;
+        let begin = self.manner(limits).begin(&self.name(), self.position, bounds)?;
         if begin == self.position {
             // It was not there when it was asked for, and is there now: what was cut off was written anew since.
             let reason = format!("records up to {begin} were read, and then cut off: other ones are there now");
@@ -200,6 +209,10 @@ impl OnLost {
 
 impl SplitReader for PartitionReader {
     fn read(&mut self, limits: &ReadLimits) -> Result<Option<Chunk>, SourceError> {
+        if let Some(bounds) = self.gap.take() {
+            let begin = self.manner(limits).begin(&self.name(), self.position, bounds)?;
+            self.client.context().skipped(self.partition, begin - self.position);
+        }
         let mut run = Run { bytes: Vec::new(), ranges: Vec::new(), positions: Vec::new() };
         self.fill(&mut run, limits)?;
         let chunk = run.chunk(self.position);

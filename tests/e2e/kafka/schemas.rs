@@ -332,7 +332,14 @@ fn json_with_the_number_of_a_schema_is_read_if_so_chosen_and_else_told() {
     let run = |framing: &str| {
         place.write("job.yaml", job.replace("FRAMING", framing));
         let run = registry.brokers.with(place.run("job.yaml")).args(&["--until-end", "--fresh"]);
-        (run.succeed(), place.rows("out.jsonl"), place.rows("bad.jsonl"))
+        let finished = run.succeed();
+        // Rows of one time stand in no order that could be told beforehand.
+        let sorted = |file: &str, by: &str| {
+            let mut rows = place.rows(file);
+            rows.sort_by_key(|row| row[by].to_string());
+            rows
+        };
+        (finished, sorted("out.jsonl", "id"), sorted("bad.jsonl", "code"))
     };
     let (finished, out, bad) = run("framing: registry");
     assert_eq!((finished.counts("orders").taken, finished.counts("orders").bad), (5, 2), "{finished}");
@@ -344,7 +351,8 @@ fn json_with_the_number_of_a_schema_is_read_if_so_chosen_and_else_told() {
     assert_eq!((out.len(), bad.len()), (1, 6));
     let number = registry.number("numbered.orders-value");
     let says = format!("the number of a registered schema, {number}, stands before the record: `framing: registry`");
-    assert!(bad[0]["reason"].as_str().unwrap().contains(&says), "{bad:?}");
+    let told = bad.iter().filter(|row| row["reason"].as_str().unwrap().contains(&says)).count();
+    assert!(told >= 4, "{bad:?}");
 }
 
 #[test]

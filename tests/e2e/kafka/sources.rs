@@ -144,35 +144,36 @@ fn records_that_were_deleted_before_they_were_read_are_told_and_skipped_only_if_
 #[test]
 fn records_that_a_restart_needs_and_that_are_gone_leave_a_way_on_that_is_named_and_counts_what_it_skips() {
     let Some(brokers) = shared() else { return };
-    write(brokers, "gone.clicks", 1, 0..10);
+    write(brokers, "lapsed.clicks", 1, 0..10);
     let place = Place::new();
-    place.write("job.yaml", copy("gone", "on_lost: skip"));
+    place.write("job.yaml", copy("lapsed", "on_lost: skip"));
     let run = || brokers.with(place.run("job.yaml")).args(BUSY);
     let mut running = run().start();
-    running.until("the first rows", || numbers(brokers, "gone.out", 0).len() == 10);
+    running.until("the first rows", || numbers(brokers, "lapsed.out", 0).len() == 10);
     running.signal(Stop::Terminate);
     assert_eq!(running.finish().ended(), "stopped");
     // Rows that no checkpoint has yet.
     let mut running = run().set("checkpoint.every=1h").start();
-    write(brokers, "gone.clicks", 1, 10..20);
-    running.until("rows after the checkpoint", || numbers(brokers, "gone.out", 0).len() == 20);
+    write(brokers, "lapsed.clicks", 1, 10..20);
+    running.until("rows after the checkpoint", || numbers(brokers, "lapsed.out", 0).len() == 20);
     running.kill();
-    write(brokers, "gone.clicks", 1, 20..40);
-    place.write("delete.json", r#"{"partitions":[{"topic":"gone.clicks","partition":0,"offset":30}],"version":1}"#);
+    write(brokers, "lapsed.clicks", 1, 20..40);
+    place.write("delete.json", r#"{"partitions":[{"topic":"lapsed.clicks","partition":0,"offset":30}],"version":1}"#);
     let file = place.path("delete.json");
     brokers.tool("org.apache.kafka.tools.DeleteRecordsCommand", &["--offset-json-file", file.to_str().unwrap()]);
 
-    let ways = ["no record 10", "30 to 40", "checkpoints pin gone-copy NAME", "--fresh --append --from-savepoint NAME"];
+    let ways =
+        ["no record 10", "30 to 40", "checkpoints pin lapsed-copy NAME", "--fresh --append --from-savepoint NAME"];
     run().fail(78, &ways);
-    place.riverrun(&["checkpoints", "pin", "gone-copy", "rescue"]).succeed();
+    place.riverrun(&["checkpoints", "pin", "lapsed-copy", "rescue"]).succeed();
     let from = ["--fresh", "--append", "--from-savepoint", "rescue"];
     let mut running = run().args(&from).start();
-    running.until("the rows that are left", || numbers(brokers, "gone.out", 0).len() == 30);
+    running.until("the rows that are left", || numbers(brokers, "lapsed.out", 0).len() == 30);
     running.signal(Stop::Terminate);
     let finished = running.finish();
     assert_eq!(finished.ended(), "stopped", "{finished}");
     assert!(finished.stderr.contains("offsets=20"), "how many were skipped is said: {finished}");
-    assert_eq!(numbers(brokers, "gone.out", 30), (0..20).chain(30..40).collect::<Vec<_>>(), "none is doubled");
+    assert_eq!(numbers(brokers, "lapsed.out", 30), (0..20).chain(30..40).collect::<Vec<_>>(), "none is doubled");
 }
 
 #[test]
