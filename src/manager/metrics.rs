@@ -59,24 +59,7 @@ impl Metrics {
         };
         let build = gauge("riverrun_build_info", "Always 1; the labels say which build runs.", &["version", "build"]);
         build.with_label_values(&[env!("CARGO_PKG_VERSION"), riverrun_jobs::BUILD_ID]).set(1);
-        let state_since = GaugeVec::new(
-            Opts::new(
-                "riverrun_job_state_start_time_seconds",
-                "When the job came into the phase that it is in, since the epoch.",
-            ),
-            &["job_name"],
-        )
-        .expect("the name is one");
-        registry.register(Box::new(state_since.clone())).expect("it is there once");
-        let state_seconds = CounterVec::new(
-            Opts::new(
-                "riverrun_job_state_seconds_total",
-                "Time that the job was in a phase, since this manager started.",
-            ),
-            &["job_name", "state"],
-        )
-        .expect("the name is one");
-        registry.register(Box::new(state_seconds.clone())).expect("it is there once");
+        let (state_since, state_seconds) = times(&registry);
         Metrics {
             requests: counter(
                 "riverrun_http_requests_total",
@@ -171,6 +154,21 @@ impl Metrics {
         TextEncoder::new().encode(&families, &mut text)?;
         Ok(text)
     }
+}
+
+/// Returns what tells since when a job is in its phase, and how long it was in each.
+fn times(registry: &Registry) -> (GaugeVec, CounterVec) {
+    let since = Opts::new(
+        "riverrun_job_state_start_time_seconds",
+        "When the job came into the phase that it is in, since the epoch.",
+    );
+    let since = GaugeVec::new(since, &["job_name"]).expect("the name is one");
+    let seconds =
+        Opts::new("riverrun_job_state_seconds_total", "Time that the job was in a phase, since this manager started.");
+    let seconds = CounterVec::new(seconds, &["job_name", "state"]).expect("the name is one");
+    registry.register(Box::new(since.clone())).expect("it is there once");
+    registry.register(Box::new(seconds.clone())).expect("it is there once");
+    (since, seconds)
 }
 
 /// Returns what is counted only when somebody asks.
