@@ -1,6 +1,6 @@
 //! What should have come out: everything computed anew from the input and the recorded ticks, in plain lines, nothing fast.
 //!
-//! [`input`] reads the input as the records of the ticks cut it, and moves time. What the steps of a script make of it is in a
+//! `input` reads the input as the records of the ticks cut it, and moves time. What the steps of a script make of it is in a
 //! file of its own. No line of the operators is used for it.
 
 use std::collections::{BTreeMap, BTreeSet};
