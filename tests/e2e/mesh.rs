@@ -66,11 +66,13 @@ fn newest_record(place: &Place) -> Option<std::path::PathBuf> {
     log.is_dir().then(|| place.files_below(".riverrun/state/jobs/attribution/log")).and_then(|mut all| all.pop())
 }
 
-/// Starts processes, and waits until they have come together: then there is a generation more in the log.
+/// Starts processes, and waits until each of them has come together with all others. Before that, one that loses another waits for it
+/// to come back, and does not end.
 fn together(place: &Place, processes: usize, with: impl Fn(Invocation) -> Invocation) -> Crew {
-    let before = newest_record(place);
-    let mut crew = place.crew("job.yaml", processes, with);
-    crew.member(0).until("a generation", || newest_record(place) > before);
+    let mut crew = place.crew("job.yaml", processes, |worker| with(worker).env("RIVERRUN_LOG", "riverrun=info"));
+    for process in 0..processes {
+        crew.member(process).until_said("the processes of the job are together");
+    }
     crew
 }
 
