@@ -44,6 +44,8 @@ pub struct ReadLimits {
     pub bytes: usize,
     /// Never read to or past this position.
     pub until: Option<u64>,
+    /// A recorded tick has these records: they were read before, and none of them can be skipped.
+    pub recorded: bool,
 }
 
 /// What the outside knows of a split, for whoever watches the job. It reaches no row.

@@ -21,7 +21,10 @@ pub struct ReplayArgs {
     /// Worker threads [default: one per core; 1 by a manager].
     #[arg(short, long, value_name = "N", env = "RIVERRUN_WORKERS", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub workers: Option<u16>,
-    /// The past that is read.
+    /// Who watches it.
+    #[command(flatten)]
+    pub watch: WatchArgs,
+    /// The past that is read. What follows goes by its heading, if it has no other.
     #[command(flatten)]
     pub range: RangeArgs,
     /// Goes on with what is written from then on, when all that is there is read.
@@ -42,9 +45,6 @@ pub struct ReplayArgs {
     /// Reads no faster than so many times as fast as it happened, for example `10x`.
     #[arg(long, value_name = "TIMES", env = "RIVERRUN_SPEED", help_heading = "Namespace", value_parser = Throttle::times)]
     pub speed: Option<f64>,
-    /// Who watches it.
-    #[command(flatten)]
-    pub watch: WatchArgs,
     /// The ticks that the job recorded, from the oldest kept checkpoint on: the same bytes, with --as NAME or --out DIR. The job is not touched
     /// and may be running.
     #[arg(long, env = "RIVERRUN_RECORDED", help_heading = "Recorded ticks", value_parser = switch())]

@@ -208,6 +208,35 @@ fn what_is_served_is_what_happened() {
 }
 
 #[test]
+fn how_far_sources_are_apart_in_event_time_is_shown_where_they_meet() {
+    let place = Place::new();
+    place.write("job.yaml", jobs::attribution(Over::Topics, Model::Last));
+    // Both wait five seconds for what is out of order, so their watermarks are as far apart as their newest rows.
+    let (apart, start_ms) = (100, 1_767_225_600_000_i64);
+    for (topic, id, seconds) in [("clicks", "event_id", apart), ("orders", "order_id", 0)] {
+        let mut producer = topics::producer(&place.path("topics"), topic, 1);
+        let ts = start_ms + seconds * 1000;
+        let row = format!(r#"{{"{id}":"a","event_type":"click","price":1.00,"user_id":"u","item_id":"i","ts":{ts}}}"#);
+        topics::append(&mut producer, [row.as_bytes()]);
+    }
+    let (mut running, address) = start(&place, run(&place, "1h"));
+    let of = |what: &str, kind: &str, name: &str| {
+        of(&format!("riverrun_operator_{what}"), &[("operator", name), ("operator_kind", kind)])
+    };
+    let skew = of("watermark_skew_seconds", "step", "attributed");
+    let mut seen = BTreeMap::new();
+    running.until("both watermarks", || {
+        seen = series(&get(&address, "/metrics").body);
+        seen.contains_key(&skew)
+    });
+    let watermark = |source: &str| seen[&of("output_watermark_timestamp_seconds", "source", source)];
+    assert_eq!(watermark("orders"), start_ms as f64 / 1000.0 - 5.0);
+    assert_eq!((watermark("clicks") - watermark("orders"), seen[&skew]), (apart as f64, apart as f64));
+    let alone = of("watermark_skew_seconds", "step", "item_clicks");
+    assert!(!seen.contains_key(&alone), "one source alone is not apart from itself");
+}
+
+#[test]
 fn a_job_that_recovers_is_not_ready_and_counts_no_row_twice() {
     let (place, clicks, orders) = place_with_traffic(81);
     // Without a checkpoint, all is derived again.

@@ -153,17 +153,10 @@ impl PartitionReader {
         }
     }
 
-    /// Returns what happens when records are gone. Those of a recorded tick, which is read to its end and no further, were read before:
-    /// none of them can be skipped.
-    fn manner(&self, limits: &ReadLimits) -> OnLost {
-        let is_recorded = limits.until.is_some() && limits.until != self.end;
-        if is_recorded { OnLost::Stop } else { self.on_lost }
-    }
-
     /// The record at the position is not there: decides between stopping and going on behind the gap.
     fn lost(&mut self, limits: &ReadLimits) -> Result<(), SourceError> {
         let bounds = self.cluster.bounds(&self.client, &self.topic, self.partition)?;
-        let begin = self.manner(limits).begin(&self.name(), self.position, bounds)?;
+        let begin = self.on_lost.within(limits).begin(&self.name(), self.position, bounds)?;
         if begin == self.position {
             // It was not there when it was asked for, and is there now: what was cut off was written anew since.
             let reason = format!("records up to {begin} were read, and then cut off: other ones are there now");
@@ -188,6 +181,11 @@ impl Drop for PartitionReader {
 }
 
 impl OnLost {
+    /// Returns what happens when records of a read are gone: those of a recorded tick were read before, and none can be skipped.
+    fn within(self, limits: &ReadLimits) -> OnLost {
+        if limits.recorded { OnLost::Stop } else { self }
+    }
+
     /// Returns where reading begins that should begin at `wanted` in a partition that holds `bounds`.
     pub(crate) fn begin(self, what: &str, wanted: u64, bounds: (u64, u64)) -> Result<u64, KafkaFault> {
         let (first, next) = bounds;
@@ -210,7 +208,7 @@ impl OnLost {
 impl SplitReader for PartitionReader {
     fn read(&mut self, limits: &ReadLimits) -> Result<Option<Chunk>, SourceError> {
         if let Some(bounds) = self.gap.take() {
-            let begin = self.manner(limits).begin(&self.name(), self.position, bounds)?;
+            let begin = self.on_lost.within(limits).begin(&self.name(), self.position, bounds)?;
             self.client.context().skipped(self.partition, begin - self.position);
         }
         let mut run = Run { bytes: Vec::new(), ranges: Vec::new(), positions: Vec::new() };
@@ -271,5 +269,10 @@ mod tests {
         assert_eq!(OnLost::Skip.begin("p", 4, (5, 9)).unwrap(), 5);
         // A partition that is shorter than before is another one: nothing to be skipped.
         assert!(matches!(OnLost::Skip.begin("p", 10, (5, 9)), Err(KafkaFault::Changed { .. })));
+        // Of a recorded tick nothing is, not even of one that ends where a bounded split does.
+        for (recorded, what) in [(false, OnLost::Skip), (true, OnLost::Stop)] {
+            let limits = ReadLimits { rows: 1, bytes: 1, until: Some(9), recorded };
+            assert_eq!(OnLost::Skip.within(&limits), what);
+        }
     }
 }

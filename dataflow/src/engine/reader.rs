@@ -281,7 +281,7 @@ impl Reader {
                     left.pop_front();
                     return Ok(Turn::Read);
                 }
-                let limits = limits(mark.rows - own.rows, READ_BYTES, Some(mark.to));
+                let limits = ReadLimits { recorded: true, ..limits(mark.rows - own.rows, READ_BYTES, Some(mark.to)) };
                 match own.read(&self.graph, &limits).map_err(|error| gone_again(error, &self.graph.job, open.tick))? {
                     Some(chunk) if own.rows <= mark.rows => give(own.raw(chunk, &open.accept)),
                     None if own.must_wait() => return Ok(Turn::Nothing),
@@ -531,7 +531,7 @@ fn accepted(source: &crate::graph::SourceNode, now: i64) -> std::ops::RangeInclu
 
 fn limits(rows: u64, bytes: u64, until: Option<u64>) -> ReadLimits {
     let least = |value: u64, limit: u64| usize::try_from(value.min(limit)).expect("the limits fit memory").max(1);
-    ReadLimits { rows: least(rows, READ_ROWS), bytes: least(bytes, READ_BYTES), until }
+    ReadLimits { rows: least(rows, READ_ROWS), bytes: least(bytes, READ_BYTES), until, recorded: false }
 }
 
 /// Bytes that a chunk takes of a tick: a function of its records alone, so that the bounded cut is one too.

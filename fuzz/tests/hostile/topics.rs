@@ -115,7 +115,9 @@ fn use_all(folder: &Path) {
     for split in source.splits(true).unwrap_or_default() {
         for position in [0, 7, 31] {
             let Ok(mut reader) = source.open(&split, position) else { continue };
-            while let Ok(Some(_)) = reader.read(&ReadLimits { rows: 100, bytes: 10_000, until: None }) {}
+            while let Ok(Some(_)) = reader.read(&ReadLimits { rows: 100, bytes: 10_000, until: None, recorded: false })
+            {
+            }
         }
     }
     let options = ProducerOptions { partitioning: Partitioning::One(0), ..ProducerOptions::default() };

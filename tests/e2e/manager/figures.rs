@@ -1,8 +1,11 @@
 //! What a manager shows of a job beside its status: figures of the last minutes, its parts, its savepoints, and how it is changed by what it
 //! is to be.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
+use super::history::epoch_seconds;
 use super::{Managed, SLOW, http};
 use crate::support::topics;
 
@@ -64,6 +67,31 @@ fn figures_of_the_last_minutes_are_those_of_all_processes_of_a_job() {
         let path = format!("/api/v1/jobs/{job}/metrics?{wrong}");
         assert_eq!(http(&managed.address(), "GET", &path, "", "").0, 400, "{wrong}");
     }
+}
+
+#[test]
+fn the_time_that_a_job_was_in_each_phase_is_counted_once() {
+    let mut managed = Managed::with_traffic(713);
+    managed.submit("job.yaml", &[]);
+    let admin = String::from_utf8(managed.place.read("own/admin")).unwrap();
+    let page = || crate::admin::series(&crate::admin::get(&admin, "/metrics").body);
+    let running = r#"riverrun_job_state_seconds_total{job_name="attribution",state="running"}"#;
+    let since = r#"riverrun_job_state_start_time_seconds{job_name="attribution"}"#;
+    let others = |page: &BTreeMap<String, f64>| -> f64 {
+        let ours = |name: &str| name.starts_with("riverrun_job_state_seconds_total") && name != running;
+        page.iter().filter(|(name, _)| ours(name)).map(|(_, seconds)| *seconds).sum()
+    };
+    let first = page();
+    let mut later = first.clone();
+    managed.manager.as_mut().unwrap().until("seconds in its phase", || {
+        later = page();
+        later[running] > first.get(running).copied().unwrap_or_default() + 2.0
+    });
+    // The manager looks about once a second: what lies before its first look in a phase is counted with the phase that it finds.
+    let there = epoch_seconds() - later[since];
+    assert!(later[running] <= there + 1.5, "{} s in a phase that began {there} s ago", later[running]);
+    assert_eq!(first[since], later[since], "it is in the same phase");
+    assert_eq!(others(&first), others(&later), "and in no other meanwhile");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::support::shop::START_MS;
 use crate::support::{Place, topics};
 
 #[expect(clippy::disallowed_methods, reason = "it is held against the times that the manager noted")]
-fn now() -> f64 {
+pub fn epoch_seconds() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
 }
 
@@ -43,14 +43,14 @@ sinks:
 /// Writes rows, one after the other, and looks what comes out, until it is told to end. Returns when there was more.
 fn under_load(folder: PathBuf, ended: Receiver<()>) -> Vec<f64> {
     let mut producer = topics::producer(&folder, "clicks", 2);
-    let (mut seen, mut changes) = (0, vec![now()]);
+    let (mut seen, mut changes) = (0, vec![epoch_seconds()]);
     for number in 0_i64.. {
         let row = json!({ "event_id": number.to_string(), "ts": START_MS + number }).to_string();
         topics::append(&mut producer, [row.as_bytes()]);
         let count = topics::count(&folder, "out");
         if count > seen {
             seen = count;
-            changes.push(now());
+            changes.push(epoch_seconds());
         }
         if ended.recv_timeout(Duration::from_millis(5)) != Err(RecvTimeoutError::Timeout) {
             break;
