@@ -72,12 +72,13 @@ build() { cargo build --release --workspace --locked && : >"$beside"; }
 image() { scripts/sandbox.sh "$target/release/riverrun"; }
 # Always the same seeds: a guard against going back. Longer runs, from other seeds on, look for what is not known yet.
 simulate() {
-  "$target/release/riverrun-simulation" --past
+  local simulation=$target/release/riverrun-simulation pid failed=0 pids=()
+  "$simulation" --mutants & pids+=($!)
   for script in windows ledger; do
-    "$target/release/riverrun-simulation" --script $script --seeds 150
-    "$target/release/riverrun-simulation" --script $script --seeds 50 --faulty-store
+    { "$simulation" --script $script --seeds 150 && "$simulation" --script $script --seeds 50 --faulty-store; } & pids+=($!)
   done
-  "$target/release/riverrun-simulation" --mutants
+  for pid in "${pids[@]}"; do wait "$pid" || failed=1; done
+  "$simulation" --past && [ $failed = 0 ]
 }
 # Rows that need what this machine does not have are left out, and the table says which and why.
 faults() {

@@ -34,6 +34,7 @@ pub fn usage() -> String {
       --seed S                  everything random follows from this [default: 7]
       --rate ROWS               rows a second of live traffic [default: {RATE}; {FULL_RATE} at night in P1, P7, M1, Z1]
       --minutes N               how long the live run of Y1 lasts after its kills [default: 0, which is a few seconds]
+      --points START            P4: only named points whose names begin with this, for example `collect.` [default: all]
       --jobs N                  rows that run at the same time [default: 1]
       --json                    a line of JSON for each row, on stdout; the table goes to stderr
 
@@ -47,7 +48,7 @@ Rows, with their runs in the gate and at night:
 pub fn read(mut given: impl Iterator<Item = String>) -> Tried<Arguments> {
     let beside = std::env::current_exe().ok().and_then(|path| Some(path.parent()?.join("riverrun")));
     let (binary, counts) = (beside.unwrap_or_default(), Counts::Gate);
-    let setup = Setup { binary, debug: None, seed: 7, rate: RATE, minutes: 0, counts };
+    let setup = Setup { binary, debug: None, seed: 7, rate: RATE, minutes: 0, points: None, counts };
     let mut read = Arguments { rows: Vec::new(), setup, rate: None, jobs: 1, json: false };
     while let Some(argument) = given.next() {
         let mut value = || given.next().ok_or_else(|| format!("`{argument}` needs a value"));
@@ -64,6 +65,7 @@ pub fn read(mut given: impl Iterator<Item = String>) -> Tried<Arguments> {
             "--seed" => read.setup.seed = number_of(&argument, &value()?)?,
             "--rate" => read.rate = Some(number_of(&argument, &value()?)?),
             "--minutes" => read.setup.minutes = number_of(&argument, &value()?)?,
+            "--points" => read.setup.points = Some(value()?),
             "--jobs" => read.jobs = usize::try_from(number_of(&argument, &value()?)?).unwrap_or(1).max(1),
             "--json" => read.json = true,
             "all" => read.rows.extend(ROWS),

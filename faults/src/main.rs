@@ -59,6 +59,8 @@ pub struct Setup {
     pub rate: u64,
     /// How long a live run that is replayed lasts after its kills, in minutes; 0: a few seconds.
     pub minutes: u64,
+    /// How the names of the points begin at which P4 ends runs; `None`: all.
+    pub points: Option<String>,
     /// Which of the matrix's numbers of runs.
     pub counts: matrix::Counts,
 }
