@@ -4,6 +4,8 @@
 //! What a restart makes of the log is decided by the production code, see [`crate::recovered`]. The rest is RELIABILITY 6.1
 //! and 6.2 in small steps: one step is one act that other processes can see, or nothing that they can.
 
+use std::fmt;
+
 use crate::recovered::Recovered;
 
 /// Ticks of a run, at most.
@@ -214,8 +216,8 @@ impl World {
         self.backups == 0 && self.processes.last().is_some_and(done) && self.sink.len() < config.ticks
     }
 
-    /// Returns every act that may come next, by name, and the world after it.
-    pub fn successors(&self, config: &Config, recovered: &mut Recovered) -> Vec<(String, World)> {
+    /// Returns everything that may happen next, always in the same order, and the world after it.
+    pub fn successors(&self, config: &Config, recovered: &mut Recovered) -> Vec<(Event, World)> {
         let mut found = Vec::new();
         for index in 0..self.processes.len() {
             let generation = index as u8 + 1;
@@ -224,27 +226,27 @@ impl World {
                 for act in self.acts(config, index) {
                     let mut world = self.clone();
                     world.perform(act, config, index, recovered);
-                    found.push((format!("generation {generation}: {act:?}"), world));
+                    found.push((Event::Act { generation, act }, world));
                 }
             }
             if !matches!(self.processes[index].at, At::Idle | At::Ended) && self.crashes < config.crashes {
                 let mut world = self.clone();
                 world.processes[index].at = At::Ended;
                 world.crashes += 1;
-                found.push((format!("generation {generation}: killed"), world));
+                found.push((Event::Killed { generation }, world));
             }
         }
         found.extend(self.misfortunes(config));
         found
     }
 
-    fn misfortunes(&self, config: &Config) -> Vec<(String, World)> {
+    fn misfortunes(&self, config: &Config) -> Vec<(Event, World)> {
         let mut found = Vec::new();
         if self.backups < config.backups && !self.sink.is_empty() {
             let mut world = self.clone();
             world.backups += 1;
             world.sink.pop();
-            found.push(("the sink is restored from a backup".to_owned(), world));
+            found.push((Event::Backup, world));
         }
         let newest = self.log.iter().rposition(|record| matches!(record, Record::Checkpoint { files: true, .. }));
         if let Some(at) = newest.filter(|_| self.damages < config.damages) {
@@ -253,9 +255,32 @@ impl World {
             if let Record::Checkpoint { files, .. } = &mut world.log[at] {
                 *files = false;
             }
-            found.push(("the files of the newest checkpoint are lost".to_owned(), world));
+            found.push((Event::Damage, world));
         }
         found
+    }
+}
+
+/// Something that happens.
+pub enum Event {
+    /// A process of a generation does something.
+    Act { generation: u8, act: Act },
+    /// It dies.
+    Killed { generation: u8 },
+    /// The sink is restored from a backup.
+    Backup,
+    /// Files of a checkpoint are lost.
+    Damage,
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Event::Act { generation, act } => write!(f, "generation {generation}: {act:?}"),
+            Event::Killed { generation } => write!(f, "generation {generation}: killed"),
+            Event::Backup => f.write_str("the sink is restored from a backup"),
+            Event::Damage => f.write_str("the files of the newest checkpoint are lost"),
+        }
     }
 }
 
