@@ -59,6 +59,18 @@ impl Place {
         found
     }
 
+    /// Removes what runs left here: state, and files of rows beside the job files.
+    pub fn forget_runs(&self) {
+        fs::remove_dir_all(self.path(".riverrun")).expect("there was a run");
+        for entry in fs::read_dir(self.folder()).expect("it is a folder") {
+            let path = entry.expect("the folder stays").path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if name.ends_with(".jsonl") || name.ends_with(".riverrun.json") {
+                fs::remove_file(&path).expect("the test can write");
+            }
+        }
+    }
+
     /// Returns `riverrun` with these arguments, in this folder, not yet started.
     pub fn riverrun(&self, arguments: &[&str]) -> Invocation {
         Invocation::new(self.folder(), arguments)
