@@ -61,7 +61,8 @@ tests() {
     nice -n 19 cargo build --release --workspace --locked --quiet &
     echo $! >"$beside"
   fi
-  cargo test --workspace --locked
+  # One more at a time than a small machine has cores: they wait for brokers, disks and each other.
+  cargo test --workspace --locked -- --test-threads $(($(nproc) + 1))
   # The tests of the bundled jobs, as a user plays them.
   "$target/debug/riverrun" test jobs
 }
