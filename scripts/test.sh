@@ -61,8 +61,7 @@ tests() {
     nice -n 19 cargo build --release --workspace --locked --quiet &
     echo $! >"$beside"
   fi
-  # One more at a time than a small machine has cores: they wait for brokers, disks and each other.
-  cargo test --workspace --locked -- --test-threads $(($(nproc) + 1))
+  cargo test --workspace --locked
   # The tests of the bundled jobs, as a user plays them.
   "$target/debug/riverrun" test jobs
 }
