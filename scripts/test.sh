@@ -72,7 +72,10 @@ build() { cargo build --release --workspace --locked && : >"$beside"; }
 image() { scripts/sandbox.sh "$target/release/riverrun"; }
 # Always the same seeds: a guard against going back. Longer runs, from other seeds on, look for what is not known yet.
 simulate() {
-  local simulation=$target/release/riverrun-simulation pid failed=0 pids=()
+  local simulation=$target/release/riverrun-simulation pid failed=0
+  pids=()
+  # A stage is a shell of its own: what it has begun ends with it.
+  trap 'kill "${pids[@]}" 2>/dev/null || true' EXIT
   "$simulation" --mutants & pids+=($!)
   for script in windows ledger; do
     { "$simulation" --script $script --seeds 150 && "$simulation" --script $script --seeds 50 --faulty-store; } & pids+=($!)

@@ -322,6 +322,7 @@ impl Source for KafkaSource {
             end: split.end,
             on_lost: manners.on_lost,
             gap,
+            skipped_to: 0,
             on_missing: manners.on_missing,
             gone: false,
             time_ms: None,

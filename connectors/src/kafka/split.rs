@@ -30,6 +30,8 @@ pub(crate) struct PartitionReader {
     pub on_lost: OnLost,
     /// What the partition held when it was opened, if the first records that are to be read were gone by then.
     pub gap: Option<(u64, u64)>,
+    /// Up to where records that are gone were counted as skipped: retention may go on before the next one is read.
+    pub skipped_to: u64,
     pub on_missing: OnMissing,
     /// The partition is no more, and the source says that it ends then.
     pub gone: bool,
@@ -153,6 +155,13 @@ impl PartitionReader {
         }
     }
 
+    /// Counts the records before `begin` that are not read, each once.
+    fn skipped(&mut self, begin: u64) {
+        let from = self.position.max(self.skipped_to);
+        self.client.context().skipped(self.partition, begin.saturating_sub(from));
+        self.skipped_to = self.skipped_to.max(begin);
+    }
+
     /// The record at the position is not there: decides between stopping and going on behind the gap.
     fn lost(&mut self, limits: &ReadLimits) -> Result<(), SourceError> {
         let bounds = self.cluster.bounds(&self.client, &self.topic, self.partition)?;
@@ -162,7 +171,7 @@ impl PartitionReader {
             let reason = format!("records up to {begin} were read, and then cut off: other ones are there now");
             return Err(KafkaFault::Changed { what: self.name(), reason }.into());
         }
-        self.client.context().skipped(self.partition, begin - self.position);
+        self.skipped(begin);
         let offset = Offset::Offset(raw_offset(begin));
         self.client
             .seek(&self.topic, self.partition, offset, CALL)
@@ -209,7 +218,7 @@ impl SplitReader for PartitionReader {
     fn read(&mut self, limits: &ReadLimits) -> Result<Option<Chunk>, SourceError> {
         if let Some(bounds) = self.gap.take() {
             let begin = self.on_lost.within(limits).begin(&self.name(), self.position, bounds)?;
-            self.client.context().skipped(self.partition, begin - self.position);
+            self.skipped(begin);
         }
         let mut run = Run { bytes: Vec::new(), ranges: Vec::new(), positions: Vec::new() };
         self.fill(&mut run, limits)?;
