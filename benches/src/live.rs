@@ -157,6 +157,11 @@ impl Life {
         self.children.iter().filter_map(|child| memory_kib(child.id(), figure)).sum()
     }
 
+    /// Forgets the greatest resident memory so far: `VmHWM` begins anew with what is resident now.
+    pub fn forget_peak(&self) -> anyhow::Result<()> {
+        self.children.iter().try_for_each(|child| Ok(std::fs::write(format!("/proc/{}/clear_refs", child.id()), "5")?))
+    }
+
     /// Returns the CPU time that all processes have used.
     pub fn cpu(&self) -> anyhow::Result<Duration> {
         self.children.iter().map(|child| Ok(process_cpu(&format!("/proc/{}/stat", child.id()))?.own)).sum()

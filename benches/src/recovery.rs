@@ -19,7 +19,7 @@ const SPREAD: Duration = Duration::from_secs(3600);
 #[derive(Default)]
 struct Measured {
     away: Vec<Duration>,
-    /// Resident memory just before each kill.
+    /// Greatest resident memory of a life between its first new row and its end, as it ran.
     running_kib: Vec<u64>,
     /// Greatest resident memory between a start and the first new row.
     restart_kib: Vec<u64>,
@@ -35,7 +35,7 @@ struct Measured {
 pub fn recovery(arguments: &Arguments, scratch: &Path) -> anyhow::Result<()> {
     println!("recovery: {}", machine());
     println!(
-        "| workload | state rows | in memory MB | stored MB | kills | away s p50 | p95 | most | restored M rows/s per core | MiB before the kill | at restart | first life |"
+        "| workload | state rows | in memory MB | stored MB | kills | away s p50 | p95 | most | restored M rows/s per core | MiB at most, running | at restart | first life |"
     );
     println!("|---|---|---|---|---|---|---|---|---|---|---|---|");
     each(scratch, "recovery", |folder, workload| {
@@ -60,6 +60,7 @@ fn measure(arguments: &Arguments, folder: &Path, workload: Workload) -> anyhow::
     life.until_saved()?;
     let feed = feeder.go_on();
     let mut measured = Measured { first_kib: life.memory_kib("VmHWM"), ..Measured::default() };
+    life.forget_peak()?;
     for number in 0..arguments.kills {
         let before = job.written();
         life.until("a row", |_| job.written() > before)?;
@@ -68,7 +69,7 @@ fn measure(arguments: &Arguments, folder: &Path, workload: Workload) -> anyhow::
         let step = format!("operator=\"{}\"", workload.step());
         measured.state_rows = life.metric("riverrun_operator_state_rows", &step).unwrap_or(measured.state_rows);
         measured.state_bytes = life.metric("riverrun_operator_state_bytes", &step).unwrap_or(measured.state_bytes);
-        measured.running_kib.push(life.memory_kib("VmRSS"));
+        measured.running_kib.push(life.memory_kib("VmHWM"));
         life = measured.kill(life, &job)?;
     }
     let newest = job.checkpoints("ls", &[])?;
@@ -89,6 +90,7 @@ impl Measured {
         life.until("the first new row", |_| job.written() > before)?;
         self.away.push(begun.elapsed());
         self.restart_kib.push(life.memory_kib("VmHWM"));
+        life.forget_peak()?;
         self.restores.push(life.restored());
         Ok(life)
     }

@@ -48,6 +48,13 @@ pub struct ReadLimits {
     pub recorded: bool,
 }
 
+impl ReadLimits {
+    /// Returns the limits of a read of new records, wherever it ends.
+    pub const fn at_most(rows: usize, bytes: usize) -> Self {
+        Self { rows, bytes, until: None, recorded: false }
+    }
+}
+
 /// What the outside knows of a split, for whoever watches the job. It reaches no row.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Outlook {

@@ -38,7 +38,7 @@ const RECORDS_MAX: usize = 10;
 pub(crate) const TOUCH_ID: &str = "touch_id";
 
 /// How much is read at once.
-const LIMITS: ReadLimits = ReadLimits { rows: 8192, bytes: 8 << 20, until: None, recorded: false };
+const LIMITS: ReadLimits = ReadLimits::at_most(8192, 8 << 20);
 
 /// How long a source is waited for that does not answer at once, and how often in a row.
 const WAIT: Duration = Duration::from_millis(2);

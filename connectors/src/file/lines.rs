@@ -9,7 +9,7 @@ use super::compression::Compression;
 use super::text::{Input, Layout, TextReader};
 
 /// Lines that are read at once, and their bytes.
-const LIMITS: ReadLimits = ReadLimits { rows: 8192, bytes: 4 << 20, until: None, recorded: false };
+const LIMITS: ReadLimits = ReadLimits::at_most(8192, 4 << 20);
 
 /// Reads a file line by line, unpacked if its name ends in `.gz` or `.zst`. Empty lines are left out.
 pub struct LineReader {

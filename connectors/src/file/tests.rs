@@ -22,7 +22,7 @@ fn source(path: &Path, format: FormatSpec, schema: &RowSchema) -> FileSource {
     FileSource::new(FileSourceConfig { path, format, compression: Compression::Auto, schema }).unwrap()
 }
 
-const ALL: ReadLimits = ReadLimits { rows: usize::MAX, bytes: usize::MAX, until: None, recorded: false };
+const ALL: ReadLimits = ReadLimits::at_most(usize::MAX, usize::MAX);
 
 /// Reads a split to its end.
 fn read_all(reader: &mut dyn SplitReader, limits: &ReadLimits) -> Vec<Chunk> {

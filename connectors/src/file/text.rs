@@ -97,7 +97,7 @@ impl TextReader {
             Layout::Lines => Layout::Lines,
         };
         let mut reader = TextReader::new(input, layout, 0)?;
-        let chunk = reader.read(&ReadLimits { rows: 1, bytes: 1, until: None, recorded: false })?;
+        let chunk = reader.read(&ReadLimits::at_most(1, 1))?;
         Ok(chunk.map(|chunk| match chunk.payload {
             Payload::Records(records) => {
                 let (from, to) = records.ranges[0];

@@ -124,7 +124,7 @@ fn reader(registry: Registry) -> Box<dyn SplitReader> {
     source.open(&SplitSpec { name: "0".into(), start: 0, end: None, identity: String::new() }, 0).unwrap()
 }
 
-const LIMITS: ReadLimits = ReadLimits { rows: 10, bytes: 1000, until: None, recorded: false };
+const LIMITS: ReadLimits = ReadLimits::at_most(10, 1000);
 
 /// Reads until something comes, at most ten seconds.
 fn read(reader: &mut dyn SplitReader) -> Result<Chunk, SourceError> {

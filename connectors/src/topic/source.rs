@@ -145,7 +145,7 @@ impl Source for TopicSource {
 /// itself finds out.
 fn age_of_next(topic: &Topic, partition: u32, position: u64) -> Option<Duration> {
     let mut cursor = Cursor::open(topic, partition, position).ok()?;
-    let Some(run) = cursor.read(&ReadLimits { rows: 1, bytes: 1, until: None, recorded: false }).ok()? else {
+    let Some(run) = cursor.read(&ReadLimits::at_most(1, 1)).ok()? else {
         return Some(Duration::ZERO);
     };
     let (_, end) = *run.values.first()?;

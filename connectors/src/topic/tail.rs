@@ -112,7 +112,7 @@ impl Tail {
 
 impl Ahead {
     fn fill(&mut self) -> Result<(), TopicError> {
-        let limits = ReadLimits { rows: READ_ROWS, bytes: READ_BYTES, until: None, recorded: false };
+        let limits = ReadLimits::at_most(READ_ROWS, READ_BYTES);
         let Some(run) = self.cursor.read(&limits)? else { return Ok(()) };
         let mut rest = &run.bytes[..];
         let mut offset = run.from;

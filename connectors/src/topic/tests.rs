@@ -69,7 +69,7 @@ fn open(dir: &Path, position: u64, end: Option<u64>) -> Box<dyn SplitReader> {
 }
 
 fn limits(rows: usize) -> ReadLimits {
-    ReadLimits { rows, bytes: usize::MAX, until: None, recorded: false }
+    ReadLimits::at_most(rows, usize::MAX)
 }
 
 /// The bytes of a chunk and its values.

@@ -18,7 +18,7 @@ use crate::rows::{CSV, JSON, decode, schema};
 use crate::{as_it_is, hold, quick_dir};
 
 /// Records that are read at once.
-const LIMITS: ReadLimits = ReadLimits { rows: 512, bytes: 1 << 20, until: None, recorded: false };
+const LIMITS: ReadLimits = ReadLimits::at_most(512, 1 << 20);
 /// More is not read of one input: what is packed well unpacks to as much as it likes, block by block.
 const CHUNKS_MAX: usize = 200;
 

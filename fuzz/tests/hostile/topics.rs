@@ -115,9 +115,7 @@ fn use_all(folder: &Path) {
     for split in source.splits(true).unwrap_or_default() {
         for position in [0, 7, 31] {
             let Ok(mut reader) = source.open(&split, position) else { continue };
-            while let Ok(Some(_)) = reader.read(&ReadLimits { rows: 100, bytes: 10_000, until: None, recorded: false })
-            {
-            }
+            while let Ok(Some(_)) = reader.read(&ReadLimits::at_most(100, 10_000)) {}
         }
     }
     let options = ProducerOptions { partitioning: Partitioning::One(0), ..ProducerOptions::default() };

@@ -332,7 +332,7 @@ fn what_of_parquet_fits_a_limit_of_bytes_does_not_depend_on_where_reading_began(
     let source = source(&path, FormatSpec::Parquet, &schema(&["n: int64"]));
     let split = source.splits(true).unwrap().remove(0);
     let read = |reader: &mut dyn SplitReader, rows: usize, bytes: usize| {
-        reader.read(&ReadLimits { rows, bytes, until: None, recorded: false }).unwrap().unwrap().rows()
+        reader.read(&ReadLimits::at_most(rows, bytes)).unwrap().unwrap().rows()
     };
     let mut calm = source.open(&split, 0).unwrap();
     assert_eq!(read(&mut *calm, 5000, usize::MAX), 5000);

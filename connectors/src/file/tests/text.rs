@@ -80,7 +80,7 @@ proptest! {
         let mut split = reader(&text, layout, 0);
         for (rows, bytes, again) in cuts.iter().cycle() {
             prop_assert_eq!(split.ended(), records(&pieces).len() == naive(&text, layout).len());
-            let Some(chunk) = split.read(&ReadLimits { rows: *rows, bytes: *bytes, until: None, recorded: false }).unwrap() else { break };
+            let Some(chunk) = split.read(&ReadLimits::at_most(*rows, *bytes)).unwrap() else { break };
             let left = naive(&text, layout).len() - records(&pieces).len();
             prop_assert!(chunk.rows() == left.min(*rows) || chunk.bytes() + 1 > 1, "fewer only at the byte limit");
             prop_assert!(chunk.rows() == 1 || chunk.bytes() <= *bytes);
@@ -141,7 +141,7 @@ fn a_record_too_long_is_one_cut_record() {
         assert_eq!(found.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [0, 3, 5 + length as u64]);
         assert_eq!(found[1].1.len(), length.min(MAX + 1));
         assert_eq!(chunks.last().unwrap().to, text.len() as u64);
-        let again = read_all(&mut fast(&text, 2), &ReadLimits { rows: 1, bytes: 1, until: None, recorded: false });
+        let again = read_all(&mut fast(&text, 2), &ReadLimits::at_most(1, 1));
         assert_eq!(records(&again), found[1..]);
     }
 }

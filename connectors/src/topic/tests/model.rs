@@ -93,7 +93,7 @@ proptest! {
             let mut reader = super::open(dir.path(), start as u64, Some(rows.len() as u64));
             let mut at = start;
             for (rows_max, bytes_max) in cuts.iter().cycle() {
-                let limits = ReadLimits { rows: *rows_max, bytes: *bytes_max, until: None, recorded: false };
+                let limits = ReadLimits::at_most(*rows_max, *bytes_max);
                 let Some(chunk) = reader.read(&limits).unwrap() else { break };
                 let to = at + chunk.rows();
                 prop_assert_eq!((chunk.from, chunk.to), (at as u64, to as u64));
@@ -149,7 +149,7 @@ fn one_record_is_given_whole_however_small_the_limit() {
     open.sync().unwrap();
     let mut reader = super::open(dir.path(), 0, None);
     for n in 0..6 {
-        let chunk = reader.read(&ReadLimits { rows: 1, bytes: 1, until: None, recorded: false }).unwrap().unwrap();
+        let chunk = reader.read(&ReadLimits::at_most(1, 1)).unwrap().unwrap();
         assert_eq!(chunk.from, n);
         assert_eq!(content(&chunk).1[0].len(), if n % 2 == 0 { 3_000_000 } else { row(0).value.len() });
     }
