@@ -1,4 +1,6 @@
 //! A job becomes another one: drained, upgraded, killed in the middle of it, and nothing is lost, nothing comes twice.
+//!
+//! With `RIVERRUN_OLD_BINARY` the first version of a job is run by that binary, an earlier build, and upgraded by this one.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -101,7 +103,8 @@ impl Trial {
     }
 
     fn run(&self, job: &str) -> Invocation {
-        self.place.run(job).args(SLOW).workers(1)
+        let run = self.place.run(job).args(SLOW).workers(1);
+        if job == "first.yaml" { run.by_earlier_build() } else { run }
     }
 
     fn upgrade(&self, job: &str) -> Invocation {
@@ -333,7 +336,7 @@ sinks:
         place.write("in/rows.jsonl", disordered(seed, 2400));
         place.write("first.yaml", job(before)).write("second.yaml", job(after));
         let slow = SLOW;
-        stopped_on_its_way(&place, &place.run("first.yaml").args(slow).workers(1), "minutes.jsonl");
+        stopped_on_its_way(&place, &place.run("first.yaml").by_earlier_build().args(slow).workers(1), "minutes.jsonl");
         place.riverrun(&["upgrade", "second.yaml"]).args(slow).succeed();
         // Killed once: what is derived again from the record of the upgrade is the same.
         let mut running = place.run("second.yaml").args(slow).workers(1).start();

@@ -32,6 +32,14 @@ impl Invocation {
         }
     }
 
+    /// Runs an earlier build of the program instead, if `RIVERRUN_OLD_BINARY` names one.
+    pub fn by_earlier_build(mut self) -> Invocation {
+        if let Ok(program) = std::env::var("RIVERRUN_OLD_BINARY") {
+            self.program = program;
+        }
+        self
+    }
+
     /// Adds an argument.
     pub fn arg(mut self, argument: impl Into<String>) -> Invocation {
         self.arguments.push(argument.into());
