@@ -32,6 +32,8 @@ use crate::support::{Finished, Place, Running, Shop, topics};
 const SLOW: &[&str] = &["--set", "tick.max_rows=4", "--set", "commit.every=20ms", "--set", "checkpoint.every=200ms"];
 /// Partitions of each topic.
 const PARTITIONS: u32 = 2;
+/// Rows that keep a bounded job busy while somebody looks at it, asks for a change, and kills this and that, on a fast machine too.
+const MUCH: usize = 8000;
 
 /// A manager in a folder of its own, and everything that it started: nothing of it outlives the test.
 pub struct Managed {
@@ -46,6 +48,15 @@ impl Managed {
         let place = Place::new();
         fill(&place, seed);
         Managed::at(place, &[])
+    }
+
+    /// Starts a manager over topics that a bounded job reads for a while, and an undisturbed run over the same rows.
+    fn with_much(seed: u64, arguments: &[&str]) -> (Managed, Place) {
+        let [place, calm] = [Place::new(), Place::new()];
+        fill_with(&place, seed, MUCH);
+        fill_with(&calm, seed, MUCH);
+        calm.run("job.yaml").args(&["--topics", "topics", "--until-end"]).args(SLOW).succeed();
+        (Managed::at(place, arguments), calm)
     }
 
     pub fn at(place: Place, arguments: &[&str]) -> Managed {
@@ -145,7 +156,11 @@ impl Drop for Managed {
 }
 
 fn fill(place: &Place, seed: u64) {
-    let shopping = Shop { seed, rows: 1200, ..Shop::default() }.open();
+    fill_with(place, seed, 1200);
+}
+
+fn fill_with(place: &Place, seed: u64, rows: usize) {
+    let shopping = Shop { seed, rows, ..Shop::default() }.open();
     place.write("job.yaml", jobs::attribution(Over::Topics, Model::Last));
     for (name, rows) in [("clicks", &shopping.clicks), ("orders", &shopping.orders)] {
         let mut producer = topics::producer(&place.path("topics"), name, PARTITIONS);
@@ -182,10 +197,7 @@ fn http(address: &str, method: &str, path: &str, headers: &str, body: &str) -> (
 
 #[test]
 fn a_job_gives_the_rows_of_an_undisturbed_run_whoever_is_killed() {
-    let mut managed = Managed::with_traffic(701);
-    let calm = Place::new();
-    fill(&calm, 701);
-    calm.run("job.yaml").args(&["--topics", "topics", "--until-end"]).args(SLOW).succeed();
+    let (mut managed, calm) = Managed::with_much(701, &[]);
     let rows = |place: &Place| topics::records(&place.path("topics"), "out").len();
 
     managed.submit("job.yaml", &["--until-end"]);
@@ -405,10 +417,7 @@ fn prometheus_likes_what_the_manager_serves() {
 
 #[test]
 fn a_changed_job_that_cannot_run_is_taken_back_and_nothing_is_lost_or_doubled() {
-    let managed = Managed::with_traffic(707);
-    let calm = Place::new();
-    fill(&calm, 707);
-    calm.run("job.yaml").args(&["--topics", "topics", "--until-end"]).args(SLOW).succeed();
+    let (managed, calm) = Managed::with_much(707, &[]);
     // So slow that its input does not end before it is changed, whatever the machine.
     let slow = ["--until-end", "--set", "tick.max_rows=1"];
     managed.submit("job.yaml", &slow);
@@ -452,12 +461,7 @@ fn a_manager_that_is_to_stop_its_jobs_does_and_starts_them_again_when_it_comes_b
 
 #[test]
 fn a_frozen_process_is_found_out_and_its_job_goes_on() {
-    let place = Place::new();
-    fill(&place, 709);
-    let calm = Place::new();
-    fill(&calm, 709);
-    calm.run("job.yaml").args(&["--topics", "topics", "--until-end"]).args(SLOW).succeed();
-    let managed = Managed::at(place, &["--silent-within", "8s"]);
+    let (managed, calm) = Managed::with_much(709, &["--silent-within", "8s"]);
     managed.submit("job.yaml", &["--until-end"]);
     let frozen = managed.one_alive();
     signal(frozen, "STOP");
@@ -472,12 +476,7 @@ fn a_frozen_process_is_found_out_and_its_job_goes_on() {
 
 #[test]
 fn a_job_in_several_processes_gives_the_same_rows_whoever_is_killed_and_however_it_is_spread() {
-    let place = Place::new();
-    fill(&place, 710);
-    let calm = Place::new();
-    fill(&calm, 710);
-    calm.run("job.yaml").args(&["--topics", "topics", "--until-end"]).args(SLOW).succeed();
-    let managed = Managed::at(place, &[]);
+    let (managed, calm) = Managed::with_much(710, &[]);
     managed.submit("job.yaml", &["--until-end", "--processes", "2"]);
     assert_eq!(managed.alive().len(), 2);
     kill(managed.alive()[1]);
