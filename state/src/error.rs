@@ -57,7 +57,7 @@ pub enum StateError {
     },
     /// An upgrade needs a drained job (exit 78).
     #[error(
-        "job `{job}` is not drained: {reason}\n  hint: run it once more as it was, with the job file and the build it had, and stop it with SIGTERM or Ctrl-C; then upgrade"
+        "job `{job}` is not drained: {reason}\n  hint: run it once more as it was, with the job file and the build it had, and stop it with SIGTERM or Ctrl-C (one that a manager keeps: `riverrun resume {job}`, `riverrun stop {job}`); then do this again"
     )]
     NotDrained {
         /// The job.

@@ -52,8 +52,8 @@ fn a_suspended_job_goes_on_from_other_offsets_and_a_restart_repeats_it() {
     managed.cli(&["resume", job]).succeed();
     managed.until(job, "the rest", |_| written() == 150);
     // Killed: what it goes on with stands in its log.
-    append(200..220);
     kill(managed.one_alive());
+    append(200..220);
     managed.until(job, "more rows", |_| written() == 170);
     assert_eq!(numbers(), (0..100).chain(150..220).collect::<Vec<_>>());
 

@@ -74,8 +74,8 @@ fn a_suspended_job_goes_on_where_it_is_told_to_and_a_restart_repeats_it() {
     let expected: Vec<i64> = (0..100).chain(150..200).collect();
     assert_eq!(numbers(&managed.place), expected);
     // Killed: what it goes on with stands in its log.
-    append(&managed.place, 200..220);
     super::kill(managed.one_alive());
+    append(&managed.place, 200..220);
     managed.until(job, "more rows", |_| numbers(&managed.place).len() == 170);
     let expected: Vec<i64> = (0..100).chain(150..220).collect();
     assert_eq!(numbers(&managed.place), expected);
