@@ -54,8 +54,6 @@ if [ -z "${RIVERRUN_TEST_DATA:-}" ]; then left_out+=("real data sets"); fi
 fmt()   { cargo fmt --all --check; }
 lint()  { cargo clippy --workspace --all-targets --locked -- -D warnings; }
 tests() {
-  # Tests wait for processes and brokers more than they work: one more at a time than there are cores.
-  export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(($(nproc) + 1))}
   prepare_prometheus
   cargo test --workspace --locked --no-run
   # Tests wait more than they work: the release build has what they leave of the machine, if it is wanted.
