@@ -16,8 +16,7 @@ const SLOW: &[&str] = &["--set", "tick.max_rows=4", "--set", "commit.every=10ms"
 
 fn filled(seed: u64) -> Place {
     let place = Place::new();
-    // So many that the job is not at its end when there are some checkpoints, on a fast machine with a slow disk, too.
-    Shop { seed, rows: 3000, ..Shop::default() }.open().write(&place);
+    Shop { seed, rows: 1200, ..Shop::default() }.open().write(&place);
     place.write("job.yaml", jobs::attribution(Over::Files, Model::Last));
     place
 }
