@@ -246,7 +246,7 @@ fn interrupted() -> Place {
     let rows: Vec<Vec<u8>> = (0..20_000).map(good).collect();
     place.write("in/clicks-0.jsonl", lines(&rows)).write("job.yaml", jobs::copy());
     let mut running = slow(&place).start();
-    running.until("a row", || fs::metadata(place.path("out.jsonl")).is_ok_and(|file| file.len() > 0));
+    running.catch_once_written(&place.path("out.jsonl"));
     running.kill();
     place
 }
@@ -273,7 +273,7 @@ fn a_file_that_changed_under_a_job_stops_it_by_name() {
     let before = place.read("out.jsonl").len() as u64;
     let mut running = slow(&place).start();
     let path = place.path("out.jsonl");
-    running.until("more rows", || fs::metadata(&path).is_ok_and(|file| file.len() > before));
+    running.catch("more rows", || fs::metadata(&path).is_ok_and(|file| file.len() > before));
     running.kill();
 }
 
@@ -292,7 +292,7 @@ fn a_file_whose_recorded_rows_changed_stops_the_job() {
     place.write("in/clicks-0.jsonl", lines(&rows)).write("job.yaml", jobs::copy());
     let run = || place.run("job.yaml").set("tick.max_rows=500").set("tick.max_bytes=1MiB").set("commit.every=10ms");
     let mut running = run().start();
-    running.until("enough rows", || fs::metadata(place.path("out.jsonl")).is_ok_and(|file| file.len() > 200_000));
+    running.catch("enough rows", || fs::metadata(place.path("out.jsonl")).is_ok_and(|file| file.len() > 200_000));
     running.kill();
     // Past the first 64 KiB, of the same size: the identity cannot see it, the checksum of what was read must.
     let mut changed = place.read("in/clicks-0.jsonl");

@@ -31,7 +31,7 @@ fn killed(seed: u64) -> (Place, Vec<u8>) {
     run(&calm).succeed();
     let place = filled(seed);
     let mut running = run(&place).start();
-    running.until("two checkpoints and a row", || checkpoints(&place).len() >= 2 && committed(&place) > 0);
+    running.catch("two checkpoints and a row", || checkpoints(&place).len() >= 2 && committed(&place) > 0);
     running.kill();
     (place, calm.read("out.jsonl"))
 }

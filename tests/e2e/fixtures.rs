@@ -329,8 +329,7 @@ fn add(version: &str) {
         traffic.write(&place, seed, 320);
         place.write("job.yaml", job(name, *traffic, steps));
         let mut running = place.run("job.yaml").args(SLOW).workers(2).start();
-        let path = place.path("out.jsonl");
-        running.until("a row", || fs::metadata(&path).is_ok_and(|file| file.len() > 0));
+        running.catch_once_written(&place.path("out.jsonl"));
         running.signal(Stop::Terminate);
         assert_eq!(running.finish().ended(), "stopped", "it was to be stopped in its middle");
         assert!(rows_kept(&place, &format!("fixture-{name}")) > 0, "{name} keeps nothing");

@@ -253,8 +253,7 @@ fn a_ledger_gives_the_same_bytes_with_any_number_of_workers_and_after_restarts()
     for (workers, stop) in [(2, Some(Stop::Terminate)), (3, None)] {
         let place = traffic.place();
         let mut running = place.run("job.yaml").args(BUSY).args(&slow).workers(workers).start();
-        let out = place.path("out.jsonl");
-        running.until("a row", || std::fs::metadata(&out).is_ok_and(|file| file.len() > 0));
+        running.catch_once_written(&place.path("out.jsonl"));
         match stop {
             Some(stop) => {
                 running.signal(stop);

@@ -3,7 +3,7 @@
 use crate::oracle::Model;
 use crate::support::jobs::{self, BUSY, Over};
 use crate::support::process::{Invocation, Stop};
-use crate::support::{Place, Running, Shop, topics};
+use crate::support::{Place, Shop, topics};
 
 /// Ticks so small that a run takes its time.
 const SLOW: &[&str] = &["--set", "tick.max_rows=2", "--set", "commit.every=10ms", "--set", "checkpoint.every=50ms"];
@@ -19,12 +19,6 @@ fn slow(place: &Place) -> Invocation {
     place.run("job.yaml").args(SLOW)
 }
 
-/// Waits until the run has written something to `file`.
-fn until_written(running: &mut Running, place: &Place, file: &str) {
-    let path = place.path(file);
-    running.until("a row", || std::fs::metadata(&path).is_ok_and(|file| file.len() > 0));
-}
-
 #[test]
 fn a_stopped_run_ends_well_and_goes_on_to_the_same_bytes() {
     let calm = filled(80);
@@ -32,7 +26,7 @@ fn a_stopped_run_ends_well_and_goes_on_to_the_same_bytes() {
     for stop in [Stop::Terminate, Stop::Interrupt] {
         let place = filled(80);
         let mut running = slow(&place).start();
-        until_written(&mut running, &place, "out.jsonl");
+        running.catch_once_written(&place.path("out.jsonl"));
         running.signal(stop);
         let finished = running.finish();
         assert_eq!(finished.code, Some(0), "{finished}");
@@ -62,7 +56,7 @@ fn a_finished_job_says_so_when_it_is_run_again() {
 fn a_second_process_on_the_same_state_is_refused_with_the_name_of_the_first() {
     let place = filled(82);
     let mut first = slow(&place).start();
-    until_written(&mut first, &place, "out.jsonl");
+    first.catch_once_written(&place.path("out.jsonl"));
     let id = first.id().to_string();
     slow(&place).fail(75, &["already running", &id, "attribution"]);
     let finished = first.finish();
@@ -79,7 +73,7 @@ fn fresh_starts_over_and_replaces_what_the_job_wrote() {
     assert!(place.read("out.jsonl") == bytes, "the same input gives the same bytes, once");
     // A run that is in the middle of it is given up as well.
     let mut running = slow(&place).arg("--fresh").start();
-    until_written(&mut running, &place, "out.jsonl");
+    running.catch_once_written(&place.path("out.jsonl"));
     running.kill();
     place.run("job.yaml").args(BUSY).arg("--fresh").succeed();
     assert!(place.read("out.jsonl") == bytes);
@@ -128,7 +122,7 @@ fn a_topic_that_is_not_the_jobs_is_refused_unless_it_may_append() {
 fn a_changed_job_file_is_refused_with_the_ways_out() {
     let place = filled(85);
     let mut running = slow(&place).start();
-    until_written(&mut running, &place, "out.jsonl");
+    running.catch_once_written(&place.path("out.jsonl"));
     running.signal(Stop::Terminate);
     running.finish();
     let bytes = place.read("out.jsonl");

@@ -32,8 +32,8 @@ use crate::support::{Finished, Place, Running, Shop, topics};
 const SLOW: &[&str] = &["--set", "tick.max_rows=4", "--set", "commit.every=20ms", "--set", "checkpoint.every=200ms"];
 /// Partitions of each topic.
 const PARTITIONS: u32 = 2;
-/// Rows of a bounded job that somebody looks at, changes and kills before its end: more are needed where debug builds are fast.
-const MUCH: usize = 2000;
+/// Rows that keep a bounded job busy while somebody looks at it, asks for a change, and kills this and that, on a fast machine too.
+const MUCH: usize = 8000;
 
 /// A manager in a folder of its own, and everything that it started: nothing of it outlives the test.
 pub struct Managed {

@@ -11,7 +11,7 @@ use crate::oracle::{self, Model, assert_same};
 use crate::support::jobs::{DEDUPE_MS, WINDOW_MS};
 use crate::support::process::{Finished, Invocation, Stop};
 use crate::support::shop::START_MS;
-use crate::support::{Dice, Place, Running, Shop, Shopping};
+use crate::support::{Dice, Place, Shop, Shopping};
 
 /// Ticks so small that a run takes its time, and not so many writes that it takes that of the disk.
 const SLOW: &[&str] = &["--set", "tick.max_rows=4", "--set", "commit.every=20ms", "--set", "checkpoint.every=200ms"];
@@ -126,16 +126,11 @@ impl Trial {
     }
 }
 
-fn until_written(running: &mut Running, place: &Place, file: &str) {
-    let path = place.path(file);
-    running.until("a row", || std::fs::metadata(&path).is_ok_and(|file| file.len() > 0));
-}
-
 /// Stops a run once there is a row in `file`. One that came to its end before the signal came to it is begun anew.
 fn stopped_on_its_way(place: &Place, run: &Invocation, file: &str) -> Finished {
     for _ in 0..20 {
         let mut running = run.start();
-        until_written(&mut running, place, file);
+        running.catch_once_written(&place.path(file));
         running.signal(Stop::Terminate);
         let stopped = running.finish();
         assert_eq!(stopped.code, Some(0), "{stopped}");
@@ -274,7 +269,7 @@ fn a_loss_is_allowed_by_name_or_refused() {
 fn a_job_that_is_not_drained_is_refused_with_the_way_out() {
     let trial = Trial::new(512);
     let mut running = trial.run("first.yaml").start();
-    until_written(&mut running, &trial.place, "out.jsonl");
+    running.catch_once_written(&trial.place.path("out.jsonl"));
     // While it runs the plan of an upgrade can be seen, and nobody can make it.
     trial.upgrade("second.yaml").arg("--dry-run").succeed();
     running.kill();

@@ -12,7 +12,7 @@ use super::job;
 use crate::manager::Managed;
 use crate::oracle::assert_same;
 use crate::support::brokers::{Brokers, shared};
-use crate::support::crew::{HASTY, send};
+use crate::support::crew::HASTY;
 use crate::support::jobs::BUSY;
 use crate::support::process::{HUNG_AFTER, Stop};
 use crate::support::{Place, Shop, Shopping};
@@ -125,7 +125,7 @@ fn whichever_process_is_killed_frozen_or_stopped_kafka_holds_each_order_once() {
                 }
                 Blow::Frozen(victim) => {
                     let from = now();
-                    send(crew.member(victim), "STOP");
+                    crew.member(victim).send("STOP");
                     let frozen = crew.leave(victim);
                     lost(&crew.finish());
                     assert!(from.elapsed() < Duration::from_secs(90), "it was found out after {:?}", from.elapsed());
@@ -148,7 +148,7 @@ fn lost(finished: &[crate::support::Finished]) {
 
 /// A process whose successors work wakes, and ends.
 fn must_end(zombie: crate::support::Running) {
-    send(&zombie, "CONT");
+    zombie.send("CONT");
     lost(&[zombie.finish()]);
 }
 

@@ -6,7 +6,6 @@ use super::faults::in_turn_from_first;
 use super::job;
 use crate::oracle::{self, Model, assert_same};
 use crate::support::brokers::{Brokers, deal, shared};
-use crate::support::crew::send;
 use crate::support::jobs::{BUSY, DEDUPE_MS, WINDOW_MS};
 use crate::support::process::Stop;
 use crate::support::{Place, Shop};
@@ -283,11 +282,11 @@ fn records_that_were_read_and_then_cut_off_stop_the_job() {
     write(&brokers, "cut.clicks", 1, 50..100);
     running.until("what only one broker has", || numbers(&brokers, "cut.out", 0).len() == 100);
     // It looks away while the log is cut and filled again.
-    send(&running, "STOP");
+    running.send("STOP");
     brokers.fail("kill", 1);
     brokers.fail("start", 2);
     write(&brokers, "cut.clicks", 1, 200..300);
-    send(&running, "CONT");
+    running.send("CONT");
     let finished = running.finish();
     assert_eq!(finished.code, Some(78), "{finished}");
     let said = &finished.stderr;

@@ -1,6 +1,5 @@
 //! A job in several processes: started together, and ended together.
 
-use std::process::Command;
 use std::time::Duration;
 
 use super::place::Place;
@@ -66,10 +65,4 @@ impl Crew {
         }
         finished.remove(0)
     }
-}
-
-/// Sends a process a signal that it need not be ready for.
-pub fn send(running: &Running, signal: &str) {
-    let sent = Command::new("sh").args(["-c", &format!("kill -{signal} {}", running.id())]).status();
-    assert!(sent.is_ok_and(|status| status.success()), "the signal was not sent");
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -82,7 +82,7 @@ impl Invocation {
         let stdout = collect(child.stdout.take(), ended.clone(), Heard::default());
         let heard = Heard::default();
         let stderr = collect(child.stderr.take(), ended, heard.clone());
-        Running { child: Some(child), stdout, stderr, heard, ends, open: 2, said: self.arguments.join(" ") }
+        Running { child: Some(child), stdout, stderr, heard, ends, open: 2, said: self.arguments.join(" "), caught: false }
     }
 
     /// Starts it, with its stdout left to the caller.
@@ -102,6 +102,7 @@ impl Invocation {
                 ends,
                 open: 1,
                 said: self.arguments.join(" "),
+                caught: false,
             },
             stdout,
         )
@@ -184,6 +185,8 @@ pub struct Running {
     ends: Receiver<()>,
     open: usize,
     said: String,
+    /// It was caught, and stands still.
+    caught: bool,
 }
 
 /// The signals of a clean stop.
@@ -226,20 +229,76 @@ impl Running {
         }
     }
 
-    /// Asks it to stop, once it listens: a process that was started a moment ago has no handlers yet.
+    /// Sends it a signal that it need not be ready for.
+    pub fn send(&self, signal: &str) {
+        let sent = Command::new("sh").args(["-c", &format!("kill -{signal} {}", self.id())]).status();
+        assert!(sent.is_ok_and(|status| status.success()), "the signal was not sent");
+    }
+
+    /// Asks it to stop, once it listens: a process that was started a moment ago has no handlers yet. One that was caught goes on to do so.
     pub fn signal(&mut self, stop: Stop) {
         let (name, number) = match stop {
             Stop::Terminate => ("TERM", 15),
             Stop::Interrupt => ("INT", 2),
         };
         let status = format!("/proc/{}/status", self.id());
-        self.until("its signal handlers", || {
+        let listens = || {
             let text = std::fs::read_to_string(&status).unwrap_or_default();
-            let caught = text.lines().find_map(|line| line.strip_prefix("SigCgt:")).map(str::trim);
-            caught.and_then(|mask| u64::from_str_radix(mask, 16).ok()).is_some_and(|mask| mask & 1 << (number - 1) != 0)
-        });
-        let sent = Command::new("sh").args(["-c", &format!("kill -{name} {}", self.id())]).status();
-        assert!(sent.is_ok_and(|status| status.success()), "the signal was not sent");
+            let mask = text.lines().find_map(|line| line.strip_prefix("SigCgt:")).map(str::trim);
+            mask.and_then(|mask| u64::from_str_radix(mask, 16).ok()).is_some_and(|mask| mask & 1 << (number - 1) != 0)
+        };
+        if !listens() {
+            self.let_go();
+            self.until("its signal handlers", listens);
+        }
+        self.send(name);
+        self.let_go();
+    }
+
+    /// Lets it work in short turns, and looks while it stands still, until `there` says so: it is caught in the midst of its work then,
+    /// however fast the machine is, or however slow its disk. It can be killed, or goes on when it is waited for or asked to stop.
+    pub fn catch(&mut self, what: &str, mut there: impl FnMut() -> bool) {
+        let turn = Duration::from_millis(3);
+        let from = Instant::now();
+        while from.elapsed() < HUNG_AFTER {
+            if self.ends_within(turn) {
+                let finished = self.take();
+                panic!("it ended before {what}: {finished}");
+            }
+            self.send("STOP");
+            self.caught = true;
+            if self.stands_still() && there() {
+                return;
+            }
+            self.let_go();
+        }
+        self.kill_now();
+        panic!("{what} never came, `{}`", self.said);
+    }
+
+    /// Catches it as soon as there is something in a file.
+    pub fn catch_once_written(&mut self, file: &Path) {
+        self.catch("a row", || std::fs::metadata(file).is_ok_and(|file| file.len() > 0));
+    }
+
+    /// Waits until a process that was told to stand still does; false if it ended first.
+    fn stands_still(&self) -> bool {
+        loop {
+            let text = std::fs::read_to_string(format!("/proc/{}/stat", self.id())).unwrap_or_default();
+            // Behind the name, which is in brackets and may hold anything.
+            match text.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next()) {
+                Some('T') => return true,
+                None | Some('Z' | 'X') => return false,
+                Some(_) => std::thread::sleep(Duration::from_micros(200)),
+            }
+        }
+    }
+
+    /// Lets one that was caught go on.
+    fn let_go(&mut self) {
+        if std::mem::take(&mut self.caught) {
+            self.send("CONT");
+        }
     }
 
     /// Looks again and again until `there` says so; the process must not end meanwhile.
@@ -268,6 +327,7 @@ impl Running {
 
     /// Waits for its end.
     pub fn finish(mut self) -> Finished {
+        self.let_go();
         if !self.ends_within(HUNG_AFTER) {
             self.kill_now();
             panic!("it hung: `{}`; {}", self.said, String::from_utf8_lossy(&self.stderr.recv().unwrap_or_default()));
