@@ -10,10 +10,15 @@
 
 use std::process::ExitCode;
 
+use mimalloc::MiMalloc;
 use riverrun_simulation::command::{self, Command};
 use riverrun_simulation::mutant::Mutant;
 use riverrun_simulation::play::{Judged, Options, judge, play};
 use riverrun_simulation::scene::Script;
+
+// As in the binary that is simulated.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     match run(&std::env::args().skip(1).collect::<Vec<_>>()) {
