@@ -14,7 +14,7 @@ use chrono::{DateTime, Utc};
 use riverrun_dataflow::fail_point::reach;
 
 use crate::error::StateError;
-use crate::events::CollectionFailed;
+use crate::events::{CollectionFailed, OldRecordDamaged};
 use crate::folder::Folder;
 use crate::log::{Backwards, Bounds, LogReader, oldest_of};
 use crate::record::{Body, Checkpoint, written_now};
@@ -220,20 +220,27 @@ impl Collector {
         let Some(unseen) = &mut self.unseen else { return Ok(()) };
         for _ in 0..PIECE {
             let Some(record) = unseen.next() else {
-                self.unseen = None;
-                self.oldest_files.clear();
+                self.looked_back();
                 if self.floor == 0 && self.oldest == 0 {
                     self.kept.push_back(Kept::beginning(&self.oldest_at));
                 }
                 return Ok(());
             };
-            let record = record?;
+            let record = match record {
+                Ok(record) => record,
+                Err(error @ StateError::Damaged { .. }) => {
+                    // No recovery can read past it either: what lies before it goes with the next checkpoints that are dropped.
+                    OldRecordDamaged(&error).log();
+                    self.looked_back();
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
+            };
             self.oldest_at.clone_from(&record.header.at);
             if let Some(checkpoint) = record.body.checkpoint() {
                 let seq = record.header.seq;
                 if seq < self.oldest {
-                    self.unseen = None;
-                    self.oldest_files.clear();
+                    self.looked_back();
                     return Ok(());
                 }
                 let counts = seq <= self.base && !self.upgraded;
@@ -246,6 +253,12 @@ impl Collector {
             self.upgraded |= matches!(record.body, Body::Upgrade(_));
         }
         Ok(())
+    }
+
+    /// Notes that all is known of the older part of the log that can be.
+    fn looked_back(&mut self) {
+        self.unseen = None;
+        self.oldest_files.clear();
     }
 
     /// Returns how many of the checkpoints are still to be kept.

@@ -12,7 +12,21 @@ pub struct CollectionFailed<'a>(pub &'a StateError);
 impl CollectionFailed<'_> {
     /// Logs the event.
     pub fn log(&self) {
-        warn!(error = %self.0, "old log records and state files could not be deleted; they stay until the next start");
+        warn!(error = %self.0, "old log records and state files could not be deleted; it is tried again after each checkpoint");
+    }
+}
+
+/// An old log record is damaged or gone: the job does not need it, but cannot be restored from any checkpoint before it.
+pub struct OldRecordDamaged<'a>(pub &'a StateError);
+
+impl OldRecordDamaged<'_> {
+    /// Logs the event.
+    pub fn log(&self) {
+        warn!(
+            error = %self.0,
+            "an old log record cannot be read: checkpoints before it are lost, unless it is put back from a backup; those after it are \
+             kept as ever, and what is older is deleted with time"
+        );
     }
 }
 

@@ -236,6 +236,33 @@ fn records_left_by_a_crash_below_the_floor_are_neither_read_nor_kept() {
 }
 
 #[test]
+fn an_old_record_that_is_gone_or_damaged_does_not_end_collection() {
+    for is_gone in [true, false] {
+        let mut job = Job::new();
+        let keep_all = Retention { keep_for: Duration::from_secs(3600), ..NOTHING_YOUNG };
+        let mut running = job.running(keep_all);
+        job.run(&mut running, 100);
+        drop(running);
+        let record = job.dir.path().join(format!("jobs/j/log/{:020}.json", 30));
+        match is_gone {
+            true => std::fs::remove_file(&record).unwrap(),
+            false => std::fs::write(&record, b"broken").unwrap(),
+        }
+        // An hour later, so to speak.
+        let mut running = job.running(NOTHING_YOUNG);
+        job.run(&mut running, 100);
+        assert!(job.count("log") < 150, "{} records left", job.count("log"));
+        assert!(job.count("state") < 60, "{} files left", job.count("state"));
+        drop(running);
+        let report = crate::inspect::verify(store(job.dir.path()), "j").unwrap();
+        assert_eq!(report.findings, Vec::<String>::new(), "the hole is below the floor");
+        let (recovery, running) = job.started(NOTHING_YOUNG).recover(&tokens(200)).unwrap();
+        assert_eq!(recovery.checkpoint.unwrap().parts.tick, 200);
+        assert_eq!(restore(&*running.states, 3), job.model.rows);
+    }
+}
+
+#[test]
 fn a_log_that_lost_all_after_its_floor_is_damage() {
     let mut job = Job::new();
     let mut running = job.running(NOTHING_YOUNG);
