@@ -37,6 +37,8 @@ const COMMIT_BYTES: u64 = 4 * 1024 * 1024;
 pub const APPEND_TICKS: usize = if cfg!(test) { 256 } else { 4096 };
 /// A checkpoint starts no sooner than this many times the CPU time of the last one's pause after it.
 const CHECKPOINT_SHARE: u32 = 20;
+/// And no sooner than this as long as nothing has come and no watermark has moved since: it would say the same again.
+const QUIET_CHECKPOINT: Duration = Duration::from_secs(30);
 
 enum Request {
     Ticks(Vec<JournalEntry>),
@@ -100,6 +102,8 @@ struct Reported {
 pub enum Occasion {
     /// Time has passed.
     Time,
+    /// Time has passed, and nothing else since the last checkpoint.
+    Quiet,
     /// Somebody asked for a checkpoint.
     Asked,
     /// One is taken here whatever else is under way.
@@ -116,10 +120,12 @@ impl LedgerShared {
     pub fn wants_checkpoint(&self, occasion: Occasion, now: Instant) -> bool {
         let schedule = &mut self.0.borrow_mut().schedule;
         let pause = schedule.every.max(schedule.cost * CHECKPOINT_SHARE);
+        let passed = now.saturating_duration_since(schedule.ended);
         let due = match occasion {
             Occasion::Milestone => true,
             Occasion::Asked => schedule.open == 0,
-            Occasion::Time => schedule.open == 0 && now.saturating_duration_since(schedule.ended) >= pause,
+            Occasion::Time => schedule.open == 0 && passed >= pause,
+            Occasion::Quiet => schedule.open == 0 && passed >= pause.max(QUIET_CHECKPOINT),
         };
         schedule.open += usize::from(due);
         due

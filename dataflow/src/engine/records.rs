@@ -45,6 +45,8 @@ pub fn clock<'s>(
     let repeated = recovery.entries.last().map_or(build.start.tick, |entry| entry.record.tick);
     let then = recovery.then;
     let meter = build.meter.part(build.worker, Part::Clock);
+    // What has moved since the last checkpoint; at a start it is not known.
+    let (mut watermarks, mut moved) = (build.start.watermarks.clone(), true);
     type Records = CapacityContainerBuilder<Vec<TickRecord>>;
     marks.unary_frontier::<Records, _, _, _>(Exchange::new(|_: &Mark| 0), "clock", move |capability, _| {
         let mut capability = own.then(|| capability.delayed(&first));
@@ -59,16 +61,20 @@ pub fn clock<'s>(
                         // A process that dies before it has repeated everything must not begin from the same checkpoint for
                         // ever, and a stopped one should not have to repeat at all.
                         let is_own = tick > repeated || then == Then::Finish;
+                        moved |= !record.splits.is_empty() || record.watermarks != watermarks;
+                        watermarks.clone_from(&record.watermarks);
                         let milestone = record.last || tick == repeated || (control.stopping() && is_own);
                         let occasion = match milestone {
                             true => Occasion::Milestone,
                             // What is repeated is not what whoever asks wants to keep.
                             false if control.wants_checkpoint_at(tick) && is_own => Occasion::Asked,
-                            false => Occasion::Time,
+                            false if moved => Occasion::Time,
+                            false => Occasion::Quiet,
                         };
                         record.checkpoint =
                             then != Then::End && ledger.wants_checkpoint(occasion, control.pace().now());
                         if record.checkpoint {
+                            moved = false;
                             control.checkpoint_begins(tick);
                         }
                         output.session(capability).give(record);

@@ -278,6 +278,33 @@ fn recorded_ticks_alone_are_derived_again_and_the_job_ends() {
 }
 
 #[test]
+fn a_job_that_gets_nothing_does_not_take_the_same_checkpoint_again_and_again() {
+    let world = Arc::new(World::new(10, 300));
+    let good = world.lines.iter().flatten().filter(|line| line.contains(',')).count();
+    let control = Control::new();
+    let (stopper, done) = (control.clone(), world.clone());
+    let last = |world: &World| world.log.lock().unwrap().last().map_or(0, |entry| entry.record.tick);
+    let waiting = std::thread::spawn(move || {
+        while numbers(&done).values().map(Vec::len).sum::<usize>() < good {
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
+        // The tick that is open by then may have rows, and the next one may be the checkpoint of them.
+        let quiet = last(&done) + 2;
+        while last(&done) < quiet + 3 {
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
+        let taken = done.checkpoints.lock().unwrap().iter().map(|parts| parts.tick).collect::<Vec<_>>();
+        stopper.stop();
+        (quiet, taken)
+    });
+    world.fuse.store(-1, Ordering::SeqCst);
+    run_on(&world, live_graph(&world), 2, control).unwrap();
+    let (quiet, taken) = waiting.join().unwrap();
+    assert!(taken.iter().any(|tick| *tick <= quiet), "those of its rows were taken");
+    assert!(taken.iter().all(|tick| *tick <= quiet), "nothing came after tick {quiet}: {taken:?}");
+}
+
+#[test]
 fn a_checkpoint_that_is_asked_for_is_taken_long_before_it_is_time() {
     let world = Arc::new(World::new(9, 300));
     let (control, observer) = (Control::new(), Arc::new(Observer::default()));
