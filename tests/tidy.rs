@@ -246,18 +246,38 @@ fn links_between_pages_hold() {
     assert_none("links to pages that are not there", broken);
 }
 
+/// Whether `text` has a test of this name that is run.
+fn has_test(text: &str, name: &str) -> bool {
+    let Some((before, _)) = text.split_once(&format!("fn {name}(")) else { return false };
+    let above = before.trim_end_matches(|found| found != '\n').lines().rev();
+    let attributes: Vec<&str> = above.map(str::trim).take_while(|line| line.starts_with(['#', '/'])).collect();
+    attributes.contains(&"#[test]") && !attributes.iter().any(|line| line.starts_with("#[ignore"))
+}
+
 #[test]
-fn every_promise_names_tests_that_are_there() {
+fn every_promise_names_tests_and_rows_that_are_there() {
     let page = fs::read_to_string(root().join("docs/promises.md")).expect("the promises are written down");
+    let matrix = fs::read_to_string(root().join("docs/fault-matrix.md")).expect("the matrix is written down");
     let named: Vec<(&str, &str)> =
         page.split('`').skip(1).step_by(2).filter_map(|quoted| quoted.split_once(".rs::")).collect();
     assert!(named.len() > 20, "the promises name their tests as `path.rs::test`");
     let mut offenders = Vec::new();
     for (path, test) in named {
         let text = fs::read_to_string(root().join(format!("{path}.rs"))).unwrap_or_default();
-        if !text.contains(&format!("fn {test}(")) {
-            offenders.push(format!("{path}.rs has no test `{test}`"));
+        if !has_test(&text, test) {
+            offenders.push(format!("{path}.rs has no test `{test}` that is run"));
         }
+    }
+    let is_row = |word: &&str| {
+        let mut letters = word.chars();
+        letters.next().is_some_and(|first| first.is_ascii_uppercase()) && letters.as_str().parse::<u8>().is_ok()
+    };
+    let proofs = page.lines().filter_map(|line| line.strip_prefix("| **")?.split(" | ").nth(1));
+    let outside_code = proofs.flat_map(|proof| proof.split('`').step_by(2));
+    let rows: Vec<&str> = outside_code.flat_map(str::split_whitespace).map(|word| word.trim_matches(',')).filter(is_row).collect();
+    assert!(rows.len() > 10, "the promises name rows of the matrix");
+    for row in rows.into_iter().filter(|row| !matrix.contains(&format!("\n| {row} | "))) {
+        offenders.push(format!("docs/fault-matrix.md has no row {row}"));
     }
     assert_none("docs/promises.md", offenders);
 }

@@ -172,3 +172,31 @@ fn run_row(row: &Row, setup: &Setup) -> Report {
     report.took = from.elapsed();
     report
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The number in a cell of the page; a dash is none.
+    fn number(cell: &str) -> u64 {
+        let digits: String = cell.chars().filter(char::is_ascii_digit).collect();
+        digits.parse().unwrap_or(0)
+    }
+
+    #[test]
+    fn the_page_says_how_often_each_row_runs() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/fault-matrix.md");
+        let page = std::fs::read_to_string(path).unwrap();
+        for row in ROWS {
+            let line = page.lines().find(|line| line.starts_with(&format!("| {} | ", row.name)));
+            let line = line.unwrap_or_else(|| panic!("{} is not on the page", row.name));
+            let cells: Vec<&str> = line.trim_matches('|').split('|').collect();
+            assert_eq!(
+                (number(cells[cells.len() - 2]), number(cells[cells.len() - 1])),
+                (row.gate, row.nightly),
+                "{}: gate and night",
+                row.name
+            );
+        }
+    }
+}

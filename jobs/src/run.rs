@@ -167,7 +167,7 @@ fn lead(
     let inputs = started.inputs().cloned().expect("resolved just now or before");
     can_be_read(plan, &inputs)?;
     let again = Again::of(plan, &inputs)?;
-    goes_on_as_it_began(plan, &mut connected, &inputs, &mut warnings);
+    goes_on_as_it_began(plan, &mut connected, &inputs, &mut warnings)?;
     as_created(&mut connected, started.lanes());
     let claims = Claims::of(&started, options);
     // The first lane of every sink is opened here: what it takes to have the others is done once, before anybody opens them.
@@ -239,8 +239,13 @@ fn beside(
 }
 
 /// Has a job go on with what it began with, and says what was asked for otherwise. What it reads is resolved once: whether topics end
-/// is decided when it begins, not at every restart.
-fn goes_on_as_it_began(plan: &Plan, connected: &mut Connected, inputs: &Inputs, warnings: &mut Warnings) {
+/// is decided when it begins, not at every restart. Who asks for an end that will not come is not left waiting for it.
+fn goes_on_as_it_began(
+    plan: &Plan,
+    connected: &mut Connected,
+    inputs: &Inputs,
+    warnings: &mut Warnings,
+) -> Result<(), RunError> {
     if let (Some(began), Some(asked)) = (&inputs.asked, plan.past.as_ref().map(Over::asked))
         && began != asked
     {
@@ -250,12 +255,17 @@ fn goes_on_as_it_began(plan: &Plan, connected: &mut Connected, inputs: &Inputs, 
         let mut own = inputs.splits.iter().filter(|split| split.source == source.name);
         let bounded = own.all(|split| split.spec.end.is_some());
         if bounded != source.bounded {
-            if plan.past.is_none() {
-                warnings.say(bounds_differ(plan.name(), &source.name, bounded));
+            match (plan.past.is_some(), bounded) {
+                (true, _) => {}
+                (false, true) => warnings.say(ends_all_the_same(plan.name(), &source.name)),
+                (false, false) => {
+                    return Err(RunError::Endless { job: plan.name().to_owned(), source_name: source.name.clone() });
+                }
             }
             source.bounded = bounded;
         }
     }
+    Ok(())
 }
 
 /// Gives sinks the lanes that they had when the job was created: lanes outlive rescaling and new partitions.
@@ -379,12 +389,10 @@ pub(crate) fn by_source(inputs: &Inputs) -> Vec<Vec<SplitNode>> {
     inputs.sources.iter().map(of).collect()
 }
 
-fn bounds_differ(job: &str, source: &str, bounded: bool) -> String {
-    let was = match bounded {
-        true => "with --until-end: it ends where the topic ended then",
-        false => "without --until-end: it goes on until it is stopped",
-    };
-    format!("source `{source}` of job `{job}` was begun {was}; start over with --fresh to change that")
+fn ends_all_the_same(job: &str, source: &str) -> String {
+    format!(
+        "source `{source}` of job `{job}` was begun with --until-end: it ends where the topic ended then; start over with --fresh to change that"
+    )
 }
 
 /// On whose behalf lanes are opened.

@@ -119,6 +119,24 @@ fn a_topic_that_is_not_the_jobs_is_refused_unless_it_may_append() {
 }
 
 #[test]
+fn a_job_that_goes_on_until_it_is_stopped_is_not_asked_to_end_by_itself() {
+    let place = Place::new();
+    place.write("job.yaml", jobs::minutes(Over::Topics));
+    drop(topics::producer(&place.path("topics"), "clicks", 1));
+    let run = || place.run("job.yaml").args(&["--topics", "topics"]);
+    let mut running = run().start();
+    running.until("its state", || place.path(".riverrun/state/jobs/item-minutes/log").is_dir());
+    running.signal(Stop::Terminate);
+    assert_eq!(running.finish().code, Some(0));
+    run().arg("--until-end").fail(78, &["`clicks`", "until it is stopped", "SIGTERM", "--fresh"]);
+    let ended = run().args(&["--until-end", "--fresh"]).succeed();
+    assert_eq!(ended.ended(), "finished", "{ended}");
+    // The other way round it ends, and says so.
+    let again = run().succeed();
+    assert!(again.stderr.contains("was begun with --until-end"), "{again}");
+}
+
+#[test]
 fn a_changed_job_file_is_refused_with_the_ways_out() {
     let place = filled(85);
     let mut running = slow(&place).start();

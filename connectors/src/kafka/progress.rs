@@ -95,7 +95,8 @@ impl TokenRecord {
             false => format!("a run of job `{}` that was started afresh", claim.job),
         };
         Err(SinkError::Fenced(format!(
-            "{what} is held by {by}\nhint: the job was started again elsewhere; let that one run"
+            "{what} is held by {by}\nhint: let the one run that was started elsewhere; if there is none, the state is an older copy: bring back the \
+             newer one, or start over with --fresh"
         )))
     }
 }

@@ -91,7 +91,8 @@ impl Owners {
             if known.generation > claim.generation {
                 return Err(SinkError::Fenced(format!(
                     "{what} is held by generation {} of job `{}`; this is generation {}\n\
-                     hint: the job was started again elsewhere; let that one run",
+                     hint: let the one run that was started elsewhere; if there is none, the state is an older copy: bring back the \
+                     newer one, or start over with --fresh",
                     known.generation, claim.job, claim.generation
                 )));
             }

@@ -118,7 +118,7 @@ pub(super) fn follow(
     let Begin { followed, inputs, lanes, claims } = mesh.hear(0)?;
     let following = Following::open(options.state.open()?, &followed)?;
     // Process 0 says what there is to be said.
-    goes_on_as_it_began(plan, &mut connected, &inputs, &mut Warnings::unsaid());
+    goes_on_as_it_began(plan, &mut connected, &inputs, &mut Warnings::unsaid())?;
     as_created(&mut connected, &lanes);
     let (lanes, _) = open_lanes(plan, &connected, &claims, &Own::of(place))?;
     let tokens = lanes.iter().map(|((sink, lane), (_, token))| (*sink, *lane, *token)).collect();

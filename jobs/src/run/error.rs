@@ -38,6 +38,16 @@ pub enum RunError {
     /// The folder for a replay has something in it.
     #[error("folder `{}` is not empty\n  hint: a replay writes into a folder of its own; name another one with --out", .0.display())]
     NotEmpty(PathBuf),
+    /// The job goes on until it is stopped, and is asked to end by itself.
+    #[error(
+        "source `{source_name}` of job `{job}` was begun without --until-end: it goes on until it is stopped\n  hint: run the job without --until-end, and stop it (SIGTERM) when it has what it is to have; or start over with --fresh"
+    )]
+    Endless {
+        /// The job.
+        job: String,
+        /// The source.
+        source_name: String,
+    },
     /// The rows of a sink cannot be told apart in a file.
     #[error(
         "sink `{0}` writes Avro, whose rows have no end that can be seen in a file of rows\n  hint: --as NAME in the place of --out writes them to a topic as the job did, in a namespace of its own"
@@ -60,7 +70,11 @@ impl RunError {
     /// internal, 74 storage or sink, 75 fenced or standing still, 78 job or configuration.
     pub fn exit_code(&self) -> u8 {
         match self {
-            RunError::Connect(_) | RunError::Input(_) | RunError::Upgrade(_) | RunError::NotSeparable(_) => 78,
+            RunError::Connect(_)
+            | RunError::Input(_)
+            | RunError::Upgrade(_)
+            | RunError::Endless { .. }
+            | RunError::NotSeparable(_) => 78,
             RunError::State(
                 StateError::Storage { .. } | StateError::Damaged { .. } | StateError::NoCheckpoint { .. },
             ) => 74,
