@@ -104,6 +104,7 @@ fn a_damaged_newest_checkpoint_is_passed_over_loudly() {
     let finished = run(&place).finish();
     right_or_refused(&finished, &place, &bytes, &["checkpoint"]);
     assert_eq!(finished.code, Some(0), "an older one is there: {finished}");
+    assert!(finished.stderr.contains("; going on from the one at tick"), "{finished}");
 }
 
 #[test]
