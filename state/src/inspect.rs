@@ -15,7 +15,7 @@ use riverrun_dataflow::tick::Tick;
 use riverrun_dataflow::time::EventTime;
 use serde::{Deserialize, Serialize};
 
-pub use verify::{Finding, Report, verify};
+pub use verify::{Report, StateFinding, verify};
 
 use crate::error::StateError;
 use crate::folder::{Folder, JobFile, Lock, SinkLanes};
@@ -42,7 +42,7 @@ pub struct Overview {
     /// The savepoints, by name.
     pub savepoints: Vec<Named>,
     /// What cannot be read, the newest log record first: it is not listed, and what stands on it may be missing here.
-    pub findings: Vec<Finding>,
+    pub findings: Vec<StateFinding>,
 }
 
 /// A savepoint in a line.
@@ -187,7 +187,7 @@ pub fn list(store: Store, job: &str) -> Result<Overview, StateError> {
         unreadable.retain(|(seq, _)| *seq > floor);
     }
     let (savepoints, broken) = savepoint::readable(&folder)?;
-    let findings = unreadable.iter().map(|(_, error)| error).chain(&broken).map(Finding::of).collect();
+    let findings = unreadable.iter().map(|(_, error)| error).chain(&broken).map(StateFinding::of).collect();
     let last_tick = records.iter().map(|record| last_tick_of(&record.body)).max().unwrap_or(0);
     let checkpoints = records.iter().filter_map(|record| {
         let summary = summary(&record.header, record.body.checkpoint()?);

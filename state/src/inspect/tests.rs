@@ -6,7 +6,7 @@ use super::*;
 use crate::tests::model::{inputs, run, start, store, tokens};
 
 fn findings(dir: &Path) -> Vec<String> {
-    verify(store(dir), "j").unwrap().findings.iter().map(Finding::to_string).collect()
+    verify(store(dir), "j").unwrap().findings.iter().map(StateFinding::to_string).collect()
 }
 
 #[test]

@@ -45,12 +45,12 @@ pub struct Report {
     /// back behind it. `None`: there is none.
     pub newest_usable: Option<Tick>,
     /// What is wrong; empty if all is well.
-    pub findings: Vec<Finding>,
+    pub findings: Vec<StateFinding>,
 }
 
 /// Something that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Finding {
+pub struct StateFinding {
     /// With what: a log record, a state file, a savepoint.
     pub object: String,
     /// What.
@@ -59,13 +59,13 @@ pub struct Finding {
     pub checkpoints: Vec<Tick>,
 }
 
-impl Finding {
-    fn new(object: impl Into<String>, reason: impl Into<String>) -> Finding {
-        Finding { object: object.into(), reason: reason.into(), checkpoints: Vec::new() }
+impl StateFinding {
+    fn new(object: impl Into<String>, reason: impl Into<String>) -> StateFinding {
+        StateFinding { object: object.into(), reason: reason.into(), checkpoints: Vec::new() }
     }
 
     /// Returns what an error found. How to mend a job that does not start is left out: this one may.
-    pub(crate) fn of(error: &StateError) -> Finding {
+    pub(crate) fn of(error: &StateError) -> StateFinding {
         let (object, reason) = match error {
             StateError::Damaged { what, reason } => (what.clone(), reason.clone()),
             StateError::Storage { act, what, reason } => (what.clone(), format!("cannot {act} it: {reason}")),
@@ -74,15 +74,15 @@ impl Finding {
             }
             other => ("state".to_owned(), other.to_string()),
         };
-        Finding::new(object, reason.split("\n  hint:").next().unwrap_or_default())
+        StateFinding::new(object, reason.split("\n  hint:").next().unwrap_or_default())
     }
 
-    fn at(self, tick: Tick) -> Finding {
-        Finding { checkpoints: vec![tick], ..self }
+    fn at(self, tick: Tick) -> StateFinding {
+        StateFinding { checkpoints: vec![tick], ..self }
     }
 }
 
-impl fmt::Display for Finding {
+impl fmt::Display for StateFinding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.object, self.reason)
     }
@@ -114,7 +114,7 @@ pub fn verify(store: Store, job: &str) -> Result<Report, StateError> {
             Err(error) => {
                 // A running job may have collected it meanwhile.
                 if reader.floor()? < seq {
-                    check.breaks(seq, Finding::of(&error));
+                    check.breaks(seq, StateFinding::of(&error));
                     check.prev = None;
                     check.last = None;
                 }
@@ -124,7 +124,7 @@ pub fn verify(store: Store, job: &str) -> Result<Report, StateError> {
     check.conclude();
     let (savepoints, unreadable) = savepoint::readable(&check.folder)?;
     savepoints.iter().for_each(|savepoint| check.savepoint(&reader, savepoint));
-    unreadable.iter().for_each(|error| check.find(Finding::of(error)));
+    unreadable.iter().for_each(|error| check.find(StateFinding::of(error)));
     Ok(check.report)
 }
 
@@ -155,16 +155,16 @@ struct Check {
     /// The record of each tick.
     ticks_at: BTreeMap<Tick, u64>,
     /// Files that were read, each with what is wrong with it.
-    read: BTreeMap<String, Option<Finding>>,
+    read: BTreeMap<String, Option<StateFinding>>,
     /// Oldest first.
     begins: Vec<Begins>,
     /// The records that cannot be read back from the end of the log, each with what is wrong with it.
-    breaks: Vec<(u64, Finding)>,
+    breaks: Vec<(u64, StateFinding)>,
 }
 
 impl Check {
-    fn find(&mut self, finding: Finding) {
-        let is_same = |known: &&mut Finding| known.object == finding.object && known.reason == finding.reason;
+    fn find(&mut self, finding: StateFinding) {
+        let is_same = |known: &&mut StateFinding| known.object == finding.object && known.reason == finding.reason;
         // Several checkpoints may stand on what is broken once.
         match self.report.findings.iter_mut().find(is_same) {
             Some(known) => {
@@ -177,7 +177,7 @@ impl Check {
     }
 
     /// Who reads the log from its end does not come past record `seq`.
-    fn breaks(&mut self, seq: u64, finding: Finding) {
+    fn breaks(&mut self, seq: u64, finding: StateFinding) {
         self.breaks.push((seq, finding.clone()));
         self.find(finding);
     }
@@ -190,7 +190,7 @@ impl Check {
                 begins.is_whole = false;
                 before.push(begins.tick);
             }
-            self.find(Finding { checkpoints: before, ..finding });
+            self.find(StateFinding { checkpoints: before, ..finding });
         }
         self.report.newest_usable = self.begins.iter().rfind(|begins| begins.is_whole).map(|begins| begins.tick);
     }
@@ -203,14 +203,15 @@ impl Check {
             None => seq != 1 || record.header.prev_xxh3 == reader.root(),
         };
         if !chained {
-            let finding = Finding::new(&name, "it does not follow the record before it: the log was forked or edited");
+            let finding =
+                StateFinding::new(&name, "it does not follow the record before it: the log was forked or edited");
             // The first record follows the job itself.
             self.breaks(seq.saturating_sub(1).max(1), finding);
         }
         self.prev = Some(record.xxh3);
         if record.header.generation < self.generation {
             let reason = format!("it is of generation {}, after {}", record.header.generation, self.generation);
-            self.find(Finding::new(&name, reason));
+            self.find(StateFinding::new(&name, reason));
         }
         self.generation = self.generation.max(record.header.generation);
         let plan = &record.header.plan;
@@ -220,7 +221,7 @@ impl Check {
         };
         if let Some(known) = self.plan.as_ref().filter(|known| *known != before) {
             let reason = format!("it follows plan {before}, the job has plan {known}");
-            self.find(Finding::new(&name, reason));
+            self.find(StateFinding::new(&name, reason));
         }
         self.plan = Some(plan.clone());
         match &record.body {
@@ -238,7 +239,7 @@ impl Check {
                 match reader.oldest_kept() {
                     Ok(oldest) if seq < oldest => return,
                     Ok(_) => {}
-                    Err(error) => self.find(Finding::of(&error)),
+                    Err(error) => self.find(StateFinding::of(&error)),
                 }
                 self.begins.push(Begins { tick, first: seq.min(checkpoint.after), is_whole: found.is_empty() });
                 found.into_iter().for_each(|finding| self.find(finding.at(tick)));
@@ -251,7 +252,7 @@ impl Check {
             let tick = entry.record.tick;
             if self.last.is_some_and(|last| tick != last + 1) {
                 let reason = format!("it holds tick {tick} after {}", self.last.unwrap_or_default());
-                self.find(Finding::new(name, reason));
+                self.find(StateFinding::new(name, reason));
             }
             self.last = Some(tick);
             self.report.ticks += 1;
@@ -261,17 +262,17 @@ impl Check {
             }
             for (step, counts) in entry.balance.iter().filter(|(_, counts)| !counts.balances()) {
                 let reason = format!("the rows of `{step}` in tick {tick} do not balance: {counts:?}");
-                self.find(Finding::new(name, reason));
+                self.find(StateFinding::new(name, reason));
             }
         }
     }
 
     /// Returns what is wrong with a checkpoint.
-    fn checkpoint(&mut self, reader: &LogReader, name: &str, seq: u64, checkpoint: &Checkpoint) -> Vec<Finding> {
+    fn checkpoint(&mut self, reader: &LogReader, name: &str, seq: u64, checkpoint: &Checkpoint) -> Vec<StateFinding> {
         self.report.checkpoints += 1;
         let tick = checkpoint.tick;
         let mut found = Vec::new();
-        let mut find = |reason: String| found.push(Finding::new(name, reason));
+        let mut find = |reason: String| found.push(StateFinding::new(name, reason));
         if self.last.is_some_and(|last| last < tick) {
             find(format!("it is a checkpoint at tick {tick}, which the log does not cover"));
         }
@@ -289,17 +290,17 @@ impl Check {
         if let Some(at) = checkpoint.inputs
             && let Err(error) = reader.read_at(at)
         {
-            found.push(Finding::of(&error));
+            found.push(StateFinding::of(&error));
         }
         found.extend(self.files(name, checkpoint));
         found
     }
 
     /// Returns what is wrong with the files of a checkpoint.
-    fn files(&mut self, name: &str, checkpoint: &Checkpoint) -> Vec<Finding> {
+    fn files(&mut self, name: &str, checkpoint: &Checkpoint) -> Vec<StateFinding> {
         let files: Vec<StateFile> = checkpoint.files().collect();
-        let overlaps = overlaps(&files).into_iter().map(|overlap| Finding::new(name, overlap.to_string()));
-        let mut found: Vec<Finding> = overlaps.collect();
+        let overlaps = overlaps(&files).into_iter().map(|overlap| StateFinding::new(name, overlap.to_string()));
+        let mut found: Vec<StateFinding> = overlaps.collect();
         for table in &checkpoint.tables {
             for entry in &table.files {
                 self.file(name, &entry.expand(&table.step, &table.table), checkpoint.tick, &table.columns, &mut found);
@@ -318,15 +319,15 @@ impl Check {
                 Ok(Some(_)) => {}
                 Ok(None) => {
                     let reason = format!("it names {}, which is no inputs record", reader.name(at.seq));
-                    self.find(Finding::new(&name, reason));
+                    self.find(StateFinding::new(&name, reason));
                 }
-                Err(error) => self.find(Finding::new(&name, Finding::of(&error).to_string())),
+                Err(error) => self.find(StateFinding::new(&name, StateFinding::of(&error).to_string())),
             }
         }
         for finding in self.files(&name, &savepoint.checkpoint) {
             let finding = match finding.object == name {
                 true => finding,
-                false => Finding::new(&name, finding.to_string()),
+                false => StateFinding::new(&name, finding.to_string()),
             };
             self.find(finding);
         }
@@ -338,9 +339,9 @@ impl Check {
         token.tick < tick && rows.is_some_and(|rows| rows.range(token.tick + 1..=tick).next().is_some())
     }
 
-    fn file(&mut self, name: &str, file: &StateFile, tick: Tick, columns: &[String], found: &mut Vec<Finding>) {
+    fn file(&mut self, name: &str, file: &StateFile, tick: Tick, columns: &[String], found: &mut Vec<StateFinding>) {
         if file.tick > tick || file.shards.iter().any(|shard| *shard >= self.shards) {
-            found.push(Finding::new(name, format!("it names {} with a tick or shards that cannot be", file.path)));
+            found.push(StateFinding::new(name, format!("it names {} with a tick or shards that cannot be", file.path)));
         }
         if let Some(known) = self.read.get(&file.path) {
             found.extend(known.clone());
@@ -359,9 +360,9 @@ impl Check {
         self.read.insert(file.path.clone(), wrong);
     }
 
-    fn rows_of(&self, file: &StateFile, columns: &[String]) -> Result<u64, Finding> {
-        let bytes = load(&self.folder, file).map_err(|error| Finding::of(&error))?;
-        check_content(file, columns, bytes).map_err(|reason| Finding::new(name_of(&self.folder, file), reason))
+    fn rows_of(&self, file: &StateFile, columns: &[String]) -> Result<u64, StateFinding> {
+        let bytes = load(&self.folder, file).map_err(|error| StateFinding::of(&error))?;
+        check_content(file, columns, bytes).map_err(|reason| StateFinding::new(name_of(&self.folder, file), reason))
     }
 }
 
