@@ -112,7 +112,31 @@ pub enum Unusable {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::tests::model::{run, store};
+
+    #[test]
+    fn a_file_that_is_broken_is_found_once() {
+        let dir = tempfile::tempdir().unwrap();
+        run(dir.path(), 9, &[3, 6]);
+        let folder = Folder::of(Arc::new(store(dir.path())), "j").unwrap();
+        let reader = folder.log(&folder.read().unwrap().unwrap());
+        let newest = reader.newest_checkpoint(None).unwrap().unwrap();
+        let files: Vec<StateFile> = newest.body.checkpoint().unwrap().files().collect();
+        let mut reading = Reading::of(&folder);
+        reading.read(&files).unwrap();
+        let path = folder.inside(&files[0].path);
+        let whole = folder.store().get(&path).unwrap().unwrap();
+        folder.store().delete(&path).unwrap();
+        let Err(Unusable::Found(error)) = reading.read(&files) else { panic!("it is missing") };
+        // Were it looked at again, it would be found whole.
+        folder.store().put(&path, whole.to_vec()).unwrap();
+        let Err(Unusable::Known(reason)) = reading.read(&files[..1]) else { panic!("it was found before") };
+        assert_eq!(reason, error.to_string());
+        reading.read(&files[1..]).unwrap();
+    }
 
     #[test]
     fn checkpoints_with_one_reason_are_told_of_once() {
