@@ -2,6 +2,7 @@
 
 mod diff;
 mod duckdb;
+mod named;
 mod query;
 mod views;
 
@@ -18,9 +19,9 @@ use crate::args::{
 use crate::client::{self, Remote};
 use crate::exit::{Done, Exit, Failure};
 use crate::job;
-use crate::output::{self, Format, Stdout, grouped};
+use crate::output::{self, Format, Stdout, counted, grouped};
 use crate::progress::clock;
-use crate::run::existing_state;
+use named::open;
 pub use views::View;
 
 /// Does what was asked for.
@@ -37,32 +38,22 @@ pub fn checkpoints(command: &CheckpointsCommand, global: &Global) -> Done {
     }
 }
 
-/// Opens the state folder, and returns it with the job's name: as given, or as the given job file says.
-fn open(args: &CheckpointsArgs, global: &Global) -> Result<(Store, String), Failure> {
-    if args.remote.server.is_some() {
-        let message = "this is done where the state is, not by a manager\n  hint: `riverrun savepoint` names checkpoints of its jobs";
-        return Err(Failure::new(Exit::Usage, message));
-    }
-    let store = existing_state(&args.state)?;
-    let is_file = std::path::Path::new(&args.job).is_file();
-    let name = if is_file { job::plan(&args.job, &[], global)?.name().to_owned() } else { args.job.clone() };
-    Ok((store, name))
-}
-
 /// A job whose tables are looked at.
 struct Looked {
     store: Store,
     job: String,
     /// The job as its file says, or as a bundled job: it knows by which rules rows leave.
     plan: Option<Plan>,
+    /// How another checkpoint is looked at.
+    otherwise: &'static str,
 }
 
 impl Looked {
-    fn at(args: &CheckpointsArgs, set: &[String], global: &Global) -> Result<Looked, Failure> {
+    fn at(args: &CheckpointsArgs, set: &[String], otherwise: &'static str, global: &Global) -> Result<Looked, Failure> {
         let (store, job) = open(args, global)?;
         let is_known = std::path::Path::new(&args.job).is_file() || riverrun_jobs::bundled(&job).is_some();
         let plan = is_known.then(|| job::plan(&args.job, set, global)).transpose()?;
-        Ok(Looked { store, job, plan })
+        Ok(Looked { store, job, plan, otherwise })
     }
 
     /// Returns the tables of a checkpoint, and what is kept of them.
@@ -71,12 +62,23 @@ impl Looked {
             At::Latest => None,
             At::Tick(tick) => Some(tick),
         };
-        let Some(tables) = tables(self.store.clone(), &self.job, tick).map_err(failed)? else {
-            return Err(no_checkpoint(&self.job, tick));
-        };
+        let found = tables(self.store.clone(), &self.job, tick).map_err(|error| self.unreadable(error))?;
+        let Some(tables) = found else { return Err(no_checkpoint(&self.job, tick)) };
         let plan = self.plan.as_ref().filter(|plan| plan.hash() == tables.plan);
         let kept = plan.map(|plan| kept(plan, &tables)).unwrap_or_default();
         Ok((tables, kept))
+    }
+
+    /// Gives what came in the way of reading a checkpoint its exit code. A file that is damaged is one of some checkpoints, not of all.
+    fn unreadable(&self, error: StateError) -> Failure {
+        let is_file = matches!(&error, StateError::Damaged { what, .. } if what.starts_with("state file"));
+        let said = error.to_string();
+        let failure = failed(error);
+        if !is_file || said.contains("hint:") {
+            return failure;
+        }
+        let hint = format!("{}; `riverrun checkpoints verify {}` says which are whole", self.otherwise, self.job);
+        Failure::new(failure.exit, format!("{said}\n  hint: {hint}"))
     }
 
     /// Says that rows are among those of `tables` that their step does not keep any more, if it is so.
@@ -163,7 +165,18 @@ fn ls(args: &CheckpointsArgs, global: &Global) -> Done {
             }
         }
     }
-    stdout.flush()
+    stdout.flush()?;
+    if overview.findings.is_empty() {
+        return Ok(());
+    }
+    let unread: String = overview.findings.iter().map(|finding| format!("\n  {finding}")).collect();
+    Err(Failure::new(
+        Exit::Storage,
+        format!(
+            "{} of job `{job}` cannot be read, and what they hold is not listed:{unread}\n  hint: `riverrun checkpoints verify {job}` says which checkpoints can be used",
+            counted(overview.findings.len() as u64, "object")
+        ),
+    ))
 }
 
 fn millis(micros: u64) -> String {
@@ -171,12 +184,21 @@ fn millis(micros: u64) -> String {
 }
 
 fn show(args: &CheckpointsShowArgs, global: &Global) -> Done {
+    let tick = match (args.at, args.tick) {
+        (Some(At::Tick(at)), Some(tick)) if at != tick => {
+            let message = format!("is it the checkpoint at tick {at} or at tick {tick}?\n  hint: leave --tick out");
+            return Err(Failure::new(Exit::Usage, message));
+        }
+        (Some(At::Tick(tick)), _) => Some(tick),
+        (Some(At::Latest), _) => None,
+        (None, tick) => tick,
+    };
     let detail = match Remote::of(&args.job, global)? {
-        Some(remote) => remote.detail(args.tick)?,
+        Some(remote) => remote.detail(tick)?,
         None => {
             let (store, job) = open(&args.job, global)?;
-            let found = inspect::show(store, &job, args.tick).map_err(failed)?;
-            found.ok_or_else(|| no_checkpoint(&job, args.tick))?
+            let found = inspect::show(store, &job, tick).map_err(failed)?;
+            found.ok_or_else(|| no_checkpoint(&job, tick))?
         }
     };
     let mut stdout = Stdout::lock();
@@ -191,12 +213,12 @@ fn show(args: &CheckpointsShowArgs, global: &Global) -> Done {
 pub fn described(detail: &Detail) -> String {
     let summary = &detail.summary;
     let mut text = format!(
-        "tick {}, published {} by generation {}, {} in {} files\n",
+        "tick {}, published {} by generation {}, {} in {}\n",
         grouped(summary.tick),
         summary.at,
         summary.generation,
         output::bytes(summary.bytes),
-        summary.files
+        counted(summary.files as u64, "file")
     );
     let splits = detail.splits.iter().map(|at| {
         let end = at.end.map_or_else(|| "open".to_owned(), grouped);
@@ -280,18 +302,46 @@ fn verify(args: &CheckpointsArgs, global: &Global) -> Done {
         Format::Table => {
             for finding in &report.findings {
                 stdout.line(&finding.to_string())?;
+                if !finding.checkpoints.is_empty() {
+                    stdout.line(&format!("  of no use because of it: {}", checkpoints_at(&finding.checkpoints)))?;
+                }
             }
+            let well = if report.findings.is_empty() { ": all is well" } else { "" };
             stdout.line(&format!(
-                "{} log records, {} checkpoints, {} files read back",
-                report.records, report.checkpoints, report.files
+                "{}, {}, {} read back{well}",
+                counted(report.records, "log record"),
+                counted(report.checkpoints, "checkpoint"),
+                counted(report.files, "file")
             ))?;
+            let newest = report.newest_usable.map_or_else(|| "none".to_owned(), |tick| format!("tick {tick}"));
+            stdout.line(&format!("newest usable checkpoint: {newest}"))?;
         }
     }
     stdout.flush()?;
-    match report.findings.is_empty() {
-        true => Ok(()),
-        false => {
-            Err(Failure::new(Exit::Storage, format!("{} faults in the state of job `{job}`", report.findings.len())))
+    if report.findings.is_empty() {
+        return Ok(());
+    }
+    let hint = match report.newest_usable {
+        Some(tick) => {
+            format!("a start goes on from the checkpoint at tick {tick}, and derives again what came after it")
+        }
+        None => "restore what is named from a backup, or start over with --fresh".to_owned(),
+    };
+    let faults = counted(report.findings.len() as u64, "fault");
+    Err(Failure::new(Exit::Storage, format!("{faults} in the state of job `{job}`\n  hint: {hint}")))
+}
+
+/// Names the checkpoints at these ticks.
+fn checkpoints_at(ticks: &[u64]) -> String {
+    const LISTED_MAX: usize = 5;
+    match ticks {
+        [tick] => format!("the checkpoint at tick {tick}"),
+        [first, .., last] if ticks.len() > LISTED_MAX => {
+            format!("the {} checkpoints at ticks {first} to {last}", ticks.len())
+        }
+        ticks => {
+            let ticks: Vec<String> = ticks.iter().map(u64::to_string).collect();
+            format!("the checkpoints at ticks {}", ticks.join(", "))
         }
     }
 }

@@ -61,7 +61,7 @@ pub fn faulty(report: &Report, global: &Global) -> Failure {
         if let Err(failure) = stdout.document(&report.to_json()).and_then(|()| stdout.flush()) {
             return failure;
         }
-        return Failure::new(Exit::Invalid, format!("{} faults in the job", report.errors()));
+        return Failure::new(Exit::Invalid, format!("{} in the job", output::counted(report.errors() as u64, "fault")));
     }
     Failure::new(Exit::Invalid, rendered(report))
 }

@@ -109,7 +109,13 @@ pub(crate) fn report(failure: &Failure) {
         text.push_str("\n  because: ");
         text.push_str(&cause.to_string());
     }
+    let text = indented(&text);
     // Nothing can be done about a stderr that is gone.
     let _ = writeln!(std::io::stderr(), "{text}");
     supervised::end(failure.exit as u8, Some(text));
+}
+
+/// Returns `text` with its hints in one form, wherever they come from.
+fn indented(text: &str) -> String {
+    text.replace("\nhint: ", "\n  hint: ")
 }

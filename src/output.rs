@@ -100,6 +100,11 @@ pub fn balance(balance: &BTreeMap<String, Counts>) -> Table {
     table(&header, &[1, 2, 3, 4, 5, 6, 7], balance.iter().map(row).collect())
 }
 
+/// Returns how many there are of what is called `one`: `1 fault`, `2 faults`.
+pub fn counted(number: u64, one: &str) -> String {
+    format!("{} {one}{}", grouped(number), if number == 1 { "" } else { "s" })
+}
+
 /// Returns a number with its thousands apart.
 pub fn grouped(number: u64) -> String {
     let digits = number.to_string();

@@ -16,7 +16,7 @@ use serde::Serialize;
 use crate::args::{Global, TestArgs};
 use crate::exit::{Done, Exit, Failure, OrExit};
 use crate::job;
-use crate::output::{Format, Stdout};
+use crate::output::{self, Format, Stdout};
 
 /// The results of a test file.
 #[derive(Serialize)]
@@ -124,7 +124,10 @@ fn read_all(paths: &[PathBuf], global: &Global) -> Result<Vec<TestFile>, Failure
         let mut stdout = Stdout::lock();
         stdout.document(&all)?;
         stdout.flush()?;
-        return Err(Failure::new(Exit::Invalid, format!("{} faults in the tests", all.len())));
+        return Err(Failure::new(
+            Exit::Invalid,
+            format!("{} in the tests", output::counted(all.len() as u64, "fault")),
+        ));
     }
     let text: Vec<String> = reports.iter().map(|report| job::rendered(report).trim_end().to_owned()).collect();
     Err(Failure::new(Exit::Invalid, text.join("\n\n")))

@@ -9,6 +9,7 @@ use super::{RemoteArgs, ServerArgs, StateArgs};
 #[derive(Clone, Debug, Subcommand)]
 pub enum CheckpointsCommand {
     /// Lists the checkpoints of a job, the newest first.
+    #[command(visible_alias = "list")]
     Ls(CheckpointsArgs),
     /// Shows the newest checkpoint of a job: positions, tokens, files, balance.
     #[command(visible_alias = "inspect")]
@@ -73,7 +74,10 @@ pub struct CheckpointsShowArgs {
     /// The job and its state.
     #[command(flatten)]
     pub job: CheckpointsArgs,
-    /// The checkpoint after this tick [default: the newest].
+    /// The checkpoint after this tick, or `latest` [default: latest].
+    #[arg(value_name = "T")]
+    pub at: Option<At>,
+    /// The same as an option.
     #[arg(long, value_name = "T", env = "RIVERRUN_TICK")]
     pub tick: Option<u64>,
 }

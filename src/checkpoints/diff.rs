@@ -3,18 +3,19 @@
 use riverrun_state::inspect::tables::{self, Change, Difference, Kind};
 use serde_json::{Map, Value};
 
-use super::{Looked, failed};
+use super::Looked;
 use crate::args::{CheckpointsDiffArgs, Global};
 use crate::exit::Done;
 use crate::output::{self, Format, Stdout, grouped};
 
 /// Shows the differences.
 pub fn diff(args: &CheckpointsDiffArgs, global: &Global) -> Done {
-    let looked = Looked::at(&args.job, &args.set, global)?;
+    let looked = Looked::at(&args.job, &args.set, "other ticks may be whole", global)?;
     let (from, kept_from) = looked.tables(args.from)?;
     let (to, kept_to) = looked.tables(args.to)?;
     looked.note(&to, global);
-    let difference = tables::diff((&from, &kept_from), (&to, &kept_to), args.limit).map_err(failed)?;
+    let difference = tables::diff((&from, &kept_from), (&to, &kept_to), args.limit);
+    let difference = difference.map_err(|error| looked.unreadable(error))?;
     let mut stdout = Stdout::lock();
     match global.output {
         Format::Json => stdout.document(&difference)?,

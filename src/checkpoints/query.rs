@@ -18,17 +18,22 @@ const ATTEMPTS: usize = 3;
 
 /// Answers the query, or lists what can be asked.
 pub fn query(args: &CheckpointsQueryArgs, global: &Global) -> Done {
+    if args.sql.as_deref().is_some_and(|sql| statement(sql).is_empty()) {
+        let message =
+            "there is no SQL to answer\n  hint: without an argument for it, the tables that can be asked are listed";
+        return Err(Failure::new(Exit::Usage, message));
+    }
     if let Some(remote) = Remote::of(&args.job, global)? {
         return query_remote(args, &remote, global);
     }
-    let looked = Looked::at(&args.job, &args.set, global)?;
+    let looked = Looked::at(&args.job, &args.set, "`--checkpoint T` asks an older one", global)?;
     let (tables, kept) = looked.tables(args.checkpoint)?;
     looked.note(&tables, global);
     let mut stdout = Stdout::lock();
     match (&args.sql, args.print_script) {
         (None, false) => {
-            let views = View::all(&tables, &kept).map_err(failed)?;
-            list(&tables.job, &views, global, &mut stdout)?;
+            let views = View::all(&tables, &kept).map_err(|error| looked.unreadable(error))?;
+            list(&tables.job, Some(tables.tick), &views, global, &mut stdout)?;
         }
         (sql, true) => print(&tables, &kept, sql.as_deref(), &mut stdout)?,
         (Some(sql), false) => {
@@ -60,7 +65,8 @@ fn query_remote(args: &CheckpointsQueryArgs, remote: &Remote, global: &Global) -
             let message = "--print-script is for state that is here\n  hint: give SQL, or leave the option out to list the tables";
             return Err(Failure::new(Exit::Usage, message));
         }
-        list(&args.job.job, &remote.views(args.checkpoint)?, global, &mut stdout)?;
+        let views = remote.views(args.checkpoint)?;
+        list(&args.job.job, views.first().map(|view| view.tick), &views, global, &mut stdout)?;
         return stdout.flush();
     };
     let duck = Duck::find().ok_or_else(|| no_duck("ask on a machine that has one"))?;
@@ -73,9 +79,14 @@ fn query_remote(args: &CheckpointsQueryArgs, remote: &Remote, global: &Global) -
 fn print(tables: &Tables, kept: &Kept, sql: Option<&str>, stdout: &mut Stdout) -> Done {
     let mut text = script(tables, kept).map_err(failed)?;
     if let Some(sql) = sql {
-        text.push_str(&format!("\n{};\n", sql.trim().trim_end_matches(';')));
+        text.push_str(&format!("\n{};\n", statement(sql)));
     }
     stdout.bytes(text.as_bytes())
+}
+
+/// Returns `sql` without what ends it.
+fn statement(sql: &str) -> &str {
+    sql.trim().trim_end_matches(|c: char| c == ';' || c.is_whitespace())
 }
 
 /// Asks; again, of the checkpoint that is then the newest, if the job collected the files under DuckDB's hands.
@@ -88,7 +99,7 @@ fn ask(looked: &Looked, first: (Tables, Kept), sql: &str, at: At, duck: &Duck) -
                 (tables, kept) = looked.tables(at)?;
                 continue;
             }
-            Err(error) => return Err(failed(error)),
+            Err(error) => return Err(looked.unreadable(error)),
         };
         let views = script(&tables, &kept).map_err(failed)?;
         let failure = match duck.ask(&views, sql) {
@@ -115,7 +126,8 @@ fn copied(tables: &mut Tables) -> Result<Option<TempDir>, StateError> {
     Ok(Some(folder))
 }
 
-fn list(job: &str, views: &[View], global: &Global, stdout: &mut Stdout) -> Done {
+/// Lists the tables; `tick` is that of their checkpoint, if it is known.
+fn list(job: &str, tick: Option<u64>, views: &[View], global: &Global, stdout: &mut Stdout) -> Done {
     match global.output {
         Format::Json => stdout.document(&views),
         Format::Table => {
@@ -130,8 +142,9 @@ fn list(job: &str, views: &[View], global: &Global, stdout: &mut Stdout) -> Done
             }
             stdout.line(&output::table(&["view", "rows", "column", "type", ""], &[1], lines).to_string())?;
             if !global.quiet {
-                let tick = views.first().map_or(0, |view| view.tick);
-                eprintln!("\njob `{job}` after tick {}", grouped(tick));
+                let after = tick.map_or(String::new(), |tick| format!(" after tick {}", grouped(tick)));
+                let none = if views.is_empty() { ": no table is in its state" } else { "" };
+                eprintln!("\njob `{job}`{after}{none}");
             }
             Ok(())
         }

@@ -30,6 +30,22 @@ impl OldRecordDamaged<'_> {
     }
 }
 
+/// The newest checkpoint cannot be used, and to read an older one may take a while.
+pub struct OlderSought<'a> {
+    /// Its tick.
+    pub tick: u64,
+    /// Why.
+    pub reason: &'a str,
+}
+
+impl OlderSought<'_> {
+    /// Logs the event.
+    pub fn log(&self) {
+        let OlderSought { tick, reason } = *self;
+        warn!(tick, reason, "a checkpoint cannot be used; reading older ones");
+    }
+}
+
 /// A store behind a network failed, and is asked again.
 pub struct StoreFailing<'a> {
     /// What it was asked: the method of the request.

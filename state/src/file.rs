@@ -96,8 +96,13 @@ pub fn load_each(
     folder.store().get_each(&paths, |at, bytes| take(at, checked(folder, &files[at], bytes)?))
 }
 
+/// Returns how errors call `file`.
+pub fn name_of(folder: &Folder, file: &StateFile) -> String {
+    format!("state file {}", folder.store().name(&folder.inside(&file.path)))
+}
+
 fn checked(folder: &Folder, file: &StateFile, bytes: Option<Bytes>) -> Result<Bytes, StateError> {
-    let what = || format!("state file {}", folder.store().name(&folder.inside(&file.path)));
+    let what = || name_of(folder, file);
     let Some(bytes) = bytes else { return Err(StateError::damaged(what(), "it is missing")) };
     if bytes.len() as u64 != file.bytes {
         return Err(StateError::damaged(what(), format!("it has {} bytes instead of {}", bytes.len(), file.bytes)));

@@ -212,10 +212,19 @@ impl Folder {
         match (self.read()?, self.leftover()?) {
             (Some(file), _) => Ok(file),
             (None, None) => self.create(spec),
-            (None, Some(path)) => Err(self.other(format!(
-                "it has {path} but no job.json\n  hint: restore job.json from a backup, or start over with --fresh"
-            ))),
+            (None, Some(path)) => Err(self.other(headless(&path))),
         }
+    }
+
+    /// Returns why a job that has no `job.json` cannot be looked at.
+    pub(crate) fn without_description(&self) -> Result<StateError, StateError> {
+        if self.begins_anew()? {
+            return Ok(self.other("its start with --fresh was cut short; the next `riverrun run` completes it".into()));
+        }
+        Ok(match self.leftover()? {
+            Some(path) => StateError::damaged(format!("the state of job `{}`", self.job), headless(&path)),
+            None => self.other("the job never ran with this state folder".into()),
+        })
     }
 
     fn start_over(&self, spec: &JobSpec) -> Result<JobFile, StateError> {
@@ -370,6 +379,11 @@ impl Folder {
         file.set_len(0).and_then(|()| file.write_all(text.as_bytes())).map_err(failed)?;
         Ok(Some(Lock { _file: file }))
     }
+}
+
+/// Says that `path` is there and `job.json` is not.
+fn headless(path: &str) -> String {
+    format!("it has {path} but no job.json\n  hint: restore job.json from a backup, or start over with --fresh")
 }
 
 impl Lock {

@@ -15,7 +15,7 @@ use riverrun_dataflow::tick::Tick;
 use riverrun_dataflow::time::EventTime;
 use serde::{Deserialize, Serialize};
 
-pub use verify::{Report, verify};
+pub use verify::{Report, StateFinding, verify};
 
 use crate::error::StateError;
 use crate::folder::{Folder, JobFile, Lock, SinkLanes};
@@ -41,6 +41,8 @@ pub struct Overview {
     pub checkpoints: Vec<Summary>,
     /// The savepoints, by name.
     pub savepoints: Vec<Named>,
+    /// What cannot be read, the newest log record first: it is not listed, and what stands on it may be missing here.
+    pub findings: Vec<StateFinding>,
 }
 
 /// A savepoint in a line.
@@ -169,8 +171,23 @@ pub struct LaneAt {
 /// Lists the checkpoints of `job`.
 pub fn list(store: Store, job: &str) -> Result<Overview, StateError> {
     let Look { folder, file, reader } = Look::at(store, job)?;
-    let (bounds, records) = reader.settled(|bounds| reader.backwards(bounds).collect::<Result<Vec<_>, _>>())?;
-    let savepoints = savepoint::all(&folder)?;
+    let bounds = reader.bounds()?;
+    let (mut records, mut unreadable) = (Vec::new(), Vec::new());
+    for seq in (bounds.floor + 1..=bounds.last).rev() {
+        match reader.read(seq) {
+            Ok(record) => records.push(record),
+            // A network that fails now fails for the next one, too.
+            Err(error @ StateError::Storage { .. }) if folder.store().is_remote() => return Err(error),
+            Err(error) => unreadable.push((seq, error)),
+        }
+    }
+    if !unreadable.is_empty() {
+        // A running job may have collected them meanwhile.
+        let floor = reader.floor()?;
+        unreadable.retain(|(seq, _)| *seq > floor);
+    }
+    let (savepoints, broken) = savepoint::readable(&folder)?;
+    let findings = unreadable.iter().map(|(_, error)| error).chain(&broken).map(StateFinding::of).collect();
     let last_tick = records.iter().map(|record| last_tick_of(&record.body)).max().unwrap_or(0);
     let checkpoints = records.iter().filter_map(|record| {
         let summary = summary(&record.header, record.body.checkpoint()?);
@@ -187,8 +204,27 @@ pub fn list(store: Store, job: &str) -> Result<Overview, StateError> {
         last_tick,
         checkpoints: checkpoints.collect(),
         savepoints: savepoints.iter().map(Named::of).collect(),
+        findings,
         job: file,
     })
+}
+
+/// Returns what stands in the way of looking at `job`, if something does.
+pub fn there(store: &Store, job: &str) -> Result<(), StateError> {
+    Look::at(store.clone(), job).map(|_| ())
+}
+
+/// Returns the names of the jobs that have state in `store`.
+pub fn jobs(store: &Store) -> Result<Vec<String>, StateError> {
+    let mut jobs = store.folders("jobs")?;
+    jobs.retain(|job| store.get(&format!("jobs/{job}/job.json")).is_ok_and(|file| file.is_some()));
+    Ok(jobs)
+}
+
+/// Returns whether `store` is no state folder but one that lies in it: that of all jobs, or that of one.
+pub fn is_too_deep(store: &Store) -> Result<bool, StateError> {
+    let is_job = |folder: &str| store.get(&format!("{folder}job.json")).is_ok_and(|file| file.is_some());
+    Ok(is_job("") || store.folders("")?.iter().any(|folder| is_job(&format!("{folder}/"))))
 }
 
 /// Shows the newest checkpoint of `job`, or the newest one at `tick`; `None` if there is none.
@@ -262,11 +298,7 @@ impl Look {
     /// Looks at `job`, which must have been created.
     pub(crate) fn at(store: Store, job: &str) -> Result<Look, StateError> {
         let folder = Folder::of(Arc::new(store), job)?;
-        let Some(file) = folder.read()? else {
-            let reason = "the job never ran with this state folder".into();
-            let at = folder.store().name(folder.path());
-            return Err(StateError::OtherJob { folder: at, job: job.to_string(), reason });
-        };
+        let Some(file) = folder.read()? else { return Err(folder.without_description()?) };
         let reader = folder.log(&file);
         Ok(Look { folder, file, reader })
     }

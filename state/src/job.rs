@@ -14,7 +14,7 @@ use riverrun_dataflow::tick::Floor;
 
 use crate::collect::{Collector, Retention};
 use crate::error::StateError;
-use crate::file::load_each;
+use crate::events::OlderSought;
 use crate::folder::{Folder, Holder, JobFile, JobSpec, Lock, Opened, SinkLanes, random_id};
 use crate::follow::Followed;
 use crate::journal::{JobJournal, Tail};
@@ -22,6 +22,7 @@ use crate::ledger::Ledger;
 use crate::log::{Appended, Bounds, Log, LogReader, Writer};
 use crate::oldest::Oldest;
 use crate::record::{Body, Foundation, Generation, Inputs, Record};
+use crate::recovery::passed::{Reading, Unusable};
 use crate::recovery::{Asked, Recovery, decide};
 use crate::states::{SharedLedger, States};
 use crate::store::Store;
@@ -31,6 +32,8 @@ pub(crate) const ATTEMPTS: usize = 5;
 /// How many records a start may see appended before its own since it looked. Who runs the job appends as it commits, and looks at
 /// the floor after each record; a start that only follows is faster, but may need a while to overtake.
 const OVERTAKEN_MAX: usize = 1000;
+/// To read so many bytes back takes long enough that somebody who waits wants to know why.
+const LONG: u64 = 256 << 20;
 
 /// A job's folder, open and locked.
 #[derive(Debug)]
@@ -363,15 +366,26 @@ impl Started {
             _ => true,
         });
         let mut failing = None;
+        let mut reading = Reading::of(&self.folder);
+        let mut said = false;
         let decision = decide(records, &asked, |checkpoint| {
             if failing.is_some() {
                 return Err("the store fails".into());
             }
             let files: Vec<StateFile> = checkpoint.files().collect();
-            load_each(&self.folder, &files, &mut |_, _| Ok(())).map_err(|error| {
+            reading.read(&files).map_err(|unusable| {
+                let error = match unusable {
+                    Unusable::Known(reason) => return reason,
+                    Unusable::Found(error) => error,
+                };
                 let reason = error.to_string();
                 // A disk that cannot read a file may be broken there. A network that fails is: the file is as good as ever.
                 let is_passing = matches!(error, StateError::Storage { .. }) && self.folder.store().is_remote();
+                // All of them are told of together at the end, which comes late where there is much to read.
+                let is_long = self.folder.store().is_remote() || files.iter().map(|it| it.bytes).sum::<u64>() >= LONG;
+                if is_long && !is_passing && !std::mem::replace(&mut said, true) {
+                    OlderSought { tick: checkpoint.tick, reason: &reason }.log();
+                }
                 failing = is_passing.then_some(error);
                 reason
             })

@@ -18,6 +18,7 @@ use crate::ledger::Ledger;
 use crate::log::{Bounds, LogReader};
 use crate::record::{Body, Checkpoint, Foundation, Inputs, Record};
 use crate::recovery::Restored;
+use crate::recovery::passed::PassedOver;
 use crate::states::read_table;
 use crate::store::Store;
 
@@ -77,7 +78,7 @@ impl Look {
         let reader = &self.reader;
         let kept = Kept::of(reader, bounds)?;
         let stretch = kept.stretch(wanted)?;
-        let mut warnings = Vec::new();
+        let mut passed = PassedOver::default();
         let mut chosen = None;
         for begin in kept.begins(&stretch, wanted)? {
             match self.restorable(begin) {
@@ -87,13 +88,14 @@ impl Look {
                 }
                 // It may have been collected just now: whoever called looks again.
                 Err(_) if reader.floor()? > bounds.floor => return Err(self.gone()),
-                Err(error) => warnings.push(format!("the checkpoint at tick {} cannot be used: {error}", begin.tick)),
+                Err(error) => passed.add(begin.tick, begin.seq.unwrap_or_default(), error.to_string()),
             }
         }
         let Some((checkpoint, states)) = chosen else {
-            return Err(StateError::NoCheckpoint { job: wanted.job.to_string(), reasons: warnings });
+            return Err(StateError::NoCheckpoint { job: wanted.job.to_string(), reasons: passed.told() });
         };
         let base = checkpoint.as_ref().and_then(|record| record.body.checkpoint()).map_or(0, |it| it.tick);
+        let warnings = passed.told_with(&format!("the replay begins after tick {base}"));
         let entries = kept.entries(reader, base, stretch.last)?;
         let Some(foundation) = kept.foundation(reader, checkpoint.as_ref())? else {
             let what = format!("the log of job `{}`", wanted.job);

@@ -4,6 +4,8 @@
 //! (its database was restored from a backup) selects an older checkpoint, never a gap: the rows between its token and a
 //! later checkpoint could not be derived again. What was passed over, and why, is returned to be said aloud.
 
+pub(crate) mod passed;
+
 use std::collections::BTreeMap;
 
 use riverrun_dataflow::engine;
@@ -12,6 +14,7 @@ use riverrun_dataflow::tick::{Tick, Timeline};
 
 use crate::error::StateError;
 use crate::record::{Body, Checkpoint, Header, Record};
+use passed::PassedOver;
 
 /// What a restart asks of the log.
 #[derive(Clone, Debug)]
@@ -89,10 +92,7 @@ pub fn decide(
             let fits = fits(checkpoint, &record.header.plan, asked).and_then(|()| verify(checkpoint));
             match fits {
                 Ok(()) => walk.chosen = Some((seq, record.header.generation, checkpoint.clone())),
-                Err(reason) => walk.refused.push(format!(
-                    "the checkpoint at tick {} (log record {seq}) cannot be used: {reason}",
-                    checkpoint.tick
-                )),
+                Err(reason) => walk.refused.add(checkpoint.tick, seq, reason),
             }
         }
         match record.body {
@@ -130,7 +130,7 @@ fn fits(checkpoint: &Checkpoint, plan: &str, asked: &Asked) -> Result<(), String
 #[derive(Default)]
 struct Walk {
     chosen: Option<(u64, u64, Checkpoint)>,
-    refused: Vec<String>,
+    refused: PassedOver,
     /// Newest first.
     tail: Vec<Made>,
 }
@@ -165,15 +165,31 @@ impl Walk {
             let given = asked.plan.to_string();
             return Err(StateError::PlanChanged { job, stored: made.by.plan.clone(), given });
         }
+        let warnings = self.refused.told_with(&self.goes_on());
         let tail = self.tail.into_iter().map(|made| (made.seq, made.entries)).collect();
-        Ok(Decision { checkpoint: self.chosen, tail, warnings: self.refused })
+        Ok(Decision { checkpoint: self.chosen, tail, warnings })
+    }
+
+    /// Says where the job goes on in the end.
+    fn goes_on(&self) -> String {
+        let again = match self.tail.iter().map(|made| made.entries.len()).sum() {
+            0 => "no tick is derived again".to_owned(),
+            1 => "1 tick is derived again".to_owned(),
+            ticks => format!("{ticks} ticks are derived again"),
+        };
+        match &self.chosen {
+            Some((seq, _, checkpoint)) => {
+                format!("going on from the one at tick {} (log record {seq}), {again}", checkpoint.tick)
+            }
+            None => format!("going on without any, from the first tick: {again}"),
+        }
     }
 
     fn last(&self) -> Option<Tick> {
         self.tail.last()?.entries.last().map(|entry| entry.record.tick)
     }
 
-    fn check_gaps(&mut self, base: Tick, asked: &Asked) -> Result<(), StateError> {
+    fn check_gaps(&self, base: Tick, asked: &Asked) -> Result<(), StateError> {
         let mut next = base + 1;
         for entry in self.tail.iter().flat_map(|made| &made.entries) {
             if entry.record.tick != next {
@@ -187,7 +203,7 @@ impl Walk {
         }
         let nothing_read = self.tail.is_empty() && self.refused.is_empty();
         if self.chosen.is_none() && next == 1 && !nothing_read {
-            let mut reasons = std::mem::take(&mut self.refused);
+            let mut reasons = self.refused.told();
             reasons.push("the journal does not reach back to the first tick".into());
             return Err(StateError::NoCheckpoint { job: asked.job.to_string(), reasons });
         }

@@ -114,6 +114,19 @@ pub fn all(folder: &Folder) -> Result<Vec<Savepoint>, StateError> {
     names.filter_map(|name| find(folder, name).transpose()).collect()
 }
 
+/// Returns the savepoints in `folder` that can be read, by name, and what is wrong with the others.
+pub(crate) fn readable(folder: &Folder) -> Result<(Vec<Savepoint>, Vec<StateError>), StateError> {
+    let listed = folder.store().list(&folder.inside("savepoints"))?;
+    let (mut whole, mut broken) = (Vec::new(), Vec::new());
+    for name in listed.iter().filter_map(|object| object.name.strip_suffix(".json")) {
+        match find(folder, name) {
+            Ok(found) => whole.extend(found),
+            Err(error) => broken.push(error),
+        }
+    }
+    Ok((whole, broken))
+}
+
 fn find(folder: &Folder, name: &str) -> Result<Option<Savepoint>, StateError> {
     Ok(read_record(folder, name)?.map(|record| of(name, record)))
 }

@@ -266,6 +266,17 @@ impl Store {
         Ok(listed)
     }
 
+    /// Returns the names of the folders that lie in the folder `prefix`, in order; objects in them are not looked at.
+    pub fn folders(&self, prefix: &str) -> Result<Vec<String>, StateError> {
+        let path = (!prefix.is_empty()).then(|| ObjectPath::from(prefix));
+        let found = self.wait(self.objects.list_with_delimiter(path.as_ref()));
+        let found = found.map_err(|e| StateError::storage("list", self.name(prefix), &e))?;
+        let mut names: Vec<String> =
+            found.common_prefixes.iter().filter_map(|it| it.filename().map(str::to_owned)).collect();
+        names.sort_unstable();
+        Ok(names)
+    }
+
     /// Gives the object `from` the path `to`, in place of what is there, and returns whether there was an object `from`. In a bucket
     /// this is a copy and a deletion.
     pub fn rename(&self, from: &str, to: &str) -> Result<bool, StateError> {

@@ -104,6 +104,9 @@ fn a_damaged_newest_checkpoint_is_passed_over_loudly() {
     let finished = run(&place).finish();
     right_or_refused(&finished, &place, &bytes, &["checkpoint"]);
     assert_eq!(finished.code, Some(0), "an older one is there: {finished}");
+    // A checkpoint that was not published when the job was killed is none.
+    let passed = finished.stderr.contains("cannot be used");
+    assert_eq!(finished.stderr.contains("; going on from the one at tick"), passed, "{finished}");
 }
 
 #[test]

@@ -20,6 +20,7 @@ mod lake;
 mod ledger;
 mod life_cycle;
 mod live;
+mod looking;
 mod manager;
 mod mesh;
 mod oracle;

@@ -75,7 +75,7 @@ fn old_checkpoints_go_and_the_job_goes_on() {
     assert!(job.count("state") < 60, "{} files left", job.count("state"));
     drop(running);
     let report = crate::inspect::verify(store(job.dir.path()), "j").unwrap();
-    assert_eq!(report.findings, Vec::<String>::new());
+    assert_eq!(report.findings, vec![]);
     let started = job.started(NOTHING_YOUNG);
     assert_eq!(started.inputs(), Some(&inputs()), "the inputs record outlives the records around it");
     let (recovery, running) = started.recover(&tokens(200)).unwrap();
@@ -287,7 +287,7 @@ fn all_of_the_log_is_kept_if_so_wished_but_not_the_files_of_all_checkpoints() {
     assert!(job.count("state") < 60, "{} files left", job.count("state"));
     assert_eq!(job.count("floor"), 1);
     let report = crate::inspect::verify(store(job.dir.path()), "j").unwrap();
-    assert_eq!(report.findings, Vec::<String>::new());
+    assert_eq!(report.findings, vec![]);
     // With every kept checkpoint broken it all begins again, and what was collected is nothing to warn of.
     break_newest(job.dir.path(), job.count("state"));
     let (recovery, _) = job.started(everything).recover(&tokens(200)).unwrap();

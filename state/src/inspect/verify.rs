@@ -1,6 +1,7 @@
 //! Verification: every record, every live file, and what must hold between them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int8Type;
@@ -11,7 +12,7 @@ use riverrun_dataflow::tick::Tick;
 use serde::{Deserialize, Serialize};
 
 use crate::error::StateError;
-use crate::file::{About, decode_all, load};
+use crate::file::{About, decode_all, load, name_of};
 use crate::folder::Folder;
 use crate::inspect::Look;
 use crate::ledger::overlaps;
@@ -40,8 +41,51 @@ pub struct Report {
     pub rows: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// What is wrong, each a sentence that names its object; empty if all is well.
-    pub findings: Vec<String>,
+    /// The tick of the newest checkpoint with which nothing is wrong, nor with the log since: a start goes on from it, if no sink went
+    /// back behind it. `None`: there is none.
+    pub newest_usable: Option<Tick>,
+    /// What is wrong; empty if all is well.
+    pub findings: Vec<StateFinding>,
+}
+
+/// Something that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateFinding {
+    /// With what: a log record, a state file, a savepoint.
+    pub object: String,
+    /// What.
+    pub reason: String,
+    /// The ticks of the checkpoints that cannot be used because of it, ascending.
+    pub checkpoints: Vec<Tick>,
+}
+
+impl StateFinding {
+    fn new(object: impl Into<String>, reason: impl Into<String>) -> StateFinding {
+        StateFinding { object: object.into(), reason: reason.into(), checkpoints: Vec::new() }
+    }
+
+    /// Returns what an error found. How to mend a job that does not start is left out: this one may.
+    pub(crate) fn of(error: &StateError) -> StateFinding {
+        let (object, reason) = match error {
+            StateError::Damaged { what, reason } => (what.clone(), reason.clone()),
+            StateError::Storage { act, what, reason } => (what.clone(), format!("cannot {act} it: {reason}")),
+            StateError::Newer { what, found, known } => {
+                (what.clone(), format!("it has format version {found}, this build knows up to {known}"))
+            }
+            other => ("state".to_owned(), other.to_string()),
+        };
+        StateFinding::new(object, reason.split("\n  hint:").next().unwrap_or_default())
+    }
+
+    fn at(self, tick: Tick) -> StateFinding {
+        StateFinding { checkpoints: vec![tick], ..self }
+    }
+}
+
+impl fmt::Display for StateFinding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.object, self.reason)
+    }
 }
 
 /// Reads everything that `job` has written and holds it against its checksums and against each other. Needs no more memory
@@ -60,7 +104,9 @@ pub fn verify(store: Store, job: &str) -> Result<Report, StateError> {
         last: None,
         rows: BTreeMap::new(),
         ticks_at: BTreeMap::new(),
-        read: BTreeSet::new(),
+        read: BTreeMap::new(),
+        begins: Vec::new(),
+        breaks: Vec::new(),
     };
     for seq in bounds.floor + 1..=bounds.last {
         match reader.read(seq) {
@@ -68,18 +114,27 @@ pub fn verify(store: Store, job: &str) -> Result<Report, StateError> {
             Err(error) => {
                 // A running job may have collected it meanwhile.
                 if reader.floor()? < seq {
-                    check.find(error.to_string());
+                    check.breaks(seq, StateFinding::of(&error));
                     check.prev = None;
                     check.last = None;
                 }
             }
         }
     }
-    match savepoint::all(&check.folder) {
-        Ok(savepoints) => savepoints.iter().for_each(|savepoint| check.savepoint(&reader, savepoint)),
-        Err(error) => check.find(error.to_string()),
-    }
+    check.conclude();
+    let (savepoints, unreadable) = savepoint::readable(&check.folder)?;
+    savepoints.iter().for_each(|savepoint| check.savepoint(&reader, savepoint));
+    unreadable.iter().for_each(|error| check.find(StateFinding::of(error)));
     Ok(check.report)
+}
+
+/// A checkpoint from which a start may go on.
+struct Begins {
+    tick: Tick,
+    /// The first record that is read for it.
+    first: u64,
+    /// Nothing is wrong with it.
+    is_whole: bool,
 }
 
 struct Check {
@@ -99,17 +154,45 @@ struct Check {
     rows: BTreeMap<(u32, u32), BTreeSet<Tick>>,
     /// The record of each tick.
     ticks_at: BTreeMap<Tick, u64>,
-    /// Files that were read.
-    read: BTreeSet<String>,
+    /// Files that were read, each with what is wrong with it.
+    read: BTreeMap<String, Option<StateFinding>>,
+    /// Oldest first.
+    begins: Vec<Begins>,
+    /// The records that cannot be read back from the end of the log, each with what is wrong with it.
+    breaks: Vec<(u64, StateFinding)>,
 }
 
 impl Check {
-    fn find(&mut self, finding: impl Into<String>) {
-        let finding = finding.into();
+    fn find(&mut self, finding: StateFinding) {
+        let is_same = |known: &&mut StateFinding| known.object == finding.object && known.reason == finding.reason;
         // Several checkpoints may stand on what is broken once.
-        if !self.report.findings.contains(&finding) {
-            self.report.findings.push(finding);
+        match self.report.findings.iter_mut().find(is_same) {
+            Some(known) => {
+                known.checkpoints.extend(finding.checkpoints);
+                known.checkpoints.sort_unstable();
+                known.checkpoints.dedup();
+            }
+            None => self.report.findings.push(finding),
         }
+    }
+
+    /// Who reads the log from its end does not come past record `seq`.
+    fn breaks(&mut self, seq: u64, finding: StateFinding) {
+        self.breaks.push((seq, finding.clone()));
+        self.find(finding);
+    }
+
+    /// Says which checkpoints cannot be used because of the log, and which is the newest that can.
+    fn conclude(&mut self) {
+        for (seq, finding) in std::mem::take(&mut self.breaks) {
+            let mut before: Vec<Tick> = Vec::new();
+            for begins in self.begins.iter_mut().filter(|begins| begins.first <= seq) {
+                begins.is_whole = false;
+                before.push(begins.tick);
+            }
+            self.find(StateFinding { checkpoints: before, ..finding });
+        }
+        self.report.newest_usable = self.begins.iter().rfind(|begins| begins.is_whole).map(|begins| begins.tick);
     }
 
     fn record(&mut self, reader: &LogReader, record: &Record) {
@@ -120,11 +203,15 @@ impl Check {
             None => seq != 1 || record.header.prev_xxh3 == reader.root(),
         };
         if !chained {
-            self.find(format!("{name} does not follow the record before it: the log was forked or edited"));
+            let finding =
+                StateFinding::new(&name, "it does not follow the record before it: the log was forked or edited");
+            // The first record follows the job itself.
+            self.breaks(seq.saturating_sub(1).max(1), finding);
         }
         self.prev = Some(record.xxh3);
         if record.header.generation < self.generation {
-            self.find(format!("{name} is of generation {}, after {}", record.header.generation, self.generation));
+            let reason = format!("it is of generation {}, after {}", record.header.generation, self.generation);
+            self.find(StateFinding::new(&name, reason));
         }
         self.generation = self.generation.max(record.header.generation);
         let plan = &record.header.plan;
@@ -133,7 +220,8 @@ impl Check {
             _ => plan,
         };
         if let Some(known) = self.plan.as_ref().filter(|known| *known != before) {
-            self.find(format!("{name} follows plan {before}, the job has plan {known}"));
+            let reason = format!("it follows plan {before}, the job has plan {known}");
+            self.find(StateFinding::new(&name, reason));
         }
         self.plan = Some(plan.clone());
         match &record.body {
@@ -141,17 +229,20 @@ impl Check {
             body => {
                 let Some(checkpoint) = body.checkpoint() else { return };
                 if let Body::Upgrade(_) = body {
-                    // Sinks have other numbers from here on.
+                    // Sinks have other numbers from here on, and no restart looks behind it.
                     self.rows.clear();
+                    self.begins.clear();
                 }
-                let before = self.report.findings.len();
-                self.checkpoint(reader, &name, seq, checkpoint);
+                let found = self.checkpoint(reader, &name, seq, checkpoint);
+                let tick = checkpoint.tick;
                 // The files of an old checkpoint go before its record does, perhaps while they were looked at.
                 match reader.oldest_kept() {
-                    Ok(oldest) if seq < oldest => self.report.findings.truncate(before),
+                    Ok(oldest) if seq < oldest => return,
                     Ok(_) => {}
-                    Err(error) => self.find(error.to_string()),
+                    Err(error) => self.find(StateFinding::of(&error)),
                 }
+                self.begins.push(Begins { tick, first: seq.min(checkpoint.after), is_whole: found.is_empty() });
+                found.into_iter().for_each(|finding| self.find(finding.at(tick)));
             }
         }
     }
@@ -160,7 +251,8 @@ impl Check {
         for entry in &ticks.entries {
             let tick = entry.record.tick;
             if self.last.is_some_and(|last| tick != last + 1) {
-                self.find(format!("{name} holds tick {tick} after {}", self.last.unwrap_or_default()));
+                let reason = format!("it holds tick {tick} after {}", self.last.unwrap_or_default());
+                self.find(StateFinding::new(name, reason));
             }
             self.last = Some(tick);
             self.report.ticks += 1;
@@ -169,67 +261,75 @@ impl Check {
                 self.rows.entry((lane.sink, lane.lane)).or_default().insert(tick);
             }
             for (step, counts) in entry.balance.iter().filter(|(_, counts)| !counts.balances()) {
-                self.find(format!("{name}: the rows of `{step}` in tick {tick} do not balance: {counts:?}"));
+                let reason = format!("the rows of `{step}` in tick {tick} do not balance: {counts:?}");
+                self.find(StateFinding::new(name, reason));
             }
         }
     }
 
-    fn checkpoint(&mut self, reader: &LogReader, name: &str, seq: u64, checkpoint: &Checkpoint) {
+    /// Returns what is wrong with a checkpoint.
+    fn checkpoint(&mut self, reader: &LogReader, name: &str, seq: u64, checkpoint: &Checkpoint) -> Vec<StateFinding> {
         self.report.checkpoints += 1;
         let tick = checkpoint.tick;
+        let mut found = Vec::new();
+        let mut find = |reason: String| found.push(StateFinding::new(name, reason));
         if self.last.is_some_and(|last| last < tick) {
-            self.find(format!("{name} is a checkpoint at tick {tick}, which the log does not cover"));
+            find(format!("it is a checkpoint at tick {tick}, which the log does not cover"));
         }
         let first_after = self.ticks_at.range(tick + 1..).next().map(|(_, seq)| *seq);
         if first_after.is_some_and(|first| first < checkpoint.after) || checkpoint.after > seq {
-            self.find(format!("{name} says that the ticks after it begin in record {}, they do not", checkpoint.after));
+            find(format!("it says that the ticks after it begin in record {}, they do not", checkpoint.after));
         }
-        let behind: Vec<LaneToken> = checkpoint.tokens.iter().filter(|it| self.is_behind(it, tick)).cloned().collect();
-        for LaneToken { sink, lane, tick: token } in behind {
-            self.find(format!(
-                "{name} is at tick {tick}, but lane {lane} of sink {sink} had rows after its token {token}"
-            ));
+        for LaneToken { sink, lane, tick: token } in checkpoint.tokens.iter().filter(|it| self.is_behind(it, tick)) {
+            find(format!("it is at tick {tick}, but lane {lane} of sink {sink} had rows after its token {token}"));
         }
         for (step, counts) in checkpoint.balance.iter().filter(|(_, counts)| !counts.balances()) {
-            self.find(format!("{name}: the rows of `{step}` do not balance: {counts:?}"));
+            find(format!("the rows of `{step}` do not balance: {counts:?}"));
         }
         // One above the floor was read with the others; that it is the one that is named is seen only here.
         if let Some(at) = checkpoint.inputs
             && let Err(error) = reader.read_at(at)
         {
-            self.find(error.to_string());
+            found.push(StateFinding::of(&error));
         }
+        found.extend(self.files(name, checkpoint));
+        found
+    }
+
+    /// Returns what is wrong with the files of a checkpoint.
+    fn files(&mut self, name: &str, checkpoint: &Checkpoint) -> Vec<StateFinding> {
         let files: Vec<StateFile> = checkpoint.files().collect();
-        for overlap in overlaps(&files) {
-            self.find(format!("{name}: {overlap}"));
-        }
+        let overlaps = overlaps(&files).into_iter().map(|overlap| StateFinding::new(name, overlap.to_string()));
+        let mut found: Vec<StateFinding> = overlaps.collect();
         for table in &checkpoint.tables {
             for entry in &table.files {
-                self.file(name, &entry.expand(&table.step, &table.table), tick, &table.columns);
+                self.file(name, &entry.expand(&table.step, &table.table), checkpoint.tick, &table.columns, &mut found);
             }
         }
+        found
     }
 
     /// A savepoint may be older than the log: its own record, the inputs record that it names and its files must be whole.
     fn savepoint(&mut self, reader: &LogReader, savepoint: &Savepoint) {
         self.report.savepoints += 1;
         self.shards = savepoint.shards.unwrap_or(self.job_shards);
-        let (name, tick) = (format!("savepoint `{}`", savepoint.name), savepoint.checkpoint.tick);
+        let name = format!("savepoint `{}`", savepoint.name);
         if let Some(at) = savepoint.checkpoint.inputs {
             match reader.read_at(at).map(|record| record.foundation()) {
                 Ok(Some(_)) => {}
-                Ok(None) => self.find(format!("{name} names {}, which is no inputs record", reader.name(at.seq))),
-                Err(error) => self.find(format!("{name}: {error}")),
+                Ok(None) => {
+                    let reason = format!("it names {}, which is no inputs record", reader.name(at.seq));
+                    self.find(StateFinding::new(&name, reason));
+                }
+                Err(error) => self.find(StateFinding::new(&name, StateFinding::of(&error).to_string())),
             }
         }
-        let files: Vec<StateFile> = savepoint.checkpoint.files().collect();
-        for overlap in overlaps(&files) {
-            self.find(format!("{name}: {overlap}"));
-        }
-        for table in &savepoint.checkpoint.tables {
-            for entry in &table.files {
-                self.file(&name, &entry.expand(&table.step, &table.table), tick, &table.columns);
-            }
+        for finding in self.files(&name, &savepoint.checkpoint) {
+            let finding = match finding.object == name {
+                true => finding,
+                false => StateFinding::new(&name, finding.to_string()),
+            };
+            self.find(finding);
         }
     }
 
@@ -239,24 +339,30 @@ impl Check {
         token.tick < tick && rows.is_some_and(|rows| rows.range(token.tick + 1..=tick).next().is_some())
     }
 
-    fn file(&mut self, name: &str, file: &StateFile, tick: Tick, columns: &[String]) {
+    fn file(&mut self, name: &str, file: &StateFile, tick: Tick, columns: &[String], found: &mut Vec<StateFinding>) {
         if file.tick > tick || file.shards.iter().any(|shard| *shard >= self.shards) {
-            self.find(format!("{name} names {} with a tick or shards that cannot be", file.path));
+            found.push(StateFinding::new(name, format!("it names {} with a tick or shards that cannot be", file.path)));
         }
-        if !self.read.insert(file.path.clone()) {
+        if let Some(known) = self.read.get(&file.path) {
+            found.extend(known.clone());
             return;
         }
         self.report.files += 1;
         self.report.bytes += file.bytes;
-        match self.rows_of(file, columns) {
-            Ok(rows) => self.report.rows += rows,
-            Err(reason) => self.find(reason),
-        }
+        let wrong = match self.rows_of(file, columns) {
+            Ok(rows) => {
+                self.report.rows += rows;
+                None
+            }
+            Err(finding) => Some(finding),
+        };
+        found.extend(wrong.clone());
+        self.read.insert(file.path.clone(), wrong);
     }
 
-    fn rows_of(&self, file: &StateFile, columns: &[String]) -> Result<u64, String> {
-        let bytes = load(&self.folder, file).map_err(|e| e.to_string())?;
-        check_content(file, columns, bytes).map_err(|reason| format!("state file {}: {reason}", file.path))
+    fn rows_of(&self, file: &StateFile, columns: &[String]) -> Result<u64, StateFinding> {
+        let bytes = load(&self.folder, file).map_err(|error| StateFinding::of(&error))?;
+        check_content(file, columns, bytes).map_err(|reason| StateFinding::new(name_of(&self.folder, file), reason))
     }
 }
 

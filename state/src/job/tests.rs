@@ -122,9 +122,34 @@ fn broken_state_files_lead_to_the_checkpoint_before_and_are_named() {
         breaking(&victim);
         let (recovery, parts) = start(dir.path()).recover(&tokens(9)).unwrap();
         assert_eq!((base_of(&recovery), ticks_of(&recovery)), (Some(3), (4..=9).collect()));
-        assert!(recovery.warnings[0].contains(victim.to_str().unwrap()), "{:?}", recovery.warnings);
+        let [warning] = &recovery.warnings[..] else { panic!("{:?}", recovery.warnings) };
+        let victim = victim.to_str().unwrap();
+        assert!(
+            warning
+                .starts_with(&format!("the checkpoint at tick 6 (log record 10) cannot be used: state file {victim} "))
+        );
+        assert!(
+            warning.ends_with("; going on from the one at tick 3 (log record 6), 6 ticks are derived again"),
+            "{warning}"
+        );
         assert_eq!(restore(&*parts.states, 1), snapshots[&3]);
     }
+}
+
+#[test]
+fn one_file_under_many_checkpoints_is_one_warning() {
+    let dir = tempfile::tempdir().unwrap();
+    run(dir.path(), 9, &[2, 3, 4, 5, 6]);
+    let victim = state_files(dir.path(), 3).remove(0);
+    std::fs::write(&victim, b"rubbish").unwrap();
+    let (recovery, _) = start(dir.path()).recover(&tokens(9)).unwrap();
+    assert_eq!((base_of(&recovery), ticks_of(&recovery)), (Some(2), (3..=9).collect()));
+    let [warning] = &recovery.warnings[..] else { panic!("{:?}", recovery.warnings) };
+    assert!(warning.starts_with("4 checkpoints at ticks 3 to 6 (log records"), "{warning}");
+    assert!(
+        warning.ends_with("; going on from the one at tick 2 (log record 5), 7 ticks are derived again"),
+        "{warning}"
+    );
 }
 
 #[test]

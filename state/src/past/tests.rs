@@ -91,6 +91,7 @@ fn a_checkpoint_that_is_broken_is_passed_over_aloud() {
     let past = read(dir.path(), &Wanted { from: Some(8), ..WANTED }).unwrap();
     assert_eq!(past.base.as_ref().unwrap().parts.tick, 3);
     assert!(past.warnings[0].contains("tick 6"), "{:?}", past.warnings);
+    assert!(past.warnings[0].ends_with("; the replay begins after tick 3"), "{:?}", past.warnings);
     assert_eq!(restore(&*past.states, 2), snapshots[&3]);
 }
 

@@ -82,7 +82,16 @@ impl Invocation {
         let stdout = collect(child.stdout.take(), ended.clone(), Heard::default());
         let heard = Heard::default();
         let stderr = collect(child.stderr.take(), ended, heard.clone());
-        Running { child: Some(child), stdout, stderr, heard, ends, open: 2, said: self.arguments.join(" "), caught: false }
+        Running {
+            child: Some(child),
+            stdout,
+            stderr,
+            heard,
+            ends,
+            open: 2,
+            said: self.arguments.join(" "),
+            caught: false,
+        }
     }
 
     /// Starts it, with its stdout left to the caller.

@@ -73,7 +73,7 @@ impl Shaky {
     /// Asserts that all is whole, and that nothing is left over.
     fn assert_tidy(&self, case: &str) {
         let report = inspect::verify(self.store(), "j").unwrap();
-        assert_eq!(report.findings, Vec::<String>::new(), "{case}");
+        assert_eq!(report.findings, vec![], "{case}");
         let overview = inspect::list(self.store(), "j").unwrap();
         let look = crate::inspect::Look::at(self.store(), "j").unwrap();
         let bounds = look.reader.bounds().unwrap();

@@ -49,7 +49,7 @@ fn stands(dir: &Path, name: &str, tick: u64, rows: &Rows) {
     let standing = seeding.standing();
     assert_eq!((standing.file.shards, standing.plan.as_str()), (spec().shards, "plan-1"));
     assert_eq!((&standing.inputs, &standing.lanes), (&Some(inputs()), &spec().lanes));
-    assert_eq!(inspect::verify(store(dir), "j").unwrap().findings, Vec::<String>::new());
+    assert_eq!(inspect::verify(store(dir), "j").unwrap().findings, vec![]);
 }
 
 #[test]
@@ -123,14 +123,14 @@ fn a_savepoint_whose_inputs_are_gone_is_found_by_verification() {
     let whole = store(dir).get(&path).unwrap().unwrap();
     store(dir).delete(&path).unwrap();
     let findings = inspect::verify(store(dir), "j").unwrap().findings;
-    assert!(findings.iter().any(|it| it.starts_with("savepoint `a`: ") && it.contains(&path)), "{findings:?}");
+    assert!(findings.iter().any(|it| it.object == "savepoint `a`" && it.reason.contains(&path)), "{findings:?}");
     // Another record in its place is none that it was made with.
     let other = store(dir).get(&format!("jobs/j/log/{:020}.json", made.header.seq)).unwrap().unwrap();
     store(dir).put(&path, other.to_vec()).unwrap();
     let findings = inspect::verify(store(dir), "j").unwrap().findings;
-    assert!(findings.iter().any(|it| it.starts_with("savepoint `a`: ")), "{findings:?}");
+    assert!(findings.iter().any(|it| it.object == "savepoint `a`"), "{findings:?}");
     store(dir).put(&path, whole.to_vec()).unwrap();
-    assert_eq!(inspect::verify(store(dir), "j").unwrap().findings, Vec::<String>::new());
+    assert_eq!(inspect::verify(store(dir), "j").unwrap().findings, vec![]);
 }
 
 #[test]
