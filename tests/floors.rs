@@ -42,7 +42,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("anyhow", &[".", "benches"]),
     ("tracing-subscriber", &["."]),
     ("signal-hook*", &["."]),
-    ("mimalloc", &[".", "benches"]),
+    ("mimalloc", &[".", "benches", "simulation"]),
     ("redb", &["."]),
     ("rlimit", &["."]),
     ("sysinfo", &["."]),

@@ -359,10 +359,15 @@ impl Started {
     pub fn recover(self, tokens: &[LaneToken]) -> Result<(Recovery, Parts), StateError> {
         let writer = self.log.writer().clone();
         let asked = Asked { job: self.folder.job(), plan: &writer.plan, build: &writer.build, tokens };
-        let oldest = self.log.reader().oldest_kept()?;
+        let mark = self.log.reader().oldest_mark()?;
+        let oldest = mark.as_ref().map_or(0, |(seq, _)| *seq);
         // Checkpoints whose files are gone are nothing to warn of.
+        let mut collected = 0;
         let records = self.log.reader().backwards(self.before).filter(|record| match record {
-            Ok(Record { header, body: Body::Checkpoint(_), .. }) => header.seq >= oldest,
+            Ok(Record { header, body: Body::Checkpoint(_), .. }) if header.seq < oldest => {
+                collected += 1;
+                false
+            }
             _ => true,
         });
         let mut failing = None;
@@ -393,7 +398,16 @@ impl Started {
         if let Some(error) = failing {
             return Err(error);
         }
-        let decision = decision?;
+        let decision = decision.map_err(|error| match (error, mark) {
+            // Unless it is the mark that is damaged.
+            (StateError::NoCheckpoint { job, mut reasons }, Some((seq, path))) if collected > 0 => {
+                let name = self.folder.store().name(&path);
+                let gone = format!("{name} says that checkpoints before log record {seq} ({collected}) have no files any more");
+                reasons.insert(0, gone);
+                StateError::NoCheckpoint { job, reasons }
+            }
+            (error, _) => error,
+        })?;
         let mut tail = Tail::default();
         for (seq, entries) in &decision.tail {
             tail.enter(*seq, entries);

@@ -79,12 +79,18 @@ impl LogReader {
 
     /// Returns the number of the oldest checkpoint record whose files are kept; 0 if all are.
     pub fn oldest_kept(&self) -> Result<u64, StateError> {
+        Ok(self.oldest_mark()?.map_or(0, |(seq, _)| seq))
+    }
+
+    /// Returns the number of the oldest checkpoint record whose files are kept, and the path of the mark that says so; `None` if all are.
+    pub fn oldest_mark(&self) -> Result<Option<(u64, String)>, StateError> {
         let marks = self.store.list(&format!("{}/floor", self.folder))?;
-        let marked = marks.iter().filter_map(|mark| oldest_of(&mark.path)).max().unwrap_or(0);
+        let marked = marks.iter().filter_map(|mark| Some((oldest_of(&mark.path)?, mark.path.clone()))).max();
         let Some(floor) = marks.iter().filter_map(|mark| number_of(&mark.name)).max() else { return Ok(marked) };
-        let text = self.store.get(&self.floor_path(floor))?.unwrap_or_default();
-        let named = std::str::from_utf8(&text).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
-        Ok(marked.max(named))
+        let path = self.floor_path(floor);
+        let text = self.store.get(&path)?.unwrap_or_default();
+        let named = std::str::from_utf8(&text).ok().and_then(|text| text.trim().parse().ok());
+        Ok(marked.max(named.map(|seq| (seq, path))))
     }
 
     /// Returns where it is marked that records up to `seq` are gone.

@@ -63,9 +63,10 @@ enum Blow {
 }
 
 impl Blow {
-    fn thrown(length: usize, dice: &mut Dice) -> Blow {
+    /// Draws one for a file of this length, of which `unread` bytes at the beginning are not looked at again.
+    fn thrown(length: usize, unread: usize, dice: &mut Dice) -> Blow {
         match dice.below(8) {
-            0..=4 if length > 0 => Blow::Flip { at: dice.below(length), bit: 1 << dice.below(8) },
+            0..=4 if length > unread => Blow::Flip { at: unread + dice.below(length - unread), bit: 1 << dice.below(8) },
             5 | 6 if length > 0 => Blow::Cut { to: dice.below(length) },
             _ => Blow::Remove,
         }
@@ -207,7 +208,8 @@ fn strike(scene: &Scene, times: usize, dice: &mut Dice, tally: &mut Tally) -> Ve
         // All parts alike: state files are many, and would get nearly all.
         let (part, files) = files.iter().nth(dice.below(files.len())).expect("below their number");
         let (file, length) = dice.of(files);
-        let strike = Strike { part: *part, file, blow: Blow::thrown(*length, dice) };
+        let unread = if *part == Part::Rows { scene.unread() } else { 0 };
+        let strike = Strike { part: *part, file, blow: Blow::thrown(*length, unread, dice) };
         match strike.play(scene) {
             Ok(outcome) => *tally.0.entry((*part, outcome)).or_default() += 1,
             Err(how) => broken.push(format!("{} {:?} ({:?}): {how}", file.display(), strike.blow, scene.halt)),

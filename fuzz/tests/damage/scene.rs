@@ -116,6 +116,13 @@ impl Scene {
         files
     }
 
+    /// Returns how many bytes at the beginning of the output file a start does not read again: of what is committed it reads the last
+    /// 64 KiB, however much there is.
+    pub fn unread(&self) -> usize {
+        let committed = committed_length(&self.kept().join("out.jsonl")).ok().flatten().unwrap_or(0);
+        usize::try_from(committed).map_or(0, |committed| committed.saturating_sub(64 << 10))
+    }
+
     /// Puts everything back to where the job was brought to a halt.
     pub fn restore(&self) {
         fs::remove_dir_all(self.work()).expect("the test can write");

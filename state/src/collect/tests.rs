@@ -255,7 +255,7 @@ fn an_old_record_that_is_gone_or_damaged_does_not_end_collection() {
         assert!(job.count("state") < 60, "{} files left", job.count("state"));
         drop(running);
         let report = crate::inspect::verify(store(job.dir.path()), "j").unwrap();
-        assert_eq!(report.findings, Vec::<String>::new(), "the hole is below the floor");
+        assert_eq!(report.findings, vec![], "the hole is below the floor");
         let (recovery, running) = job.started(NOTHING_YOUNG).recover(&tokens(200)).unwrap();
         assert_eq!(recovery.checkpoint.unwrap().parts.tick, 200);
         assert_eq!(restore(&*running.states, 3), job.model.rows);
