@@ -8,19 +8,21 @@ use std::time::Duration;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
-use riverrun_dataflow::engine::{Control, Observer};
+use riverrun_dataflow::engine::{Control, EngineError, Observer};
 use riverrun_dataflow::graph::Make;
+use riverrun_dataflow::journal::JournalError;
 use riverrun_dataflow::sink::{Encoder, Promise};
-use riverrun_jobs::run::{Ended, Ground, RunOptions, run_on};
+use riverrun_jobs::run::{Ended, Ground, RunError, RunOptions, run_on};
 use riverrun_jobs::{Connected, Environment, RegistryPlace, Topics};
-use riverrun_state::{Retention, Store};
+use riverrun_state::record::Body;
+use riverrun_state::{Retention, StateError, Store};
 
 use crate::conductor::Conductor;
-use crate::mutant::Mutant;
+use crate::mutant::{LOUD, Mutant};
 use crate::oracle;
 use crate::places::{ArrivalEncoder, FakeSink, FakeSource};
 use crate::scene::{Scene, Script};
-use crate::store::FakeStore;
+use crate::store::{FAULT, FakeStore, record_of};
 use crate::world::{Fuse, Inner, World};
 
 /// Lives of a process after which a job should have come to its end.
@@ -44,9 +46,6 @@ pub struct Options {
     /// Events are kept in words.
     pub telling: bool,
 }
-
-/// How the failure of a job begins that stopped and said why.
-pub const LOUD: &str = "the job failed: ";
 
 /// What came of a seed.
 #[derive(Debug)]
@@ -100,16 +99,18 @@ pub fn play(seed: u64, options: Options) -> Played {
 /// What came of a mutant.
 #[derive(Debug)]
 pub enum Judged {
-    /// A seed failed, as it should.
+    /// It was found out, as it should be.
     Found {
-        /// The seed.
+        /// The first seed that did.
         seed: u64,
         /// How it failed.
         failure: String,
+        /// How many seeds did, of those that were played.
+        seeds: u64,
     },
     /// No seed failed.
     Missed,
-    /// A broken world gave wrong output instead of an error.
+    /// A broken world gave wrong output, or stopped with words that are not those of its misfortune.
     WentWrong {
         /// The seed.
         seed: u64,
@@ -118,17 +119,24 @@ pub enum Judged {
     },
 }
 
-/// Plays a mutant with up to `seeds` seeds of a script until one fails.
+/// Plays a broken rule with up to `seeds` seeds of a script until one fails, or a broken world with all of them: not one may go wrong
+/// without a word.
 pub fn judge(script: Script, mutant: Mutant, seeds: u64) -> Judged {
+    let mut found: Option<(u64, String)> = None;
+    let mut failed = 0;
     for seed in 0..seeds {
         let options = Options { script, mutant: Some(mutant), ..Options::default() };
         let Some(failure) = play(seed, options).failure else { continue };
-        return match Mutant::WORLDS.contains(&mutant) && !failure.starts_with(LOUD) {
-            true => Judged::WentWrong { seed, failure },
-            false => Judged::Found { seed, failure },
-        };
+        if !mutant.may_end_so(&failure) {
+            return Judged::WentWrong { seed, failure };
+        }
+        failed += 1;
+        found.get_or_insert((seed, failure));
+        if mutant.words().is_none() {
+            break;
+        }
     }
-    Judged::Missed
+    found.map_or(Judged::Missed, |(seed, failure)| Judged::Found { seed, failure, seeds: failed })
 }
 
 type Balance = BTreeMap<String, riverrun_dataflow::balance::Counts>;
@@ -163,10 +171,8 @@ impl Stage {
                 Life::Finished(balance) => return Ok(balance),
                 Life::Stopped => stopped += 1,
                 Life::Killed => self.accident()?,
-                Life::Failed(reason) if self.options.faulty_store && *lives < 60 => {
-                    self.world.lock().event(&reason, 0);
-                }
-                Life::Failed(reason) => return Err(reason),
+                Life::Failed(error) if is_fault(&error) => self.world.lock().event(&error.to_string(), 0),
+                Life::Failed(error) => return Err(format!("{LOUD}{error}")),
             }
             if let Some(wrong) = self.world.lock().wrong.clone() {
                 return Err(wrong);
@@ -207,7 +213,7 @@ impl Stage {
             _ if inner.dead => Ok(Life::Killed),
             Ok(outcome) if outcome.ended == Ended::Stopped => Ok(Life::Stopped),
             Ok(outcome) => Ok(Life::Finished(outcome.snapshot.balance)),
-            Err(error) => Ok(Life::Failed(format!("{LOUD}{error}"))),
+            Err(error) => Ok(Life::Failed(error)),
         }
     }
 
@@ -265,8 +271,19 @@ impl Stage {
         let listed: Vec<_> = block_on(self.objects.list(Some(&prefix)).try_collect()).map_err(|e| e.to_string())?;
         let mut paths: Vec<Path> = listed.into_iter().map(|meta| meta.location).collect();
         paths.sort();
-        let mut newest = paths.iter().rev().take(count);
-        newest.try_for_each(|path| block_on(self.objects.delete(path)).map_err(|e| e.to_string()))
+        for path in paths.iter().rev().take(count) {
+            if let Some(Body::Ticks(ticks)) = record_of(path, &self.stored(path)?).map(|record| record.body) {
+                self.world.lock().forget(&ticks.entries);
+            }
+            block_on(self.objects.delete(path)).map_err(|e| e.to_string())?;
+        }
+        Ok(())
+    }
+
+    fn stored(&self, path: &Path) -> Result<Vec<u8>, String> {
+        use futures::executor::block_on;
+        let read = async { self.objects.get(path).await?.bytes().await };
+        block_on(read).map(|bytes| bytes.to_vec()).map_err(|e| e.to_string())
     }
 }
 
@@ -286,5 +303,41 @@ enum Life {
     Finished(Balance),
     Stopped,
     Killed,
-    Failed(String),
+    Failed(RunError),
+}
+
+/// Whether a life ended because the store failed it: the one failure that another life may make good. Whatever else a faulty store
+/// brings about (a record taken for damaged, a fence, other rows) is an error of the job. A checkpoint that cannot be read is passed
+/// over, so the job may find none: why, its error says in the words of the store.
+fn is_fault(error: &RunError) -> bool {
+    let of_storage = matches!(
+        error,
+        RunError::State(StateError::Storage { .. } | StateError::NoCheckpoint { .. })
+            | RunError::Engine(EngineError::Journal(JournalError::Storage { .. }))
+    );
+    of_storage && error.to_string().contains(FAULT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_failure_of_the_store_is_made_good_by_another_life() {
+        let said = || format!("{FAULT}: it was not done");
+        let stored = |reason: String| StateError::Storage { act: "write", what: "a record".into(), reason };
+        assert!(is_fault(&RunError::State(stored(said()))));
+        assert!(is_fault(&RunError::Engine(EngineError::Journal(stored(said()).into()))));
+        let none = |reason| RunError::State(StateError::NoCheckpoint { job: "j".into(), reasons: vec![reason] });
+        assert!(is_fault(&none(said())) && !is_fault(&none("it is missing".into())));
+        let others = [
+            RunError::State(stored("the store cannot create an object only if it is absent".into())),
+            RunError::State(StateError::damaged("a record", said())),
+            RunError::State(StateError::Fenced(said())),
+            RunError::Engine(EngineError::Journal(JournalError::Fenced(said()))),
+            RunError::Engine(EngineError::NotDeterministic { what: said(), tick: 1 }),
+            RunError::Engine(EngineError::Internal(said())),
+        ];
+        others.iter().for_each(|error| assert!(!is_fault(error), "{error}"));
+    }
 }

@@ -15,7 +15,7 @@ use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode,
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
-use riverrun_state::record::{Body, unseal};
+use riverrun_state::record::{Body, FileEntry, Record, seal, unseal};
 
 use crate::mutant::Mutant;
 use crate::world::{Killed, World};
@@ -45,12 +45,21 @@ impl fmt::Display for FakeStore {
     }
 }
 
-fn failed(reason: &'static str) -> object_store::Error {
-    object_store::Error::Generic { store: "simulated", source: reason.into() }
+/// How what a faulty store says begins: by it a failure of the store is told from all others.
+pub const FAULT: &str = "the simulated store fails";
+
+fn failed(reason: &str) -> object_store::Error {
+    object_store::Error::Generic { store: "simulated", source: format!("{FAULT}: {reason}").into() }
 }
 
 fn gone(_: Killed) -> object_store::Error {
-    failed("killed by the simulator")
+    object_store::Error::Generic { store: "simulated", source: "killed by the simulator".into() }
+}
+
+/// Returns the record of the log that these bytes are, if they are one.
+pub fn record_of(path: &Path, bytes: &[u8]) -> Option<Record> {
+    let seq = path.filename()?.strip_suffix(".json")?.parse().ok()?;
+    unseal(bytes, seq, "a record").ok()
 }
 
 /// What a faulty store does with an act.
@@ -92,8 +101,7 @@ impl FakeStore {
 
     /// Remembers the ticks that a record of the log makes final.
     fn note(&self, path: &Path, bytes: &[u8]) {
-        let Some(seq) = path.filename().and_then(|name| name.strip_suffix(".json")?.parse().ok()) else { return };
-        let Ok(record) = unseal(bytes, seq, "a record") else { return };
+        let Some(record) = record_of(path, bytes) else { return };
         let mut inner = self.world.lock();
         match record.body {
             Body::Ticks(ticks) => {
@@ -116,6 +124,26 @@ impl FakeStore {
             }
             _ => {}
         }
+    }
+
+    /// Returns a record as a process would write it that does not wait for the last worker's part of a checkpoint. What comes after such
+    /// a record is chained to it.
+    fn hastened(&self, path: &Path, bytes: Vec<u8>) -> Vec<u8> {
+        let Some(mut record) = record_of(path, &bytes) else { return bytes };
+        if let Body::Checkpoint(checkpoint) = &mut record.body {
+            let tick = checkpoint.tick;
+            let worker = |file: &FileEntry| file.path.split('/').rev().nth(1).map(str::to_owned);
+            let files = checkpoint.tables.iter().flat_map(|table| &table.files);
+            let last = files.filter(|file| file.tick == tick).map(worker).max();
+            let is_last = |file: &FileEntry| file.tick == tick && Some(worker(file)) == last;
+            checkpoint.tables.iter_mut().for_each(|table| table.files.retain(|file| !is_last(file)));
+        }
+        let mut inner = self.world.lock();
+        let before = &mut record.header.prev_xxh3.0;
+        *before = inner.forged.get(before).copied().unwrap_or(*before);
+        let (bytes, forged) = seal(&record.header, &record.body);
+        inner.forged.insert(record.xxh3.0, forged.0);
+        bytes
     }
 
     /// Returns what is left of an upload that fails: in every other case all of it.
@@ -151,8 +179,11 @@ impl ObjectStore for FakeStore {
         if matches!(fate, Fate::FailsBefore) {
             return Err(failed("it was not done"));
         }
-        let bytes: Vec<u8> = payload.iter().flat_map(|part| part.to_vec()).collect();
+        let mut bytes: Vec<u8> = payload.iter().flat_map(|part| part.to_vec()).collect();
         let is_record = location.parts().any(|part| part.as_ref() == "log");
+        if is_record && self.mutant == Some(Mutant::PartMissing) {
+            bytes = self.hastened(location, bytes);
+        }
         if self.mutant == Some(Mutant::Overwriting) {
             opts.mode = PutMode::Overwrite;
         }
@@ -172,7 +203,7 @@ impl ObjectStore for FakeStore {
             Fate::FailsAfter if location.parts().any(|part| part.as_ref() == "state") => {
                 self.torn(bytes.clone()).into()
             }
-            _ => payload,
+            _ => bytes.clone().into(),
         };
         let put = self.objects.put_opts(location, payload, opts).await?;
         if is_record {

@@ -93,6 +93,8 @@ pub struct Inner {
     pub read: BTreeMap<(String, String), u64>,
     /// Objects that were promised and are not there yet.
     pub delayed: Vec<(String, Vec<u8>)>,
+    /// The hashes of records as a process wrote them, and as a mutant made them.
+    pub forged: BTreeMap<u64, u64>,
     /// Crashes so far.
     pub crashes: u64,
     /// Ticks that were repeated after restarts.
@@ -123,6 +125,7 @@ impl World {
             splits: BTreeMap::new(),
             read: BTreeMap::new(),
             delayed: Vec::new(),
+            forged: BTreeMap::new(),
             crashes: 0,
             repeated: 0,
             wrong: None,
@@ -206,6 +209,11 @@ impl Inner {
     /// Returns all events in words, if they were kept.
     pub fn events(&self) -> &[String] {
         self.events.as_deref().unwrap_or_default()
+    }
+
+    /// The log lost what a tick was: it may be cut anew, unless a lane has rows of it. That the oracle finds out.
+    pub fn forget(&mut self, ticks: &[JournalEntry]) {
+        ticks.iter().for_each(|entry| drop(self.journal.remove(&entry.record.tick)));
     }
 
     /// Notes what should never be.

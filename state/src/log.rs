@@ -55,6 +55,11 @@ impl LogReader {
         let names = self.store.list(&format!("{}/log", self.folder))?;
         let last = names.iter().rev().find_map(|listed| number_of(listed.name.strip_suffix(".json")?));
         match last.unwrap_or(0) {
+            // A listing that is behind lacks the newest records: before they are called lost, the first of them is asked for by name.
+            // Whoever appends meets the others.
+            last if floor > 0 && last <= floor && self.bytes(floor + 1)?.is_some() => {
+                Ok(Bounds { floor, last: floor + 1 })
+            }
             last if floor > 0 && last <= floor => Err(StateError::damaged(
                 self.name(floor + 1),
                 "it and all later ones are missing\n  hint: restore the log from a backup, or start over with --fresh",

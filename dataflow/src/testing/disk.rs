@@ -2,7 +2,8 @@
 //!
 //! A [`Recorder`] is a [`Disk`] that does everything on a real folder and writes down each act. From the acts a [`Machine`]
 //! derives every state in which a crash can leave the folder: any of the writes since a file's last sync may be there or not,
-//! the last one may be torn; any of the changes of names since a folder's last sync may be there or not. That holds more
+//! the last one of each file may be torn (of those that wait for their sync only the very last one, where all states are looked at:
+//! they would be too many); any of the changes of names since a folder's last sync may be there or not. That holds more
 //! than one file system does: none of its promises on order is relied upon.
 //!
 //! A sync that fails leaves its writes adrift for ever: a later sync of the same file that succeeds does not make them

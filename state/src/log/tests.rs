@@ -117,6 +117,25 @@ fn a_collected_number_cannot_be_created_again() {
 }
 
 #[test]
+fn a_listing_that_is_behind_loses_no_record() {
+    let f = fixture();
+    let mut log = f.open(1);
+    for pid in 0..4 {
+        log.append(&body(pid)).unwrap();
+    }
+    f.store.create("jobs/j/floor/00000000000000000003", Vec::new()).unwrap();
+    (1..=3).for_each(|seq| std::fs::remove_file(f.file(seq)).unwrap());
+    f.faulty.lag_behind(true);
+    assert_eq!(f.reader().bounds().unwrap(), Bounds { floor: 3, last: 4 });
+    assert_eq!(f.open(2).append(&body(9)).unwrap().seq, 5);
+    f.faulty.lag_behind(false);
+    assert_eq!(f.read_all().unwrap(), [5, 4]);
+    // What is not there is lost all the same.
+    (4..=5).for_each(|seq| std::fs::remove_file(f.file(seq)).unwrap());
+    assert!(f.reader().bounds().unwrap_err().to_string().contains("it and all later ones are missing"));
+}
+
+#[test]
 fn a_missing_cut_or_edited_record_is_named() {
     let f = fixture();
     let mut log = f.open(1);

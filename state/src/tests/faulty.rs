@@ -47,6 +47,7 @@ pub struct Faulty {
     /// How many operations are still to succeed, and how the one after them fails.
     countdown: Mutex<Option<(usize, When)>>,
     no_deletes: AtomicBool,
+    lags: AtomicBool,
     /// A part of a path, and what appears in the store as soon as such an object was written.
     echo: Mutex<Option<(&'static str, Path)>>,
 }
@@ -60,6 +61,7 @@ impl Faulty {
             overwrites: false,
             countdown: Mutex::default(),
             no_deletes: AtomicBool::new(false),
+            lags: AtomicBool::new(false),
             echo: Mutex::default(),
         }
     }
@@ -87,6 +89,11 @@ impl Faulty {
     /// From now on deletions fail, or succeed again.
     pub fn fail_deletes(&self, fail: bool) {
         self.no_deletes.store(fail, Ordering::Relaxed);
+    }
+
+    /// From now on a listing of the log lacks its last object, or is whole again.
+    pub fn lag_behind(&self, lag: bool) {
+        self.lags.store(lag, Ordering::Relaxed);
     }
 
     /// As soon as an object with `part` in its path is written, `path` is there, too: another process wrote it.
@@ -179,6 +186,16 @@ impl ObjectStore for Faulty {
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
         match self.strike() {
             Some(_) => once(async { Err(failure(io::ErrorKind::Other)) }).boxed(),
+            None if self.lags.load(Ordering::Relaxed) && prefix.is_some_and(|it| it.filename() == Some("log")) => {
+                let listing = self.inner.list(prefix);
+                let lagging = async move {
+                    let mut listed: Vec<_> = listing.collect().await;
+                    listed.sort_by_key(|object| object.as_ref().map(|it| it.location.to_string()).unwrap_or_default());
+                    listed.pop();
+                    futures::stream::iter(listed)
+                };
+                once(lagging).flatten().boxed()
+            }
             None => self.inner.list(prefix),
         }
     }

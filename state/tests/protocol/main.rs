@@ -6,10 +6,10 @@
 mod model;
 mod recovered;
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 
-use model::{Change, Config, Mutant, World};
+use model::{Change, Config, Event, Mutant, World};
 use recovered::Recovered;
 use xxhash_rust::xxh3::Xxh3;
 
@@ -25,25 +25,51 @@ struct Checked {
 fn check(config: &Config) -> Checked {
     let mut recovered = Recovered::default();
     let first = World::new(config);
-    let mut known = HashSet::from([fingerprint(&first)]);
+    let mut known = HashMap::from([(fingerprint(&first), 0)]);
     let mut ahead = VecDeque::from([first]);
     // Each world's predecessor, and by which of its acts.
     let mut reached: Vec<(u32, u16)> = vec![(0, 0)];
+    // Which worlds are settled, and which lead to which by what processes do of their own accord.
+    let (mut settled, mut ways): (Vec<bool>, Vec<(u32, u32)>) = (Vec::new(), Vec::new());
     let mut at = 0;
     while let Some(world) = ahead.pop_front() {
         let lost = || world.lost(config).then(|| "the job is done and rows are missing".to_owned());
         if let Some(what) = world.violation().or_else(lost) {
             return Checked { states: reached.len(), violation: Some((what, trace(config, &reached, at))) };
         }
-        for (number, (_, successor)) in (0..).zip(world.successors(config, &mut recovered)) {
-            if known.insert(fingerprint(&successor)) {
+        settled.push(world.settled(config));
+        for (number, (event, successor)) in (0..).zip(world.successors(config, &mut recovered)) {
+            let next = *known.entry(fingerprint(&successor)).or_insert_with(|| {
                 reached.push((at, number));
                 ahead.push_back(successor);
+                reached.len() as u32 - 1
+            });
+            if matches!(event, Event::Act { .. }) {
+                ways.push((next, at));
             }
         }
         at += 1;
     }
-    Checked { states: reached.len(), violation: None }
+    let stuck = stuck(settled, ways).map(|at| {
+        let what = "nothing is wrong, and whatever happens now, the job is never done".to_owned();
+        (what, trace(config, &reached, at))
+    });
+    Checked { states: reached.len(), violation: stuck }
+}
+
+/// Returns the first world from which no way leads to one that is settled; `ways` are from a world to those before it.
+fn stuck(mut settled: Vec<bool>, mut ways: Vec<(u32, u32)>) -> Option<u32> {
+    ways.sort_unstable();
+    let mut ahead: Vec<u32> = (0..).zip(&settled).filter(|(_, settled)| **settled).map(|(at, _)| at).collect();
+    while let Some(at) = ahead.pop() {
+        let from = ways.partition_point(|(to, _)| *to < at);
+        for (_, before) in ways[from..].iter().take_while(|(to, _)| *to == at) {
+            if !std::mem::replace(&mut settled[*before as usize], true) {
+                ahead.push(*before);
+            }
+        }
+    }
+    settled.iter().position(|settled| !settled).map(|at| at as u32)
 }
 
 /// 128 bits: that two of a billion worlds share them is less likely than one in 10^20.
@@ -83,7 +109,7 @@ const SMALL: Config = Config {
 };
 
 /// The rule that is broken, and the world in which it shows.
-const MUTANTS: [(Mutant, Config); 12] = [
+const MUTANTS: [(Mutant, Config); 16] = [
     (Mutant::TakenIsSuccess, SMALL),
     (Mutant::CheckThenWrite, SMALL),
     (Mutant::NoFloorCheck, SMALL),
@@ -91,11 +117,15 @@ const MUTANTS: [(Mutant, Config); 12] = [
     (Mutant::ReadBeforeFence, SMALL),
     (Mutant::SinkBeforeLog, SMALL),
     (Mutant::CheckpointBeforeSink, SMALL),
+    (Mutant::CheckpointBeforeLog, SMALL),
+    (Mutant::CheckpointBeforeParts, SMALL),
     (Mutant::NoTokenCompare, SMALL),
     (Mutant::NotDerivedAgain, SMALL),
     (Mutant::AnyBuild, Config { changes: Some(Change::Build), ..SMALL }),
     (Mutant::AnyPlan, Config { changes: Some(Change::Plan), ..SMALL }),
     (Mutant::TokenTakenOnFaith, Config { backups: 1, ..SMALL }),
+    (Mutant::AheadIsRefused, SMALL),
+    (Mutant::NeverLooksAgain, SMALL),
 ];
 
 fn assert_holds(what: &str, config: &Config) {

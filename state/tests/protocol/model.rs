@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use crate::recovered::Recovered;
+use crate::recovered::{Found, Recovered};
 
 /// Ticks of a run, at most.
 pub const TICKS: usize = 3;
@@ -37,6 +37,10 @@ pub enum Mutant {
     SinkBeforeLog,
     /// Rule 5, R1: a checkpoint does not wait for the sink.
     CheckpointBeforeSink,
+    /// Rule 5: a checkpoint does not wait for the log.
+    CheckpointBeforeLog,
+    /// Rule 5: a checkpoint does not wait for its parts.
+    CheckpointBeforeParts,
     /// Rule 6: rows are appended whatever the sink's token says.
     NoTokenCompare,
     /// What a dead process left in the log uncommitted is taken for committed.
@@ -47,6 +51,10 @@ pub enum Mutant {
     AnyPlan,
     /// R8: a token that went back is not noticed.
     TokenTakenOnFaith,
+    /// Recovery: a sink that is ahead of the checkpoint is refused, though the log has the ticks between.
+    AheadIsRefused,
+    /// Recovery: who loses the race for its generation record tries the same number again.
+    NeverLooksAgain,
 }
 
 /// What is checked.
@@ -113,8 +121,10 @@ pub enum At {
     Raising { to: u8 },
     /// It deletes records.
     Deleting { to: u8 },
-    /// It is dead, or stopped by itself.
+    /// It stopped by itself.
     Ended,
+    /// It is dead.
+    Killed,
 }
 
 /// A checkpoint that a process keeps.
@@ -145,6 +155,8 @@ pub struct Process {
     pub saved: u8,
     /// The record that it is about to append.
     pub appending: Option<Record>,
+    /// The number of the checkpoint whose files are not written yet: 0 but for a mutant.
+    pub unwritten: u8,
     pub kept: Vec<Kept>,
 }
 
@@ -154,6 +166,8 @@ pub struct World {
     /// By number, from 1.
     pub log: Vec<Record>,
     pub floor: u8,
+    /// Whose generation record is the newest; 0 before there is any.
+    pub owner: u8,
     pub processes: Vec<Process>,
     /// What the outside sees; the number of rows is the token.
     pub sink: Vec<Row>,
@@ -163,7 +177,7 @@ pub struct World {
     pub checkpoints: u8,
     pub backups: u8,
     pub damages: u8,
-    /// A tick was made final twice, or from a state of another plan.
+    /// A tick was made final twice, or from a state of another plan; a process stopped though nothing was wrong.
     pub broken: Option<&'static str>,
 }
 
@@ -180,11 +194,13 @@ impl World {
             committed: 0,
             saved: 0,
             appending: None,
+            unwritten: 0,
             kept: Vec::new(),
         };
         World {
             log: Vec::new(),
             floor: 0,
+            owner: 0,
             processes: vec![idle; usize::from(config.generations)],
             sink: Vec::new(),
             truth: [0; TICKS],
@@ -206,14 +222,38 @@ impl World {
         Some(format!("row {} of the sink is {:#x}, the truth is {:x?}", at + 1, self.sink[at], self.truth))
     }
 
-    /// Returns whether the last generation believes that all is done while the sink lacks rows.
+    /// Returns whether a process believes that all is done while the sink lacks rows.
     pub fn lost(&self, config: &Config) -> bool {
         let done = |process: &Process| {
             process.at == At::Running
                 && usize::from(process.logged) == config.ticks
                 && process.committed == process.logged
         };
-        self.backups == 0 && self.processes.last().is_some_and(done) && self.sink.len() < config.ticks
+        self.backups == 0 && self.processes.iter().any(done) && self.sink.len() < config.ticks
+    }
+
+    /// Returns whether nothing more is asked of the protocol: all is delivered, something befell the job, or the process that owned it
+    /// is dead and there is none to come.
+    pub fn settled(&self, config: &Config) -> bool {
+        let owner = self.owner.checked_sub(1).map(|index| &self.processes[usize::from(index)]);
+        let dead = owner.is_none_or(|process| process.at == At::Killed);
+        let done = |process: &Process| process.at == At::Running && usize::from(process.logged) == config.ticks;
+        let delivered = self.sink.len() == config.ticks && (dead || owner.is_some_and(done));
+        let over = self.processes.iter().all(|process| matches!(process.at, At::Ended | At::Killed));
+        delivered || dead && over || self.excused(config)
+    }
+
+    /// Returns whether something befell the job for which it may have to stop.
+    fn excused(&self, config: &Config) -> bool {
+        self.backups > 0 || self.damages > 0 || config.changes.is_some()
+    }
+
+    /// A process stops by itself. It may, if another one took over or something befell the job.
+    fn stop(&mut self, config: &Config, index: usize) {
+        self.processes[index].at = At::Ended;
+        if usize::from(self.owner) == index + 1 && !self.excused(config) {
+            self.broken = Some("a process stopped though nothing was wrong");
+        }
     }
 
     /// Returns everything that may happen next, always in the same order, and the world after it.
@@ -229,9 +269,9 @@ impl World {
                     found.push((Event::Act { generation, act }, world));
                 }
             }
-            if !matches!(self.processes[index].at, At::Idle | At::Ended) && self.crashes < config.crashes {
+            if !matches!(self.processes[index].at, At::Idle | At::Ended | At::Killed) && self.crashes < config.crashes {
                 let mut world = self.clone();
-                world.processes[index].at = At::Ended;
+                world.processes[index].at = At::Killed;
                 world.crashes += 1;
                 found.push((Event::Killed { generation }, world));
             }
@@ -294,6 +334,7 @@ pub enum Act {
     Decide,
     BeginTick,
     BeginCheckpoint { tick: u8 },
+    WriteTheFiles,
     Create,
     Commit { upto: u8 },
     RaiseTheFloor { to: u8 },
@@ -317,7 +358,7 @@ impl World {
             }
             At::Running if process.appending.is_some() => vec![Act::Create],
             At::Running => self.work(config, process, index as u8 + 1),
-            At::Ended => Vec::new(),
+            At::Ended | At::Killed => Vec::new(),
         }
     }
 
@@ -340,10 +381,14 @@ impl World {
         }
         let tick = match config.mutant {
             Some(Mutant::CheckpointBeforeSink) => process.logged,
+            Some(Mutant::CheckpointBeforeLog) => (process.logged + 1).min(config.ticks as u8),
             _ => process.committed.min(process.logged),
         };
         if process.saved < tick && self.checkpoints < config.checkpoints {
             acts.push(Act::BeginCheckpoint { tick });
+        }
+        if process.unwritten > 0 {
+            acts.push(Act::WriteTheFiles);
         }
         acts
     }
@@ -371,13 +416,23 @@ impl World {
                 let after = first.copied().unwrap_or(process.last + 1);
                 let (token, mut chain) = (process.committed.min(tick), process.chain);
                 chain[usize::from(tick)..].fill(0);
-                process.appending = Some(Record::Checkpoint { tick, by: generation, after, token, chain, files: true });
+                if tick > process.logged {
+                    chain[usize::from(tick) - 1] = row(usize::from(tick), generation, version(config, generation));
+                }
+                let files = config.mutant != Some(Mutant::CheckpointBeforeParts);
+                process.appending = Some(Record::Checkpoint { tick, by: generation, after, token, chain, files });
+            }
+            Act::WriteTheFiles => {
+                let seq = std::mem::take(&mut self.processes[index].unwritten);
+                if let Record::Checkpoint { files, .. } = &mut self.log[usize::from(seq) - 1] {
+                    *files = true;
+                }
             }
             Act::Create => self.create(config, index),
             Act::ReadTheFloor => {
                 let collected = self.floor >= self.processes[index].last;
                 if collected && config.mutant != Some(Mutant::NoFloorCheck) {
-                    self.processes[index].at = At::Ended;
+                    self.stop(config, index);
                 } else {
                     self.appended(config, index);
                 }
@@ -408,7 +463,8 @@ impl World {
         if put(&mut self.log, seq, Record::Generation(index as u8 + 1)) && usize::from(self.floor) < seq {
             process.last = seq as u8;
             process.at = At::FencedOthers { seen: last, floor };
-        } else {
+            self.owner = index as u8 + 1;
+        } else if config.mutant != Some(Mutant::NeverLooksAgain) {
             process.at = At::Idle;
         }
     }
@@ -417,11 +473,10 @@ impl World {
         let At::Asked { seen, floor, token } = self.processes[index].at else { unreachable!("see `acts`") };
         let (seen, from) = (usize::from(seen), usize::from(floor.min(seen)));
         let generation = index as u8 + 1;
+        let found = recovered.of(config, from, &self.log[from..seen], token, version(config, generation));
+        let is_refused = |found: &Found| config.mutant == Some(Mutant::AheadIsRefused) && token > found.tick;
+        let Some(found) = found.filter(|found| !is_refused(found)) else { return self.stop(config, index) };
         let process = &mut self.processes[index];
-        let Some(found) = recovered.of(config, from, &self.log[from..seen], token, version(config, generation)) else {
-            process.at = At::Ended;
-            return;
-        };
         process.at = At::Running;
         process.base = found.tick;
         process.saved = found.tick;
@@ -451,8 +506,7 @@ impl World {
         }
         let created = put(&mut self.log, seq, record);
         if !created && config.mutant != Some(Mutant::TakenIsSuccess) {
-            self.processes[index].at = At::Ended;
-            return;
+            return self.stop(config, index);
         }
         if created && usize::from(self.floor) < seq {
             self.made_final(config, record, index);
@@ -492,6 +546,9 @@ impl World {
             }
             Record::Checkpoint { tick, after, .. } => {
                 process.saved = tick;
+                if config.mutant == Some(Mutant::CheckpointBeforeParts) {
+                    process.unwritten = process.last;
+                }
                 process.records[..usize::from(tick)].fill(0);
                 process.kept.insert(0, Kept { seq: process.last, after, counts: true });
                 if let Some(to) = collectable(&mut process.kept, config.retained).filter(|to| *to > self.floor) {
@@ -524,8 +581,7 @@ impl World {
         let blind = config.mutant == Some(Mutant::NoTokenCompare);
         if token < process.committed && !blind {
             // It went back under a running process.
-            process.at = At::Ended;
-            return;
+            return self.stop(config, index);
         }
         // Rows up to the base are in the state and cannot be derived again.
         let from = if blind { process.committed } else { token }.max(process.base);

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use riverrun_dataflow::EventTime;
 use riverrun_dataflow::journal::{JournalEntry, LaneDigest, LaneToken};
 use riverrun_dataflow::tick::{TickRecord, Timeline};
+use riverrun_state::StateError;
 use riverrun_state::record::{self, Body, Checkpoint, Digest, Generation, Header, Ticks};
 use riverrun_state::recovery::{Asked, decide};
 
@@ -39,9 +40,6 @@ impl Recovered {
 }
 
 fn ask(config: &Config, from: usize, log: &[Record], token: u8, own: u8) -> Option<Found> {
-    if log.contains(&Record::Gone) {
-        return None;
-    }
     let token = match config.mutant {
         Some(Mutant::TokenTakenOnFaith) => log.iter().map(|record| stored_token(*record)).fold(token, u8::max),
         _ => token,
@@ -51,6 +49,10 @@ fn ask(config: &Config, from: usize, log: &[Record], token: u8, own: u8) -> Opti
         if changed { "2".to_owned() } else { "1".to_owned() }
     };
     let written = |(at, record): (usize, &Record)| {
+        // What was collected meanwhile is missing to whoever reads as far back.
+        if *record == Record::Gone {
+            return Err(StateError::damaged(format!("record {}", from + at + 1), "it is missing"));
+        }
         let (by, body) = real(*record);
         let by = version(config, by);
         let (build, plan) = (name(Change::Build, Mutant::AnyBuild, by), name(Change::Plan, Mutant::AnyPlan, by));
@@ -92,7 +94,7 @@ fn stored_token(record: Record) -> u8 {
 /// Returns who wrote a record, and its content.
 fn real(record: Record) -> (u8, Body) {
     match record {
-        Record::Gone => unreachable!("a log with a gap is not read"),
+        Record::Gone => unreachable!("it is not there"),
         Record::Generation(by) => {
             (by, Body::Generation(Generation { host: "here".into(), pid: 1, workers: 1, base: None }))
         }

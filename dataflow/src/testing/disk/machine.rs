@@ -19,8 +19,18 @@ type Names = BTreeMap<String, Inode>;
 pub struct Machine {
     inodes: Vec<Node>,
     promised: u64,
-    /// The file that the last act wrote to: that write may be torn.
+    /// The file that the last act wrote to.
     writing: Option<Inode>,
+}
+
+/// Which writes may be torn. The last one of a file that is not known to be durable always can; of writes that wait for a sync in several
+/// files at once it is too many states to look at, so there all are only where one state is drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Torn {
+    /// The one that the last act made, and those whose sync failed.
+    LastOrAdrift,
+    /// That of every file.
+    All,
 }
 
 #[derive(Clone, Debug)]
@@ -151,6 +161,19 @@ impl Machine {
         }
     }
 
+    /// Returns the number of the change of a file that may be torn: its last write, unless that is durable.
+    fn torn(&self, inode: Inode, which: Torn) -> Option<usize> {
+        let Node::File(content) = &self.inodes[inode] else { return None };
+        let is_write = |(change, _): &(Change, Fate)| matches!(change, Change::Write(..));
+        let last = content.changes.iter().rposition(is_write)?;
+        let may = match content.changes[last].1 {
+            Fate::Durable => false,
+            Fate::Adrift => true,
+            Fate::Pending => which == Torn::All || self.writing == Some(inode),
+        };
+        may.then_some(last)
+    }
+
     fn find(&self, path: &str) -> Inode {
         path.split('/').filter(|name| !name.is_empty()).fold(0, |inode, name| match &self.inodes[inode] {
             Node::Folder(folder) => *folder.present.get(name).unwrap_or_else(|| panic!("`{path}` is not there")),
@@ -190,7 +213,7 @@ impl Machine {
             for (name, inode) in names {
                 let below: Vec<BTreeMap<String, Option<Arc<[u8]>>>> = match &self.inodes[inode] {
                     Node::File(content) => {
-                        let contents = content.states(self.writing == Some(inode));
+                        let contents = content.states(self.torn(inode, Torn::LastOrAdrift));
                         contents.into_iter().map(|bytes| BTreeMap::from([(name.clone(), Some(bytes.into()))])).collect()
                     }
                     Node::Folder(_) => {
@@ -234,7 +257,7 @@ impl Machine {
             let path = format!("{prefix}{name}");
             match &self.inodes[inode] {
                 Node::File(content) => {
-                    let bytes = content.some_state(self.writing == Some(inode), keep, dice);
+                    let bytes = content.some_state(self.torn(inode, Torn::All), keep, dice);
                     tree.0.insert(path, Some(bytes.into()));
                 }
                 Node::Folder(_) => {
@@ -294,16 +317,15 @@ fn write(bytes: &mut Vec<u8>, at: usize, new: &[u8]) {
 }
 
 impl Content {
-    fn states(&self, torn: bool) -> Vec<Vec<u8>> {
+    fn states(&self, torn: Option<usize>) -> Vec<Vec<u8>> {
         let mut states = BTreeSet::from([self.durable.clone()]);
         for (index, (change, fate)) in self.changes.iter().enumerate() {
-            let is_last = index + 1 == self.changes.len();
             let mut next = BTreeSet::new();
             for state in states {
                 let mut with = state.clone();
                 change.apply(&mut with);
                 next.insert(with);
-                if let (true, true, Change::Write(at, bytes)) = (torn, is_last, change) {
+                if let (true, Change::Write(at, bytes)) = (torn == Some(index), change) {
                     next.extend(torn_writes(&state, *at, bytes));
                 }
                 if *fate != Fate::Durable {
@@ -316,17 +338,16 @@ impl Content {
         states.into_iter().collect()
     }
 
-    fn some_state(&self, torn: bool, keep: u8, dice: &mut Dice) -> Vec<u8> {
+    fn some_state(&self, torn: Option<usize>, keep: u8, dice: &mut Dice) -> Vec<u8> {
         let mut bytes = self.durable.clone();
         for (index, (change, fate)) in self.changes.iter().enumerate() {
-            if let (true, Change::Write(at, new)) = (torn && index + 1 == self.changes.len(), change)
+            if let (true, Change::Write(at, new)) = (torn == Some(index), change)
                 && dice.one_in(2)
                 && !new.is_empty()
             {
                 let split = dice.below(new.len());
-                return tear(&bytes, *at, new, split, *dice.of(&TEARS));
-            }
-            if *fate == Fate::Durable || is_kept(keep, dice) {
+                bytes = tear(&bytes, *at, new, split, *dice.of(&TEARS));
+            } else if *fate == Fate::Durable || is_kept(keep, dice) {
                 change.apply(&mut bytes);
             }
         }

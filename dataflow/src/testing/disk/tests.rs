@@ -68,6 +68,45 @@ fn a_failed_sync_is_not_made_good_by_a_later_one() {
 }
 
 #[test]
+fn a_write_whose_sync_failed_may_be_torn_for_as_long_as_it_is_not_written_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a");
+    std::fs::write(&path, "....").unwrap();
+    let disk = Recorder::failing(dir.path(), Faults::Once(2), EIO);
+    let file = disk.open(&path, Opening::Keep).unwrap();
+    disk.write(&file, &path, b"wxyz", 0).unwrap();
+    disk.sync(&file, &path).unwrap_err();
+    let torn = |promised: u64| (promised, vec![("a".to_owned(), "wx..".to_owned())]);
+    // A later sync and acts on other files change nothing of it.
+    disk.sync(&file, &path).unwrap();
+    disk.open(&dir.path().join("b"), Opening::Empty).unwrap();
+    disk.promise(1);
+    assert!(crashes(&disk).contains(&torn(1)));
+    disk.write(&file, &path, b"wxyz", 0).unwrap();
+    disk.sync(&file, &path).unwrap();
+    disk.promise(2);
+    assert!(crashes(&disk).iter().all(|(promised, files)| *promised < 2 || files[0].1 == "wxyz"));
+}
+
+#[test]
+fn chance_tears_the_last_write_of_every_file_that_waits_for_a_sync() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a, b) = (dir.path().join("a"), dir.path().join("b"));
+    [&a, &b].iter().for_each(|path| std::fs::write(path, "....").unwrap());
+    let disk = Recorder::new(dir.path());
+    for path in [&a, &b] {
+        let file = disk.open(path, Opening::Keep).unwrap();
+        disk.write(&file, path, b"wxyz", 0).unwrap();
+    }
+    disk.promise(1);
+    let (recording, mut dice) = (disk.recording(), Dice::new(5));
+    let is_torn = |bytes: &str| bytes != "...." && bytes != "wxyz";
+    let both = |crash: &Crash| contents(crash).iter().all(|(_, bytes)| is_torn(bytes));
+    let found = (0..500).filter(|_| both(&recording.crash_somewhere(&mut dice))).count();
+    assert!(found > 5, "{found} of 500 had both files torn");
+}
+
+#[test]
 fn an_installed_file_is_the_old_one_or_the_new_one_and_in_the_end_the_new_one() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("a"), "old").unwrap();
