@@ -274,7 +274,8 @@ fn every_promise_names_tests_and_rows_that_are_there() {
     };
     let proofs = page.lines().filter_map(|line| line.strip_prefix("| **")?.split(" | ").nth(1));
     let outside_code = proofs.flat_map(|proof| proof.split('`').step_by(2));
-    let rows: Vec<&str> = outside_code.flat_map(str::split_whitespace).map(|word| word.trim_matches(',')).filter(is_row).collect();
+    let rows: Vec<&str> =
+        outside_code.flat_map(str::split_whitespace).map(|word| word.trim_matches(',')).filter(is_row).collect();
     assert!(rows.len() > 10, "the promises name rows of the matrix");
     for row in rows.into_iter().filter(|row| !matrix.contains(&format!("\n| {row} | "))) {
         offenders.push(format!("docs/fault-matrix.md has no row {row}"));

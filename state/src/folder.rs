@@ -349,7 +349,8 @@ impl Folder {
             return Err(self.other(format!("its {name} is that of job `{}`", file.job)));
         }
         if file.hash != HASH {
-            return Err(self.other(format!("its {name} says that keys are placed by `{}`, this build knows `{HASH}`", file.hash)));
+            return Err(self
+                .other(format!("its {name} says that keys are placed by `{}`, this build knows `{HASH}`", file.hash)));
         }
         if file.digest() != file.xxh3 {
             let reason = "its checksum does not fit\n  hint: restore it from a backup, or remove the job's folder";

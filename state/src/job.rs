@@ -402,7 +402,9 @@ impl Started {
             // Unless it is the mark that is damaged.
             (StateError::NoCheckpoint { job, mut reasons }, Some((seq, path))) if collected > 0 => {
                 let name = self.folder.store().name(&path);
-                let gone = format!("{name} says that checkpoints before log record {seq} ({collected}) have no files any more");
+                let gone = format!(
+                    "{name} says that checkpoints before log record {seq} ({collected}) have no files any more"
+                );
                 reasons.insert(0, gone);
                 StateError::NoCheckpoint { job, reasons }
             }

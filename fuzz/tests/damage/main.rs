@@ -66,7 +66,9 @@ impl Blow {
     /// Draws one for a file of this length, of which `unread` bytes at the beginning are not looked at again.
     fn thrown(length: usize, unread: usize, dice: &mut Dice) -> Blow {
         match dice.below(8) {
-            0..=4 if length > unread => Blow::Flip { at: unread + dice.below(length - unread), bit: 1 << dice.below(8) },
+            0..=4 if length > unread => {
+                Blow::Flip { at: unread + dice.below(length - unread), bit: 1 << dice.below(8) }
+            }
             5 | 6 if length > 0 => Blow::Cut { to: dice.below(length) },
             _ => Blow::Remove,
         }
