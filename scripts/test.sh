@@ -61,8 +61,7 @@ tests() {
     nice -n 19 cargo build --release --workspace --locked --quiet &
     echo $! >"$beside"
   fi
-  # One more at a time than there are cores: they wait for brokers, disks and each other.
-  RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(($(nproc) + 1))} cargo test --workspace --locked
+  cargo test --workspace --locked
   # The tests of the bundled jobs, as a user plays them.
   "$target/debug/riverrun" test jobs
 }

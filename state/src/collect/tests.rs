@@ -263,6 +263,18 @@ fn an_old_record_that_is_gone_or_damaged_does_not_end_collection() {
 }
 
 #[test]
+fn a_floor_that_names_no_checkpoint_which_is_there_is_named() {
+    let mut job = Job::new();
+    let mut running = job.running(NOTHING_YOUNG);
+    job.run(&mut running, 200);
+    drop(running);
+    let floor = store(job.dir.path()).list("jobs/j/floor").unwrap().pop().unwrap();
+    std::fs::write(job.dir.path().join(&floor.path), "9999\n").unwrap();
+    let error = job.started(NOTHING_YOUNG).recover(&tokens(200)).map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains(&floor.name), "the mark is what is damaged: {error}");
+}
+
+#[test]
 fn a_log_that_lost_all_after_its_floor_is_damage() {
     let mut job = Job::new();
     let mut running = job.running(NOTHING_YOUNG);

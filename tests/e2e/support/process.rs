@@ -265,17 +265,18 @@ impl Running {
     }
 
     /// Lets it work in short turns, and looks while it stands still, until `there` says so: it is caught in the midst of its work then,
-    /// however fast the machine is, or however slow its disk. It can be killed, or goes on when it is waited for or asked to stop.
+    /// however fast the machine is. The disk works on meanwhile, so a slow one does not leave what is looked for to the end. It can be
+    /// killed, or goes on when it is waited for or asked to stop.
     pub fn catch(&mut self, what: &str, mut there: impl FnMut() -> bool) {
-        let turn = Duration::from_millis(3);
-        // With what it takes to stop it and let it go, a turn is about three times as long.
-        for _ in 0..HUNG_AFTER.as_millis() / (3 * turn.as_millis()) {
+        let (turn, rest) = (Duration::from_millis(3), Duration::from_millis(20));
+        for _ in 0..HUNG_AFTER.as_millis() / (turn + rest).as_millis() {
             if self.ends_within(turn) {
                 let finished = self.take();
                 panic!("it ended before {what}: {finished}");
             }
             self.send("STOP");
             self.caught = true;
+            std::thread::sleep(rest);
             if self.stands_still() && there() {
                 return;
             }
