@@ -41,7 +41,9 @@ pub fn until_read(running: &mut Running, address: &str, (job, source): (&str, &s
 /// Whether the log says that no row will ever follow.
 fn is_promised(place: &Place) -> bool {
     let log = ".riverrun/state/jobs/item-minutes/log";
-    let records = if place.path(log).is_dir() { place.files_below(log) } else { Vec::new() };
+    let mut records = if place.path(log).is_dir() { place.files_below(log) } else { Vec::new() };
+    // Beside the records lie those that a killed process had not finished: they say nothing.
+    records.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
     records.into_iter().any(|path| {
         let record: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
         record["entries"].as_array().into_iter().flatten().any(|entry| entry["record"]["last"] == true)
