@@ -290,7 +290,7 @@ fn a_file_whose_recorded_rows_changed_stops_the_job() {
     let place = Place::new();
     let rows: Vec<Vec<u8>> = (0..20_000).map(good).collect();
     place.write("in/clicks-0.jsonl", lines(&rows)).write("job.yaml", jobs::copy());
-    let run = || place.run("job.yaml").set("tick.max_rows=500").set("tick.max_bytes=1MiB").set("commit.every=10ms");
+    let run = || place.run("job.yaml").set("tick.max_rows=100").set("tick.max_bytes=1MiB").set("commit.every=10ms");
     let mut running = run().start();
     running.catch("enough rows", || fs::metadata(place.path("out.jsonl")).is_ok_and(|file| file.len() > 200_000));
     running.kill();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use riverrun_dataflow::testing::certificates::Authority;
 use serde_json::Value;
+use sysinfo::Signal;
 
 use crate::live;
 use crate::oracle::{self, Model};
@@ -175,11 +176,11 @@ pub fn more_rows(place: &Place, hour: i64) {
 fn a_frozen_process_is_noticed_and_cannot_come_back() {
     let place = poured(&Shop { rows: 500, ..Shop::default() }.open(), &jobs::attribution(Over::Topics, Model::Last));
     let mut crew = running(&place, 3, HASTY);
-    crew.member(2).send("STOP");
+    crew.member(2).send(Signal::Stop);
     for process in [0, 1] {
         assert!(crew.member(process).ends_within(HUNG_AFTER), "the others end");
     }
-    crew.member(2).send("CONT");
+    crew.member(2).send(Signal::Continue);
     let finished = crew.finish();
     lost(&finished[..2], "process 2 of the job is lost: nothing was heard of it for 2s");
     lost(&finished[2..], "of the job is lost");

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use sysinfo::Signal;
 
 use super::faults::{PARTITIONS, expected, fill};
 use super::job;
@@ -125,7 +126,7 @@ fn whichever_process_is_killed_frozen_or_stopped_kafka_holds_each_order_once() {
                 }
                 Blow::Frozen(victim) => {
                     let from = now();
-                    crew.member(victim).send("STOP");
+                    crew.member(victim).send(Signal::Stop);
                     let frozen = crew.leave(victim);
                     lost(&crew.finish());
                     assert!(from.elapsed() < Duration::from_secs(90), "it was found out after {:?}", from.elapsed());
@@ -148,7 +149,7 @@ fn lost(finished: &[crate::support::Finished]) {
 
 /// A process whose successors work wakes, and ends.
 fn must_end(zombie: crate::support::Running) {
-    zombie.send("CONT");
+    zombie.send(Signal::Continue);
     lost(&[zombie.finish()]);
 }
 

@@ -1,6 +1,7 @@
 //! What a source over Kafka promises: bounded runs are equal, starts are where they are said to be, what is gone is told.
 
 use riverrun_connectors::kafka::KafkaRecord;
+use sysinfo::Signal;
 
 use super::faults::in_turn_from_first;
 use super::job;
@@ -282,11 +283,11 @@ fn records_that_were_read_and_then_cut_off_stop_the_job() {
     write(&brokers, "cut.clicks", 1, 50..100);
     running.until("what only one broker has", || numbers(&brokers, "cut.out", 0).len() == 100);
     // It looks away while the log is cut and filled again.
-    running.send("STOP");
+    running.send(Signal::Stop);
     brokers.fail("kill", 1);
     brokers.fail("start", 2);
     write(&brokers, "cut.clicks", 1, 200..300);
-    running.send("CONT");
+    running.send(Signal::Continue);
     let finished = running.finish();
     assert_eq!(finished.code, Some(78), "{finished}");
     let said = &finished.stderr;

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::Value;
+use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, Signal, System};
 
 /// After this a process counts as hung.
 pub const HUNG_AFTER: Duration = Duration::from_secs(300);
@@ -238,17 +239,20 @@ impl Running {
         }
     }
 
-    /// Sends it a signal that it need not be ready for.
-    pub fn send(&self, signal: &str) {
-        let sent = Command::new("sh").args(["-c", &format!("kill -{signal} {}", self.id())]).status();
-        assert!(sent.is_ok_and(|status| status.success()), "the signal was not sent");
+    /// Sends it a signal that it need not be ready for. At once: on a busy machine a shell of its own comes long after.
+    pub fn send(&self, signal: Signal) {
+        let id = Pid::from_u32(self.id());
+        let mut system = System::new();
+        system.refresh_processes_specifics(ProcessesToUpdate::Some(&[id]), false, ProcessRefreshKind::nothing());
+        let sent = system.process(id).and_then(|process| process.kill_with(signal));
+        assert_eq!(sent, Some(true), "the signal was not sent");
     }
 
     /// Asks it to stop, once it listens: a process that was started a moment ago has no handlers yet. One that was caught goes on to do so.
     pub fn signal(&mut self, stop: Stop) {
-        let (name, number) = match stop {
-            Stop::Terminate => ("TERM", 15),
-            Stop::Interrupt => ("INT", 2),
+        let (signal, number) = match stop {
+            Stop::Terminate => (Signal::Term, 15),
+            Stop::Interrupt => (Signal::Interrupt, 2),
         };
         let status = format!("/proc/{}/status", self.id());
         let listens = || {
@@ -260,7 +264,7 @@ impl Running {
             self.let_go();
             self.until("its signal handlers", listens);
         }
-        self.send(name);
+        self.send(signal);
         self.let_go();
     }
 
@@ -274,7 +278,7 @@ impl Running {
                 let finished = self.take();
                 panic!("it ended before {what}: {finished}");
             }
-            self.send("STOP");
+            self.send(Signal::Stop);
             self.caught = true;
             std::thread::sleep(rest);
             if self.stands_still() && there() {
@@ -307,7 +311,7 @@ impl Running {
     /// Lets one that was caught go on.
     fn let_go(&mut self) {
         if std::mem::take(&mut self.caught) {
-            self.send("CONT");
+            self.send(Signal::Continue);
         }
     }
 
