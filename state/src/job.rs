@@ -398,17 +398,9 @@ impl Started {
         if let Some(error) = failing {
             return Err(error);
         }
-        let decision = decision.map_err(|error| match (error, mark) {
-            // Unless it is the mark that is damaged.
-            (StateError::NoCheckpoint { job, mut reasons }, Some((seq, path))) if collected > 0 => {
-                let name = self.folder.store().name(&path);
-                let gone = format!(
-                    "{name} says that checkpoints before log record {seq} ({collected}) have no files any more"
-                );
-                reasons.insert(0, gone);
-                StateError::NoCheckpoint { job, reasons }
-            }
-            (error, _) => error,
+        let decision = decision.map_err(|error| match mark {
+            Some((seq, path)) if collected > 0 => blamed(error, &self.folder.store().name(&path), seq, collected),
+            _ => error,
         })?;
         let mut tail = Tail::default();
         for (seq, entries) in &decision.tail {
@@ -427,6 +419,19 @@ impl Started {
         let inputs = self.foundation.map(|it| it.at);
         let journal = JobJournal::new(self.log, ledger, inputs, last, tail, collector, self.lock);
         Ok((recovery, Parts { journal: Box::new(journal), states: Arc::new(states) }))
+    }
+}
+
+/// Names the mark that passes over checkpoints, where none is left: it may be what is damaged.
+fn blamed(error: StateError, mark: &str, seq: u64, collected: usize) -> StateError {
+    match error {
+        StateError::NoCheckpoint { job, mut reasons } => {
+            let gone =
+                format!("{mark} says that checkpoints before log record {seq} ({collected}) have no files any more");
+            reasons.insert(0, gone);
+            StateError::NoCheckpoint { job, reasons }
+        }
+        other => other,
     }
 }
 
