@@ -229,7 +229,7 @@ impl Collector {
             let record = match record {
                 Ok(record) => record,
                 Err(error @ StateError::Damaged { .. }) => {
-                    // No recovery can read past it either: what lies before it goes with the next checkpoints that are dropped.
+                    // No recovery can read past it either: what lies before it is an orphan, and is swept up.
                     OldRecordDamaged(&error).log();
                     self.looked_back();
                     return Ok(());

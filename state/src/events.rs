@@ -24,8 +24,8 @@ impl OldRecordDamaged<'_> {
     pub fn log(&self) {
         warn!(
             error = %self.0,
-            "an old log record cannot be read: checkpoints before it are lost, unless it is put back from a backup; those after it are \
-             kept as ever, and what is older is deleted with time"
+            "an old log record cannot be read: no start can go back past it, so checkpoints before it are lost and their files are deleted; \
+             those after it are kept as ever"
         );
     }
 }
