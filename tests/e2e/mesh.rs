@@ -67,16 +67,6 @@ fn newest_record(place: &Place) -> Option<std::path::PathBuf> {
     log.is_dir().then(|| place.files_below(".riverrun/state/jobs/attribution/log")).and_then(|mut all| all.pop())
 }
 
-/// Starts processes, and waits until each of them has come together with all others. Before that, one that loses another waits for it
-/// to come back, and does not end.
-fn together(place: &Place, processes: usize, with: impl Fn(Invocation) -> Invocation) -> Crew {
-    let mut crew = place.crew("job.yaml", processes, |worker| with(worker).env("RIVERRUN_LOG", "riverrun=info"));
-    for process in 0..processes {
-        crew.member(process).until_said("the processes of the job are together");
-    }
-    crew
-}
-
 /// All must have been told to start again, and by whom they lost it.
 fn lost(finished: &[Finished], says: &str) {
     for one in finished {
@@ -135,7 +125,7 @@ fn whichever_process_is_killed_all_end_and_the_next_ones_give_the_same_bytes() {
     for start in 0.. {
         // Rescaled at every start.
         let processes = [3, 2][start % 2];
-        let mut crew = together(&place, processes, until_end);
+        let mut crew = place.crew("job.yaml", processes, until_end).together();
         if start >= 6 || crew.ends_within(dice.moment(Duration::from_millis(500))) {
             crew.succeed();
             break;
@@ -284,7 +274,7 @@ fn a_live_job_whose_processes_are_killed_loses_nothing_and_doubles_nothing() {
         scope.spawn(|| live::produce(&place.path("topics"), &written, &done));
         while !done.load(Ordering::Acquire) || kills < 3 {
             let processes = [3, 2][kills % 2];
-            let mut crew = together(&place, processes, on_topics);
+            let mut crew = place.crew("job.yaml", processes, on_topics).together();
             let moment = dice.moment(Duration::from_millis(600));
             assert!(!crew.ends_within(moment), "a live job ended by itself: {}", crew.finish()[0]);
             let victim = usize::try_from(dice.below(processes as u64)).unwrap();
@@ -294,7 +284,7 @@ fn a_live_job_whose_processes_are_killed_loses_nothing_and_doubles_nothing() {
     });
     let all = (expected.len() + live::LATE) as u64;
     let count = |topic: &str| topics::count(&place.path("topics"), topic);
-    let mut crew = place.crew("job.yaml", 3, on_topics);
+    let mut crew = place.crew("job.yaml", 3, on_topics).together();
     crew.member(0)
         .until("all rows", || count("out") + count("late") >= all && count("bad") >= regular.broken.len() as u64);
     crew.member(1).signal(Stop::Terminate);

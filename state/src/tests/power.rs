@@ -4,6 +4,8 @@
 //! state that a crash at any moment may leave, the job starts, every record that was acknowledged is there, the newest
 //! acknowledged checkpoint gives its rows, and the job goes on.
 
+mod traced;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
@@ -182,6 +184,7 @@ struct Promised {
 struct Play {
     dir: PathBuf,
     disk: Arc<Recorder>,
+    store: fn(&Path, &Arc<Recorder>) -> Store,
     retention: Retention,
     running: Option<Parts>,
     model: Model,
@@ -225,7 +228,7 @@ impl Play {
         // The lock goes with the process.
         self.running = None;
         let spec = JobSpec { begin, ..spec() };
-        let mut started = JobState::open(store(&self.dir, &self.disk), spec).unwrap().start().unwrap();
+        let mut started = JobState::open((self.store)(&self.dir, &self.disk), spec).unwrap().start().unwrap();
         started.retain(self.retention);
         if started.inputs().is_none() {
             started.append_inputs(inputs()).unwrap();
@@ -265,10 +268,15 @@ impl Play {
 }
 
 fn play(dir: &Path, script: &[Step]) -> Play {
+    play_on(dir, script, store)
+}
+
+fn play_on(dir: &Path, script: &[Step], store: fn(&Path, &Arc<Recorder>) -> Store) -> Play {
     let retention = Retention { checkpoints: 3, keep_for: Duration::ZERO, log: KeepLog::Needed };
     let mut play = Play {
         dir: dir.to_owned(),
         disk: Recorder::new(dir),
+        store,
         retention,
         running: None,
         model: Model::default(),

@@ -135,7 +135,7 @@ fn whichever_process_is_killed_frozen_or_stopped_kafka_holds_each_order_once() {
             }
         }
     });
-    let mut crew = start(blows.len() + 1, 2);
+    let mut crew = start(blows.len() + 1, 2).together();
     crew.member(0).until("all orders", || traffic.written() >= traffic.expected.len());
     crew.member(1).signal(Stop::Terminate);
     crew.succeed();

@@ -23,7 +23,7 @@ impl Place {
         let processes = peers.split(',').count();
         let start = |process: usize| {
             let worker = self.riverrun(&["worker", job, "-o", "json", "-w", "1", "--peers", peers]);
-            let worker = worker.arg("--processes").arg(processes.to_string());
+            let worker = worker.arg("--processes").arg(processes.to_string()).env("RIVERRUN_LOG", "riverrun=info");
             with(worker.arg("--process").arg(process.to_string())).start()
         };
         Crew((0..processes).map(start).collect())
@@ -34,6 +34,15 @@ impl Crew {
     /// Returns one of them.
     pub fn member(&mut self, process: usize) -> &mut Running {
         &mut self.0[process]
+    }
+
+    /// Waits until each of them has come together with all others. Before that, one that loses another waits for it to come back,
+    /// and does not end.
+    pub fn together(mut self) -> Crew {
+        for process in &mut self.0 {
+            process.until_said("the processes of the job are together");
+        }
+        self
     }
 
     /// Waits for this long at most, and returns whether process 0 ended.
