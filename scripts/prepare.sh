@@ -17,6 +17,14 @@ prepare_faults() {
   fi
 }
 
+# What a test needs that holds the disk of the crash tests against what the store really does.
+prepare_strace() {
+  if command -v strace >/dev/null || [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then return 0; fi
+  { apt-get install -y -qq --no-install-recommends strace || {
+    apt-get update -qq && apt-get install -y -qq --no-install-recommends strace
+  }; } >&2 || echo "note: strace cannot be installed: a test of what the local store does is left out" >&2
+}
+
 # What the row of the fault matrix needs that cuts a network; it is not in the gate.
 prepare_networks() {
   if command -v ip >/dev/null || [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then return 0; fi

@@ -53,21 +53,24 @@ if [ -z "${RIVERRUN_TEST_DATA:-}" ]; then left_out+=("real data sets"); fi
 
 fmt()   { cargo fmt --all --check; }
 lint()  { cargo clippy --workspace --all-targets --locked -- -D warnings; }
+compile() { prepare_prometheus && prepare_strace && cargo test --workspace --locked --no-run; }
+# Tests on brokers wait for them more than they work: they go on beside the others.
 tests() {
-  prepare_prometheus
-  cargo test --workspace --locked --no-run
-  # Tests wait more than they work: the release build has what they leave of the machine, if it is wanted.
-  if [[ " ${stages[*]} " == *" test build "* ]]; then
-    nice -n 19 cargo build --release --workspace --locked --quiet &
-    echo $! >"$beside"
-  fi
-  cargo test --workspace --locked
+  local on_kafka failed=0
+  # In a process group of its own, which can be ended as a whole. A stage is a shell of its own: what it has begun ends with it.
+  set -m
+  nice -n 5 cargo test --workspace --locked --quiet kafka:: >"$scratch/kafka.log" 2>&1 & on_kafka=$!
+  set +m
+  trap 'kill -- -"$on_kafka" 2>/dev/null || true' EXIT
+  cargo test --workspace --locked -- --skip kafka:: || failed=1
+  wait "$on_kafka" || failed=1
+  echo "the tests on Kafka:"
+  cat "$scratch/kafka.log"
   # The tests of the bundled jobs, as a user plays them.
-  "$target/debug/riverrun" test jobs
+  "$target/debug/riverrun" test jobs && [ $failed = 0 ]
 }
 # The whole workspace at once: another choice of packages would be another choice of features, and compile everything again.
-# What was begun beside the tests is waited for.
-build() { cargo build --release --workspace --locked && : >"$beside"; }
+build() { cargo build --release --workspace --locked; }
 # What the image holds, run as its pod runs it.
 image() { scripts/sandbox.sh "$target/release/riverrun"; }
 # Always the same seeds: a guard against going back. Longer runs, from other seeds on, look for what is not known yet.
@@ -96,41 +99,90 @@ faults() {
 docs()  { RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked; }
 bench() {
   # The binary of the build: built alone it would have other features, and compile everything again.
-  local scratch benches=$target/release/riverrun-benches
-  scratch=$(mktemp -d)
-  "$target/release/riverrun" demo --generate-only --clean --rows 20000 --out "$scratch/data" &&
-    "$benches" compare --data "$scratch/data" --runs 1 --scratch "$scratch/out" &&
-    "$benches" recovery checkpoints sessions --tiny --scratch "$scratch/live" || return 1
-  rm -rf "$scratch"
+  local benches=$target/release/riverrun-benches
+  "$target/release/riverrun" demo --generate-only --clean --rows 20000 --out "$scratch/data"
+  "$benches" compare --data "$scratch/data" --runs 1 --scratch "$scratch/out"
+  "$benches" recovery checkpoints sessions --tiny --scratch "$scratch/live"
 }
 
-# The process id of what runs beside a stage, and ends with this script.
-beside=$(mktemp)
-trap '[ ! -s "$beside" ] || kill "$(cat "$beside")" 2>/dev/null || true; rm -f "$beside"' EXIT
+# What stages leave behind, and what they say that are not shown at once.
+scratch=$(mktemp -d)
+# The process of the stages that run beside the tests.
+beside=
+trap '[ -z "$beside" ] || kill -- -"$beside" 2>/dev/null || true; rm -rf "$scratch"' EXIT
 
-passed=0
-total_from=$SECONDS
-for stage in "${stages[@]}"; do
-  case $stage in
-    fmt | lint | build | image | simulate | faults | docs | bench) command=$stage ;;
-    test) command=tests ;;
-    *) echo "test.sh: unknown stage '$stage' (fmt lint test build image simulate faults docs bench)" >&2; exit 2 ;;
-  esac
-  echo "== $stage"
-  from=$SECONDS
-  # Not `if "$command"`: errexit is off inside a condition, and a stage of several commands would hide a failure.
+# Runs a stage in a shell of its own; returns its exit code. Not `if "$command"`: errexit is off inside a condition, and a stage of several
+# commands would hide a failure.
+run() {
+  local from=$SECONDS code
   set +e
-  (set -e; "$command")
+  (set -e; "$2")
   code=$?
   set -e
+  if [ $code -eq 0 ]; then
+    echo "== $1 passed in $((SECONDS - from)) s"
+  else
+    echo "== $1 failed with exit code $code after $((SECONDS - from)) s"
+  fi
+  return $code
+}
+
+# Tests wait more than they work: these stages need no quiet machine, and have what the tests leave of it, if they are wanted as well.
+start_beside() {
+  local stage wanted=()
+  for stage in build simulate docs bench; do
+    [[ " ${stages[*]} " != *" test "*" $stage "* ]] || wanted+=("$stage")
+  done
+  [ ${#wanted[@]} -gt 0 ] || return 0
+  # A process group of its own, which can be ended as a whole.
+  set -m
+  (
+    renice -n 19 -p "$BASHPID" >/dev/null
+    for stage in "${wanted[@]}"; do
+      code=0
+      run "$stage" "$stage" >"$scratch/$stage.log" 2>&1 || code=$?
+      echo $code >"$scratch/$stage.part" && mv "$scratch/$stage.part" "$scratch/$stage.code"
+      [ $code -eq 0 ] || break
+    done
+  ) & beside=$!
+  set +m
+  for stage in "${wanted[@]}"; do : >"$scratch/$stage.begun"; done
+}
+
+# Waits for a stage that was begun beside the tests, and shows what it said.
+collect() {
+  while [ ! -e "$scratch/$1.code" ]; do
+    if ! kill -0 "$beside" 2>/dev/null && [ ! -e "$scratch/$1.code" ]; then echo "== $1 was not reached"; return 1; fi
+    sleep 0.2
+  done
+  cat "$scratch/$1.log"
+  return "$(cat "$scratch/$1.code")"
+}
+
+passed=0
+for stage in "${stages[@]}"; do
+  case $stage in
+    fmt | lint | test | build | image | simulate | faults | docs | bench) ;;
+    *) echo "test.sh: unknown stage '$stage' (fmt lint test build image simulate faults docs bench)" >&2; exit 2 ;;
+  esac
+done
+for stage in "${stages[@]}"; do
+  echo "== $stage"
+  code=0
+  if [ -e "$scratch/$stage.begun" ]; then
+    collect "$stage" || code=$?
+  elif [ "$stage" = test ]; then
+    run compile compile || code=$?
+    if [ $code -eq 0 ]; then start_beside; run test tests || code=$?; fi
+  else
+    run "$stage" "$stage" || code=$?
+  fi
   if [ $code -ne 0 ]; then
-    echo "== $stage failed with exit code $code after $((SECONDS - from)) s"
     echo "$passed passed, 1 failed"
     exit 1
   fi
   passed=$((passed + 1))
-  echo "== $stage passed in $((SECONDS - from)) s"
 done
-echo "== all stages in $((SECONDS - total_from)) s"
+echo "== all stages in $SECONDS s"
 [ ${#left_out[@]} -eq 0 ] || echo "== left out: $(printf '%s; ' "${left_out[@]}")see above"
 echo "$passed passed, 0 failed"

@@ -20,6 +20,8 @@ use crate::mutate::mutate;
 
 /// Memory that a decoder may take at most, relative to its input.
 pub const FACTOR: usize = 16;
+/// Time on a processor that a decoder may take for an input at most, whatever else the machine does.
+const EFFORT: Duration = Duration::from_secs(2);
 /// A decoder that is at one input for so long hangs. Generous: the machine may be busy with other things.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Different failures after which a run ends.
@@ -69,9 +71,9 @@ pub fn hold(target: &Target<'_>, corpus: &Path) {
         run.try_out(bytes);
     }
     let from = number("RIVERRUN_FUZZ_SEED").unwrap_or(0);
-    let until = number("RIVERRUN_FUZZ_SECONDS").map(|seconds| now() + Duration::from_secs(seconds));
+    let until = number("RIVERRUN_FUZZ_SECONDS").map(|seconds| worked() + Duration::from_secs(seconds));
     let mut cases = 0;
-    while run.failures.len() < FAILURES_MAX && until.map_or(cases < target.cases, |until| now() < until) {
+    while run.failures.len() < FAILURES_MAX && until.map_or(cases < target.cases, |until| worked() < until) {
         let mut dice = Dice::new(xxh3_64(target.name.as_bytes()) ^ (from + cases));
         let mut bytes = mutate(&known[dice.below(known.len())], &known, &mut dice);
         if dice.below(2) == 0 {
@@ -153,13 +155,16 @@ impl<'a> Run<'a> {
         *self.watch.lock().unwrap_or_else(PoisonError::into_inner) = Some(now());
         PANIC.with_borrow_mut(|panic| *panic = None);
         PeakAlloc.reset_peak_usage();
-        let before = PeakAlloc.current_usage();
+        let (before, from) = (PeakAlloc.current_usage(), worked());
         let ended = catch_unwind(AssertUnwindSafe(|| (self.target.read)(bytes)));
-        let taken = PeakAlloc.peak_usage().saturating_sub(before);
+        let (taken, effort) = (PeakAlloc.peak_usage().saturating_sub(before), worked() - from);
         *self.watch.lock().unwrap_or_else(PoisonError::into_inner) = None;
         if ended.is_err() {
             let (at, message) = PANIC.with_borrow_mut(Option::take).unwrap_or_default();
             return Some((at.clone(), format!("it panics at {at}: {message}")));
+        }
+        if effort > EFFORT {
+            return Some(("time".to_owned(), format!("it works for {effort:?} at {} bytes", bytes.len())));
         }
         let allowed = FACTOR * bytes.len() + self.target.spare;
         (taken > allowed)
@@ -254,6 +259,12 @@ fn watch_time(name: &'static str, watch: &Arc<Mutex<Option<Instant>>>, in_hand: 
 fn number(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;
     Some(text.trim().parse().unwrap_or_else(|_| panic!("{variable} must be a number, not `{text}`")))
+}
+
+/// Returns for how long this thread was on a processor.
+fn worked() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(time).expect("a thread works for no negative time")
 }
 
 #[expect(clippy::disallowed_methods, reason = "how long a decoder takes is what is measured")]

@@ -13,7 +13,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use riverrun_dataflow::disk::{FileSystem, folder as durable_folder};
 use riverrun_dataflow::fail_point::reach;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
@@ -234,7 +233,9 @@ impl Folder {
             Ok(None) => false,
             _ => true,
         };
-        if !known && self.leftover()?.is_none() {
+        // A start with --fresh that was cut short would be completed by the next start, over what comes of this one.
+        let unfinished = !matches!(self.read_file("fresh.json"), Ok(None));
+        if !known && !unfinished && self.leftover()?.is_none() {
             return self.create(spec);
         }
         self.succeed(JobFile::new(spec))
@@ -299,6 +300,8 @@ impl Folder {
                     .filter(|path| !path.starts_with(&seed) && *path != mark && !kept.contains(path))
                     .collect();
                 self.delete(&paths)?;
+                // What is gone already may have been deleted by one who was killed before he could make that durable.
+                self.store.settle(&self.inside(part))?;
             }
             reach("fresh.deleted");
             self.store.create(&self.inside("job.json"), next.bytes())?;
@@ -369,8 +372,8 @@ impl Folder {
         let path = folder.join("LOCK");
         let what = path.display().to_string();
         let failed = |e: std::io::Error| StateError::storage("write", what.clone(), &e);
-        // The store makes durable what it writes in here, not the folders above.
-        durable_folder(&FileSystem, &folder).map_err(failed)?;
+        // The objects make durable what is written in here, not the folders above.
+        self.store.keep_folder(&self.path).map_err(failed)?;
         let mut file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
         if !take(&file).map_err(|e| StateError::storage("lock", what.clone(), &e))? {

@@ -24,7 +24,7 @@ use object_store::memory::InMemory;
 use object_store::path::Path as ObjectPath;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 
-use riverrun_dataflow::disk::{FileSystem, folder as durable_folder};
+use riverrun_dataflow::disk::{Disk, FileSystem, folder as durable_folder};
 use riverrun_dataflow::fail_act::attempt;
 
 pub use location::{Bucket, Location, PATIENCE};
@@ -55,8 +55,8 @@ pub struct Store {
 enum Place {
     /// In memory, or somewhere that only a test knows.
     Unknown,
-    /// In a local folder.
-    Folder(PathBuf),
+    /// In a local folder; what is done there past the objects is done by the disk.
+    Folder { path: PathBuf, disk: Arc<dyn Disk> },
     /// Behind a network.
     Remote { url: String, network: Arc<Network> },
 }
@@ -108,7 +108,15 @@ impl Store {
 
     /// Returns a store over `objects`; `folder` is the local folder in which they lie, if they do.
     pub fn over(objects: Arc<dyn ObjectStore>, folder: Option<PathBuf>) -> Store {
-        Store { objects, place: folder.map_or(Place::Unknown, Place::Folder) }
+        match folder {
+            Some(folder) => Store::on_disk(objects, folder, Arc::new(FileSystem)),
+            None => Store { objects, place: Place::Unknown },
+        }
+    }
+
+    /// Returns a store over `objects` that lie in the local folder `path` on `disk`.
+    pub fn on_disk(objects: Arc<dyn ObjectStore>, path: PathBuf, disk: Arc<dyn Disk>) -> Store {
+        Store { objects, place: Place::Folder { path, disk } }
     }
 
     /// Returns a store over `objects`, which people know as `url` and which `network` waits for.
@@ -119,7 +127,7 @@ impl Store {
     fn wait<T>(&self, act: impl Future<Output = T>) -> T {
         match &self.place {
             Place::Remote { network, .. } => network.wait(act),
-            Place::Unknown | Place::Folder(_) => block_on(act),
+            Place::Unknown | Place::Folder { .. } => block_on(act),
         }
     }
 
@@ -130,8 +138,13 @@ impl Store {
 
     /// Returns the local folder, if the store is one.
     pub fn local(&self) -> Option<&Path> {
+        self.on().map(|(folder, _)| folder)
+    }
+
+    /// Returns the local folder and its disk, if the store is one.
+    fn on(&self) -> Option<(&Path, &dyn Disk)> {
         match &self.place {
-            Place::Folder(folder) => Some(folder),
+            Place::Folder { path, disk } => Some((path, &**disk)),
             Place::Unknown | Place::Remote { .. } => None,
         }
     }
@@ -144,7 +157,7 @@ impl Store {
     /// Returns how a person finds the object `path`.
     pub fn name(&self, path: &str) -> String {
         match &self.place {
-            Place::Folder(folder) => folder.join(path).display().to_string(),
+            Place::Folder { path: folder, .. } => folder.join(path).display().to_string(),
             Place::Remote { url, .. } if path.is_empty() => url.clone(),
             Place::Remote { url, .. } => format!("{url}/{path}"),
             Place::Unknown => path.to_string(),
@@ -326,7 +339,7 @@ impl Store {
     /// Removes from the local folder `prefix` what writes of killed processes left unfinished, and folders that are empty. Only
     /// below paths for which `ours` holds: no one may be writing there.
     pub fn discard_unfinished(&self, prefix: &str, ours: &dyn Fn(&str) -> bool) -> Result<(), StateError> {
-        let Some(root) = self.local() else { return Ok(()) };
+        let Some((root, disk)) = self.on() else { return Ok(()) };
         let entries = match std::fs::read_dir(root.join(prefix)) {
             Ok(entries) => entries,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
@@ -340,23 +353,37 @@ impl Store {
                 self.discard_unfinished(&path, ours)?;
                 if ours(&path) {
                     // Fails if it is not empty, which is right.
-                    let _ = std::fs::remove_dir(entry.path());
+                    let _ = disk.remove_folder(&entry.path());
                 }
             } else if is_unfinished(&name) && ours(&path) {
-                std::fs::remove_file(entry.path()).map_err(|e| StateError::storage("delete", self.name(&path), &e))?;
+                disk.remove(&entry.path()).map_err(|e| StateError::storage("delete", self.name(&path), &e))?;
             }
         }
         Ok(())
     }
 
-    /// Makes deletions in the folder `path` durable, where deleting alone does not.
+    /// Makes sure that the local folder `path` and those above it are there, durably, and the names of the folders in it are durable
+    /// too: who made one may have been killed before he could see to that, and the objects take it that a folder which is there is there
+    /// to stay.
+    pub fn keep_folder(&self, path: &str) -> std::io::Result<()> {
+        let Some((root, disk)) = self.on() else { return Ok(()) };
+        let folder = root.join(path);
+        durable_folder(disk, &folder)?;
+        disk.sync_folder(&folder)
+    }
+
+    /// Makes deletions in the folder `path` durable, where deleting alone does not. If the folder went with its last object, it is the one in
+    /// which it was that must know.
     pub fn settle(&self, path: &str) -> Result<(), StateError> {
-        let Some(folder) = self.local() else { return Ok(()) };
-        match std::fs::File::open(folder.join(path)).and_then(|dir| dir.sync_all()) {
-            Ok(()) => Ok(()),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(StateError::storage("write", self.name(path), &error)),
+        let Some((root, disk)) = self.on() else { return Ok(()) };
+        let folder = root.join(path);
+        for folder in folder.ancestors().take_while(|folder| folder.starts_with(root)) {
+            match disk.sync_folder(folder) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                synced => return synced.map_err(|error| StateError::storage("write", self.name(path), &error)),
+            }
         }
+        Ok(())
     }
 
     /// Tries out create-if-absent by creating the object `path` twice; `id` makes the attempt unlike any other. That another attempt's

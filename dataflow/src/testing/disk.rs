@@ -135,6 +135,12 @@ impl Recorder {
         self.state().failed
     }
 
+    /// Lets so many acts more be done and no other after them, as if whoever does them were killed then.
+    pub fn dies_after(&self, more: u64) {
+        let mut state = self.state();
+        (state.faults, state.error) = (Faults::From(state.tried + more), EIO);
+    }
+
     /// Lets everything work from now on.
     pub fn heal(&self) {
         self.state().faults = Faults::None;
@@ -249,6 +255,7 @@ impl Disk for Recorder {
     fn sync_folder(&self, path: &Path) -> io::Result<()> {
         // One that fails leaves the names as they were: not durable yet.
         self.try_act()?;
+        fs::read_dir(path)?;
         self.note(path, Act::SyncFolder);
         Ok(())
     }

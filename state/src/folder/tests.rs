@@ -129,3 +129,23 @@ fn starting_over_completes_after_a_crash_at_any_write() {
         }
     }
 }
+
+#[test]
+fn starting_over_again_after_a_crash_is_not_undone_by_the_one_that_was_cut_short() {
+    use crate::tests::faulty::{Fault, Faulty};
+    for crash in 0..8 {
+        let (dir, store) = folder();
+        Folder::open(store.clone(), &spec("j")).unwrap();
+        store.put("jobs/j/log/00000000000000000001.json", b"old".to_vec()).unwrap();
+        let fresh = JobSpec { begin: Begin::Fresh, ..spec("j") };
+        let faulty = Arc::new(Faulty::over(store.objects()));
+        let failing = Arc::new(Store::over(faulty.clone(), Some(dir.path().into())));
+        faulty.next((0..crash).map(|_| Fault::None).chain([Fault::Before(std::io::ErrorKind::Other)]));
+        let _ = Folder::open(failing, &fresh);
+        let again = Folder::open(store.clone(), &fresh).unwrap().file;
+        store.put("jobs/j/log/00000000000000000001.json", b"new".to_vec()).unwrap();
+        let next = Folder::open(store.clone(), &spec("j")).unwrap().file;
+        assert_eq!(next.incarnation, again.incarnation, "crash {crash}");
+        assert_eq!(store.list("jobs/j/log").unwrap().len(), 1, "crash {crash}: what it wrote is there");
+    }
+}

@@ -6,12 +6,12 @@
 
 mod traced;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -23,7 +23,7 @@ use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode,
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
-use riverrun_dataflow::disk::{Disk, Opening, folder, folder_of};
+use riverrun_dataflow::disk::{Disk, Opening, folder_of};
 use riverrun_dataflow::testing::dice::{Dice, runs};
 use riverrun_dataflow::testing::disk::Recorder;
 use riverrun_dataflow::tick::Tick;
@@ -34,50 +34,53 @@ use crate::job::{JobState, Parts};
 use crate::store::Store;
 use crate::tests::model::{Model, Rows, entry, inputs, parts, restore, spec, tokens};
 
-/// Does to a disk what the local store does, act by act; what is read is read from the file system.
+/// Does to a disk what the local store does, act by act ([`traced`] holds the two alike); what is read is read from the file system.
 #[derive(Debug)]
 struct OnDisk {
     disk: Arc<Recorder>,
     root: PathBuf,
     files: LocalFileSystem,
-    staged: AtomicU64,
-    /// Folders in which something was deleted. Whoever deletes settles them, by a way that leads past the objects; so they are
-    /// taken to be settled before anything else is done, and not a moment earlier.
-    unsettled: Arc<Mutex<BTreeSet<PathBuf>>>,
 }
 
 impl OnDisk {
-    fn settle(&self) {
-        for folder in std::mem::take(&mut *self.unsettled.lock().unwrap()) {
-            self.disk.sync_folder(&folder).unwrap();
-        }
-    }
-
     fn put(&self, path: &Path, payload: &PutPayload, mode: &PutMode) -> io::Result<()> {
-        self.settle();
         let disk = self.disk.as_ref();
-        folder(disk, folder_of(path))?;
         let bytes: Vec<u8> = payload.iter().flat_map(|part| part.to_vec()).collect();
-        // What another process left unfinished is left alone.
-        let (staged, file) = loop {
-            let number = self.staged.fetch_add(1, Ordering::Relaxed);
-            let staged = PathBuf::from(format!("{}#{number}", path.display()));
-            match disk.open(&staged, Opening::New) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                opened => break (staged, opened?),
-            }
-        };
+        let (staged, file) = self.stage(path)?;
         disk.write(&file, &staged, &bytes, 0)?;
         disk.sync(&file, &staged)?;
         match mode {
             PutMode::Create => {
-                let linked = disk.link(&staged, path);
+                let linked = disk.link(&staged, path).and_then(|()| disk.sync_folder(folder_of(path)));
                 disk.remove(&staged)?;
-                linked?;
+                linked
             }
-            _ => disk.rename(&staged, path)?,
+            _ => {
+                disk.rename(&staged, path)?;
+                disk.sync_folder(folder_of(path))
+            }
         }
-        disk.sync_folder(folder_of(path))
+    }
+
+    /// Opens a file under a name of its own beside `path`: what another process left unfinished there is left alone.
+    fn stage(&self, path: &Path) -> io::Result<(PathBuf, File)> {
+        let mut number = 1;
+        loop {
+            let staged = PathBuf::from(format!("{}#{number}", path.display()));
+            match self.disk.open(&staged, Opening::New) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => self.make_folders(folder_of(path))?,
+                opened => return opened.map(|file| (staged, file)),
+            }
+        }
+    }
+
+    /// Makes `folder` and those above it, and only then makes their names durable, upwards. Names of folders that are there are
+    /// taken to be durable.
+    fn make_folders(&self, folder: &Path) -> io::Result<()> {
+        let missing: Vec<&Path> = folder.ancestors().take_while(|folder| !folder.is_dir()).collect();
+        missing.iter().rev().try_for_each(|folder| self.disk.make_folder(folder))?;
+        folder.ancestors().take(missing.len() + 1).try_for_each(|folder| self.disk.sync_folder(folder))
     }
 }
 
@@ -108,7 +111,6 @@ impl ObjectStore for OnDisk {
     }
 
     async fn get_opts(&self, location: &ObjectPath, options: GetOptions) -> Result<GetResult> {
-        self.settle();
         self.files.get_opts(location, options).await
     }
 
@@ -116,12 +118,17 @@ impl ObjectStore for OnDisk {
         &self,
         locations: BoxStream<'static, Result<ObjectPath>>,
     ) -> BoxStream<'static, Result<ObjectPath>> {
-        let (disk, root, unsettled) = (self.disk.clone(), self.root.clone(), self.unsettled.clone());
+        let (disk, root) = (self.disk.clone(), self.root.clone());
         let remove = move |location: Result<ObjectPath>| {
             let location = location?;
             let path = root.join(location.as_ref());
-            unsettled.lock().unwrap().insert(folder_of(&path).to_owned());
-            match disk.remove(&path) {
+            let removed = disk.remove(&path);
+            if removed.is_ok() {
+                // Folders that are empty now go, too.
+                let above = path.ancestors().skip(1).take_while(|folder| *folder != root);
+                let _ = above.map(|folder| disk.remove_folder(folder)).take_while(io::Result::is_ok).count();
+            }
+            match removed {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {
                     Err(object_store::Error::NotFound { path: location.to_string(), source: Box::new(e) })
                 }
@@ -132,7 +139,6 @@ impl ObjectStore for OnDisk {
     }
 
     fn list(&self, prefix: Option<&ObjectPath>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.settle();
         self.files.list(prefix)
     }
 
@@ -158,8 +164,12 @@ enum Step {
     Checkpoint,
     /// From the next start on only one checkpoint is kept.
     Collect,
+    /// The process, or the next one, is killed after so many more acts on the disk.
+    Killed(u64),
 }
-use Step::{Checkpoint, Collect, Fresh, Start, Ticks};
+use Step::{Checkpoint, Collect, Fresh, Killed, Start, Ticks};
+
+type Failed = Box<dyn std::error::Error>;
 
 const SCRIPTS: &[&[Step]] = &[
     &[Start],
@@ -197,14 +207,8 @@ struct Play {
 
 fn store(dir: &Path, disk: &Arc<Recorder>) -> Store {
     let files = LocalFileSystem::new_with_prefix(dir).unwrap();
-    let objects = OnDisk {
-        disk: disk.clone(),
-        root: dir.to_owned(),
-        files,
-        staged: AtomicU64::new(1),
-        unsettled: Arc::default(),
-    };
-    Store::over(Arc::new(objects), Some(dir.to_owned()))
+    let objects = OnDisk { disk: disk.clone(), root: dir.to_owned(), files };
+    Store::on_disk(Arc::new(objects), dir.to_owned(), disk.clone())
 }
 
 /// A folder on which a flush costs nothing, if there is one, with the folder of the job, which is durable before it is locked.
@@ -224,46 +228,79 @@ impl Play {
         self.promises.push(promised);
     }
 
-    fn start(&mut self, begin: Begin) {
+    fn start(&mut self, begin: Begin) -> Result<(), Failed> {
         // The lock goes with the process.
         self.running = None;
         let spec = JobSpec { begin, ..spec() };
-        let mut started = JobState::open((self.store)(&self.dir, &self.disk), spec).unwrap().start().unwrap();
+        let mut started = JobState::open((self.store)(&self.dir, &self.disk), spec)?.start()?;
         started.retain(self.retention);
         if started.inputs().is_none() {
-            started.append_inputs(inputs()).unwrap();
+            started.append_inputs(inputs())?;
         }
-        self.incarnations.insert(started.incarnation().to_owned(), self.last().incarnation);
-        let (_, parts) = started.recover(&tokens(self.last().ticks)).unwrap();
+        // One that is killed as it begins afresh leaves the old job, or the new one.
+        let newest = self.last().incarnation;
+        let incarnation = *self.incarnations.entry(started.incarnation().to_owned()).or_insert(newest);
+        let held = self.promises.iter().rfind(|it| it.incarnation == incarnation).copied().unwrap_or_default();
+        let (recovery, parts) = started.recover(&tokens(held.ticks))?;
         self.running = Some(parts);
+        let checkpoint = recovery.checkpoint.as_ref().map_or(0, |it| it.parts.tick);
+        let ticks = recovery.entries.last().map_or(checkpoint, |entry| entry.record.tick);
+        let rows = |tick: Tick| self.rows.get(&(incarnation, tick)).cloned().unwrap_or_default();
+        let (before, rows) = (rows(checkpoint), rows(ticks));
+        let keys = before.keys().chain(rows.keys());
+        let dirty = keys.filter(|key| before.get(key) != rows.get(key)).copied().collect();
+        self.model = Model { rows, dirty };
+        // What it found is there to stay: it wrote behind it.
+        self.promise(Promised { incarnation, ticks, checkpoint });
+        Ok(())
     }
 
-    fn step(&mut self, step: Step) {
-        match step {
-            Start => self.start(Begin::Continue),
-            Fresh => {
-                let incarnation = self.last().incarnation + 1;
-                self.model = Model::default();
+    fn step(&mut self, step: Step) -> Result<(), Failed> {
+        match (step, &mut self.running) {
+            (Start, _) => self.start(Begin::Continue)?,
+            (Fresh, _) => {
                 // What was acknowledged before does not count any more as soon as this begins.
+                let incarnation =
+                    self.promises.iter().map(|it| it.incarnation).max().expect("the beginning is one") + 1;
                 self.promise(Promised { incarnation, ..Promised::default() });
-                self.start(Begin::Fresh);
+                self.start(Begin::Fresh)?;
             }
-            Ticks => {
-                let ticks = self.last().ticks + 1;
+            (Ticks, Some(running)) => {
+                let last = *self.promises.last().unwrap();
+                let ticks = last.ticks + 1;
                 self.model.set((ticks % 8) as u16, ticks as i64 % 3, Some(Some(format!("v{ticks}"))));
-                self.rows.insert((self.last().incarnation, ticks), self.model.rows.clone());
-                self.running.as_mut().unwrap().journal.append_ticks(&[entry(ticks, 1)]).unwrap();
-                self.promise(Promised { ticks, ..self.last() });
+                self.rows.insert((last.incarnation, ticks), self.model.rows.clone());
+                running.journal.append_ticks(&[entry(ticks, 1)])?;
+                self.promise(Promised { ticks, ..last });
             }
-            Checkpoint => {
-                let tick = self.last().ticks;
-                let running = self.running.as_mut().unwrap();
-                let files = self.model.freeze(&*running.states, tick, 1);
-                running.journal.append_checkpoint(parts(tick, files)).unwrap();
-                self.promise(Promised { checkpoint: tick, ..self.last() });
+            (Checkpoint, Some(running)) => {
+                let last = *self.promises.last().unwrap();
+                if last.ticks == last.checkpoint {
+                    // A checkpoint is of a tick.
+                    return Ok(());
+                }
+                let files = self.model.try_freeze(&*running.states, last.ticks, 1)?;
+                running.journal.append_checkpoint(parts(last.ticks, files))?;
+                self.promise(Promised { checkpoint: last.ticks, ..last });
             }
-            Collect => self.retention = Retention { checkpoints: 1, ..self.retention },
+            (Ticks | Checkpoint, None) => {}
+            (Collect, _) => self.retention = Retention { checkpoints: 1, ..self.retention },
+            (Killed(after), _) => self.disk.dies_after(after),
         }
+        Ok(())
+    }
+
+    /// Plays a step; a process that was killed at it is gone.
+    fn play(&mut self, step: Step) -> Result<(), Failed> {
+        let failed = self.disk.failed();
+        if let Err(error) = self.step(step) {
+            if self.disk.failed() == failed {
+                return Err(error);
+            }
+            self.running = None;
+            self.disk.heal();
+        }
+        Ok(())
     }
 }
 
@@ -284,7 +321,9 @@ fn play_on(dir: &Path, script: &[Step], store: fn(&Path, &Arc<Recorder>) -> Stor
         rows: BTreeMap::new(),
         promises: vec![Promised::default()],
     };
-    script.iter().for_each(|step| play.step(*step));
+    for step in script {
+        play.play(*step).unwrap_or_else(|error| panic!("{script:?}, {step:?}: {error}"));
+    }
     play.running = None;
     play
 }
@@ -338,20 +377,9 @@ fn cuts_of_power_at_random_leave_what_was_acknowledged() {
         let mut dice = Dice::new(seed as u64);
         let mut script = if dice.one_in(2) { vec![Collect, Start] } else { vec![Start] };
         for _ in 0..2 + dice.below(8) {
-            script.push(*dice.of(&[Start, Ticks, Ticks, Ticks, Checkpoint, Checkpoint, Fresh]));
+            let killed = Killed(dice.below(40) as u64);
+            script.push(*dice.of(&[Start, Ticks, Ticks, Ticks, Checkpoint, Checkpoint, Fresh, killed]));
         }
-        // A checkpoint is of a tick.
-        let mut ticks = false;
-        script.retain(|step| {
-            ticks = match step {
-                Fresh => false,
-                Ticks => true,
-                _ => ticks,
-            };
-            let was = ticks;
-            ticks &= !matches!(step, Checkpoint);
-            was || !matches!(step, Checkpoint)
-        });
         let (dir, after) = (quick_dir(), quick_dir());
         let play = play(dir.path(), &script);
         let crash = play.disk.recording().crash_somewhere(&mut dice);

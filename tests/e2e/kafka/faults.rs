@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use riverrun_connectors::kafka::KafkaProducer;
 use serde_json::Value;
 
 use super::job;
@@ -46,15 +47,37 @@ fn herald(topic: &str, number: u32) -> Vec<u8> {
 
 /// Writes a topic bit by bit, then its heralds.
 pub fn fill(brokers: &Brokers, topic: &str, rows: &[Vec<u8>], pause: Duration) {
-    let mut producer = brokers.producer(topic, PARTITIONS);
-    let mut turn = 0;
+    let mut pouring = Pouring::into(brokers, topic);
     for step in 0..STEPS {
-        let part = rows.len() * step / STEPS..rows.len() * (step + 1) / STEPS;
-        deal(&mut producer, rows[part].iter().map(Vec::as_slice), &mut turn);
+        pouring.pour(&rows[rows.len() * step / STEPS..rows.len() * (step + 1) / STEPS]);
         std::thread::park_timeout(pause);
     }
-    let heralds: Vec<Vec<u8>> = (0..PARTITIONS).map(|number| herald(topic, number)).collect();
-    deal(&mut producer, heralds.iter().map(Vec::as_slice), &mut turn);
+    pouring.end();
+}
+
+/// A topic into which rows are dealt.
+pub struct Pouring {
+    topic: String,
+    producer: KafkaProducer,
+    turn: u32,
+}
+
+impl Pouring {
+    /// Opens the topic.
+    pub fn into(brokers: &Brokers, topic: &str) -> Pouring {
+        Pouring { topic: topic.to_owned(), producer: brokers.producer(topic, PARTITIONS), turn: 0 }
+    }
+
+    /// Deals rows to its partitions.
+    pub fn pour(&mut self, rows: &[Vec<u8>]) {
+        deal(&mut self.producer, rows.iter().map(Vec::as_slice), &mut self.turn);
+    }
+
+    /// Writes a row of a later time into each partition.
+    pub fn end(mut self) {
+        let heralds: Vec<Vec<u8>> = (0..PARTITIONS).map(|number| herald(&self.topic, number)).collect();
+        self.pour(&heralds);
+    }
 }
 
 /// Waits until the job writes, so that it is met in the middle of its commits; not for ever, and not at all if all `rows` are there.

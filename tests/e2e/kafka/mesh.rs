@@ -2,13 +2,14 @@
 //! consumer sees each order once.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use sysinfo::Signal;
 
-use super::faults::{PARTITIONS, expected, fill};
+use super::faults::{PARTITIONS, Pouring, expected};
 use super::job;
 use crate::manager::Managed;
 use crate::oracle::assert_same;
@@ -38,19 +39,33 @@ impl Traffic {
         Some(Traffic { brokers, prefix, shopping, expected })
     }
 
-    /// Writes all of it bit by bit while `meanwhile` goes on.
-    fn during(&self, pause: Duration, meanwhile: impl FnOnce(&AtomicBool)) {
-        let done = AtomicBool::new(false);
+    /// Writes it bit by bit while `meanwhile` goes on, ever less of it so that there is always some left, and all when that is over.
+    fn during(&self, pause: Duration, meanwhile: impl FnOnce()) {
+        let over = AtomicBool::new(false);
         std::thread::scope(|scope| {
-            scope.spawn(|| {
-                std::thread::scope(|both| {
-                    both.spawn(|| fill(self.brokers, &self.topic("clicks"), &self.shopping.clicks, pause));
-                    fill(self.brokers, &self.topic("orders"), &self.shopping.orders, pause);
-                });
-                done.store(true, Ordering::Release);
-            });
-            meanwhile(&done);
+            scope.spawn(|| self.pour(pause, &over));
+            // Whatever becomes of it, the writer ends.
+            let ended = catch_unwind(AssertUnwindSafe(meanwhile));
+            over.store(true, Ordering::Release);
+            ended.unwrap_or_else(|panic| resume_unwind(panic));
         });
+    }
+
+    fn pour(&self, pause: Duration, over: &AtomicBool) {
+        let topics = [("clicks", &self.shopping.clicks), ("orders", &self.shopping.orders)];
+        let mut into = topics.map(|(name, rows)| (Pouring::into(self.brokers, &self.topic(name)), rows));
+        let (mut poured, mut last) = (0.0, false);
+        while !last {
+            last = over.load(Ordering::Acquire);
+            let until = if last { 1.0 } else { poured + (1.0 - poured) / 60.0 };
+            for (pouring, rows) in &mut into {
+                let at = |share: f64| (rows.len() as f64 * share) as usize;
+                pouring.pour(&rows[at(poured)..at(until)]);
+            }
+            poured = until;
+            std::thread::park_timeout(pause);
+        }
+        into.into_iter().for_each(|(pouring, _)| pouring.end());
     }
 
     fn topic(&self, name: &str) -> String {
@@ -107,7 +122,7 @@ fn whichever_process_is_killed_frozen_or_stopped_kafka_holds_each_order_once() {
         place.crew_at("job.yaml", &peers.join(","), with)
     };
     let blows = [Blow::Killed(1), Blow::Frozen(2), Blow::Stopped(1), Blow::Killed(0), Blow::Stopped(0)];
-    traffic.during(Duration::from_millis(250), |_| {
+    traffic.during(Duration::from_millis(250), || {
         let mut zombie = None;
         for (generation, blow) in (1..).zip(blows) {
             let mut crew = start(generation, 3);
@@ -177,18 +192,13 @@ fn a_job_is_spread_over_more_processes_and_over_fewer_and_no_order_is_lost_or_do
     let Some(traffic) = Traffic::begin("spread", 521) else { return };
     let (managed, name) = (managed(&traffic), "spread-attribution");
     submit(&managed, &traffic, "job.yaml", &["--processes", "1"]);
-    traffic.during(Duration::from_millis(300), |done| {
+    traffic.during(Duration::from_millis(300), || {
         let mut from = 1;
         for processes in [3, 2] {
             traffic.until_more(traffic.written());
             let rescale = managed.cli(&["rescale", name, "--processes", &processes.to_string()]);
             let pause = longest_pause(&traffic, || drop(rescale.succeed()));
-            // With no more rows to come a pause says nothing.
-            let load = if done.load(Ordering::Acquire) { "after all was written" } else { "under load" };
-            println!(
-                "rescaled from {from} to {processes} processes {load}: {:.1} s without a row",
-                pause.as_secs_f64()
-            );
+            println!("rescaled from {from} to {processes} processes: {:.1} s without a row", pause.as_secs_f64());
             assert_eq!(managed.alive().len(), processes);
             from = processes;
         }
@@ -231,7 +241,7 @@ fn a_job_under_load_is_upgraded_and_edited_while_it_is_suspended_and_each_order_
     file("second.yaml", copy);
     file("third.yaml", &[copy, clicks].concat());
     submit(&managed, &traffic, "job.yaml", &["--processes", "3"]);
-    traffic.during(Duration::from_millis(300), |_| {
+    traffic.during(Duration::from_millis(300), || {
         traffic.until_more(0);
         let dry = submit(&managed, &traffic, "second.yaml", &["--processes", "3", "--dry-run"]);
         assert_eq!(dry["change"], "upgrade", "{dry}");
