@@ -3,7 +3,7 @@
 # tidy among them, the release binary, what the image holds in a sandbox, simulated seeds, the fault matrix with few runs, the docs, and every benchmark once on
 # tiny input.
 #
-# Usage: scripts/test.sh [STAGE...]      stages: fmt lint test build image simulate faults docs bench (default: all)
+# Usage: scripts/test.sh [STAGE...]      stages: fmt lint test build simulate docs bench image faults (default: all)
 #
 # Missing tools are installed where that is possible; otherwise what is missing is said before anything is built, and what needs it is left out.
 # With RIVERRUN_TEST_ALL=1, as in continuous integration, that is a failure.
@@ -15,7 +15,7 @@ source scripts/prepare.sh
 again() { "$@" || "$@"; }
 
 stages=("$@")
-[ ${#stages[@]} -gt 0 ] || stages=(fmt lint test build image simulate faults docs bench)
+[ ${#stages[@]} -gt 0 ] || stages=(fmt lint test build simulate docs bench image faults)
 
 target=${CARGO_TARGET_DIR:-$PWD/target}
 if [ -z "${RIVERRUN_TEST_DATA:-}" ]; then
@@ -111,12 +111,12 @@ scratch=$(mktemp -d)
 beside=
 trap '[ -z "$beside" ] || kill -- -"$beside" 2>/dev/null || true; rm -rf "$scratch"' EXIT
 
-# Runs a stage in a shell of its own; returns its exit code. Not `if "$command"`: errexit is off inside a condition, and a stage of several
-# commands would hide a failure.
+# Runs a stage in a shell of its own, and leaves its exit code in `code`. Never call it in a condition: errexit is off inside one, and a stage of
+# several commands would hide a failure.
 run() {
-  local from=$SECONDS code
+  local from=$SECONDS
   set +e
-  (set -e; "$2")
+  (set -e; "$1")
   code=$?
   set -e
   if [ $code -eq 0 ]; then
@@ -124,10 +124,10 @@ run() {
   else
     echo "== $1 failed with exit code $code after $((SECONDS - from)) s"
   fi
-  return $code
 }
 
-# Tests wait more than they work: these stages need no quiet machine, and have what the tests leave of it, if they are wanted as well.
+# A crate waits for those that it needs, and tests wait more than they work: these stages need no quiet machine, and have what compiling and
+# testing leave of it, if they are wanted as well.
 start_beside() {
   local stage wanted=()
   for stage in build simulate docs bench; do
@@ -139,8 +139,7 @@ start_beside() {
   (
     renice -n 19 -p "$BASHPID" >/dev/null
     for stage in "${wanted[@]}"; do
-      code=0
-      run "$stage" "$stage" >"$scratch/$stage.log" 2>&1 || code=$?
+      run "$stage" >"$scratch/$stage.log" 2>&1
       echo $code >"$scratch/$stage.part" && mv "$scratch/$stage.part" "$scratch/$stage.code"
       [ $code -eq 0 ] || break
     done
@@ -162,8 +161,8 @@ collect() {
 passed=0
 for stage in "${stages[@]}"; do
   case $stage in
-    fmt | lint | test | build | image | simulate | faults | docs | bench) ;;
-    *) echo "test.sh: unknown stage '$stage' (fmt lint test build image simulate faults docs bench)" >&2; exit 2 ;;
+    fmt | lint | test | build | simulate | docs | bench | image | faults) ;;
+    *) echo "test.sh: unknown stage '$stage' (fmt lint test build simulate docs bench image faults)" >&2; exit 2 ;;
   esac
 done
 for stage in "${stages[@]}"; do
@@ -172,10 +171,11 @@ for stage in "${stages[@]}"; do
   if [ -e "$scratch/$stage.begun" ]; then
     collect "$stage" || code=$?
   elif [ "$stage" = test ]; then
-    run compile compile || code=$?
-    if [ $code -eq 0 ]; then start_beside; run test tests || code=$?; fi
+    start_beside
+    run compile
+    [ $code -ne 0 ] || run tests
   else
-    run "$stage" "$stage" || code=$?
+    run "$stage"
   fi
   if [ $code -ne 0 ]; then
     echo "$passed passed, 1 failed"

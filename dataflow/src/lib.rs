@@ -2,7 +2,8 @@
 //!
 //! Read in this order: [`tick`] is the model, [`source`], [`operator`] and [`sink`] are the contracts, [`graph`] is what
 //! runs, and [`engine`] runs it on timely. [`journal`] is what the engine asks of the floor above, [`mesh`] the processes of
-//! a job that runs in several, [`disk`] how anyone writes files that must outlive a crash, [`objects`] the place of whole objects, and [`ipc`] whether an Arrow schema from outside is one.
+//! a job that runs in several, [`disk`] how anyone writes files that must outlive a crash, [`objects`] the place of whole objects, and [`ipc`] and [`thrift`] whether an Arrow schema
+//! and a Parquet footer from outside are what they should be.
 
 pub mod balance;
 pub mod batch;
@@ -23,6 +24,7 @@ pub mod sink;
 pub mod source;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod thrift;
 pub mod tick;
 pub mod time;
 pub mod wire;

@@ -16,6 +16,7 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::statistics::Statistics;
 use parquet::schema::types::ColumnPath;
 use riverrun_dataflow::ipc::{PARQUET_NOTE, check_schema_note};
+use riverrun_dataflow::thrift::check_parquet;
 use riverrun_dataflow::journal::{FileKind, StateFile, TakeRows};
 use riverrun_dataflow::operator::STATE_COLUMNS;
 use xxhash_rust::xxh3::xxh3_64;
@@ -146,8 +147,10 @@ pub fn decode_all(bytes: Bytes, wanted: &dyn Fn(u16) -> bool) -> Result<Vec<Reco
     Ok(found)
 }
 
-/// Opens the file with these bytes. Its Arrow schema is looked at before it is converted, which panics on what is none.
+/// Opens the file with these bytes. Its footer is looked at before it is read, which may take for ever, and its Arrow schema before it is
+/// converted, which panics on what is none.
 fn open(bytes: Bytes) -> Result<ParquetRecordBatchReaderBuilder<Bytes>, String> {
+    check_parquet(&bytes)?;
     let metadata = ParquetMetaDataReader::new().parse_and_finish(&bytes).map_err(|e| e.to_string())?;
     check_places(&metadata)?;
     for note in metadata.file_metadata().key_value_metadata().into_iter().flatten() {

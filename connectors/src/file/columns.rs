@@ -9,7 +9,9 @@ use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
 };
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, ParquetMetaDataReader};
+use parquet::file::reader::{ChunkReader, Length};
 use riverrun_dataflow::ipc::{PARQUET_NOTE, check_schema_note};
+use riverrun_dataflow::thrift::{PARQUET_END, check_footer, parquet_footer};
 use riverrun_dataflow::source::{COLUMNAR_ROW_BYTES, Chunk, Payload, ReadLimits, SourceError, SplitReader};
 
 use crate::format::RowSchema;
@@ -34,6 +36,7 @@ pub(super) fn count_rows(what: &str, file: File) -> Result<u64, SourceError> {
 }
 
 fn open(what: &str, file: File) -> Result<(ParquetRecordBatchReaderBuilder<File>, u64), SourceError> {
+    check_end(&file).map_err(|reason| damaged(what, &reason))?;
     let metadata = ParquetMetaDataReader::new().parse_and_finish(&file).map_err(|error| damaged(what, &error))?;
     check_places(&metadata).map_err(|reason| damaged(what, &reason))?;
     // Its Arrow schema is looked at before it is converted, which panics on what is none.
@@ -48,6 +51,15 @@ fn open(what: &str, file: File) -> Result<(ParquetRecordBatchReaderBuilder<File>
     let rows = builder.metadata().file_metadata().num_rows();
     let rows = u64::try_from(rows).map_err(|_| damaged(what, &"it says that it has less than no rows"))?;
     Ok((builder, rows))
+}
+
+/// Checks the footer before it is read, which may take for ever. Whether there is one is for its reader to say.
+fn check_end(file: &File) -> Result<(), String> {
+    let bytes = |from: u64, length: usize| file.get_bytes(from, length).map_err(|error| error.to_string());
+    let Some(end) = file.len().checked_sub(PARQUET_END as u64) else { return Ok(()) };
+    let footer = parquet_footer(&bytes(end, PARQUET_END)?);
+    let footer = footer.and_then(|length| Some((end.checked_sub(length as u64)?, length)));
+    footer.map_or(Ok(()), |(from, length)| check_footer(&bytes(from, length)?))
 }
 
 /// Checks what is counted on to be there when pages are looked for, and panics where it is not.

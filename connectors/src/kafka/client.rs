@@ -24,6 +24,10 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(45);
 /// Time between two tries, at first and at last.
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
 const PAUSE_LAST: Duration = Duration::from_secs(2);
+/// A failure that has lasted for so many tries, or for so long, is told; and then every so often.
+const TRIES_SILENT: u32 = 3;
+const SILENT: Duration = Duration::from_secs(5);
+const TOLD_EVERY: Duration = Duration::from_secs(60);
 /// A broker that is read from answers every half second, records or not; one that was silent for so long may have new ones.
 const SILENT_MICROS: i64 = 3_000_000;
 /// How often librdkafka tells how its connections and partitions are.
@@ -438,11 +442,13 @@ pub(crate) struct Pause {
     begun: Instant,
     next: Duration,
     tries: u32,
+    /// When it was said last that a failure lasts.
+    told: Option<Instant>,
 }
 
 impl Pause {
     pub fn new() -> Pause {
-        Pause { begun: now(), next: PAUSE_FIRST, tries: 0 }
+        Pause { begun: now(), next: PAUSE_FIRST, tries: 0, told: None }
     }
 
     /// Returns for how long it has been tried.
@@ -453,7 +459,15 @@ impl Pause {
     /// Waits before `what` is tried again.
     pub fn wait(&mut self, what: &str, reason: &str) {
         self.tries += 1;
-        Repeated { what, tries: self.tries, reason }.log();
+        // A try may take half a minute, or a moment.
+        let lasts = match self.told {
+            None => self.tries >= TRIES_SILENT || self.spent() >= SILENT,
+            Some(told) => told.elapsed() >= TOLD_EVERY,
+        };
+        if lasts {
+            self.told = Some(now());
+        }
+        Repeated { what, tries: self.tries, spent: self.spent(), reason, lasts }.log();
         std::thread::sleep(self.next);
         self.next = (self.next * 2).min(PAUSE_LAST);
     }

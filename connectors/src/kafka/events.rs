@@ -1,5 +1,7 @@
 //! What the connector logs, one type per event.
 
+use std::time::Duration;
+
 use tracing::{debug, info, warn};
 
 /// The cluster cannot be reached.
@@ -34,20 +36,22 @@ pub(crate) struct Repeated<'a> {
     pub what: &'a str,
     /// How often it failed.
     pub tries: u32,
+    /// For how long it has failed.
+    pub spent: Duration,
     /// What it said last.
     pub reason: &'a str,
+    /// It does not go away by itself.
+    pub lasts: bool,
 }
 
 impl Repeated<'_> {
-    /// Logs the event: aloud when it does not go away by itself.
+    /// Logs the event: aloud when it lasts.
     pub fn log(&self) {
-        let Repeated { what, tries, reason } = *self;
-        match tries {
-            3 => warn!(target: "riverrun", what, tries, reason, "kafka fails; it is asked again"),
-            tries if tries % 30 == 0 => {
-                warn!(target: "riverrun", what, tries, reason, "kafka still fails; it is asked again")
-            }
-            _ => debug!(target: "riverrun", what, tries, reason, "kafka failed; it is asked again"),
+        let Repeated { what, tries, spent, reason, lasts } = *self;
+        let seconds = spent.as_secs();
+        match lasts {
+            true => warn!(target: "riverrun", what, tries, seconds, reason, "kafka fails; it is asked again"),
+            false => debug!(target: "riverrun", what, tries, seconds, reason, "kafka failed; it is asked again"),
         }
     }
 }

@@ -28,8 +28,8 @@ use super::progress::{ABANDONED, Progress, TokenRecord};
 
 /// A commit that took longer may have been sent twice: its producer is replaced.
 const SLOW: Duration = Duration::from_secs(2);
-/// How long a producer may take to be initialised: a transaction that it left open is ended first.
-const INITIALISE: Duration = Duration::from_secs(30);
+/// How long a producer may take to be initialised before it is asked again: a transaction that it left open is ended first.
+const INITIALISE: Duration = Duration::from_secs(10);
 /// Rows and bytes of one transaction, beyond which a commit is split between ticks.
 const ROWS_MAX: usize = 50_000;
 const BYTES_MAX: usize = 32 * 1024 * 1024;
