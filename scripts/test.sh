@@ -56,7 +56,7 @@ lint()  { cargo clippy --workspace --all-targets --locked -- -D warnings; }
 compile() { prepare_prometheus && prepare_strace && cargo test --workspace --locked --no-run; }
 # Tests on brokers wait for them more than they work: they go on beside the others.
 tests() {
-  local on_kafka failed=0
+  local failed=0
   # In a process group of its own, which can be ended as a whole. A stage is a shell of its own: what it has begun ends with it.
   set -m
   nice -n 5 cargo test --workspace --locked --quiet kafka:: >"$scratch/kafka.log" 2>&1 & on_kafka=$!

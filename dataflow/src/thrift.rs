@@ -183,7 +183,8 @@ mod tests {
 
     #[test]
     fn a_footer_is_found_at_the_end_of_a_file() {
-        let file = |footer: &[u8]| [b"PAR1", footer, &u32::try_from(footer.len()).unwrap().to_le_bytes(), b"PAR1"].concat();
+        let file =
+            |footer: &[u8]| [b"PAR1", footer, &u32::try_from(footer.len()).unwrap().to_le_bytes(), b"PAR1"].concat();
         assert_eq!(check_parquet(&file(&with(BYTE, &[7]))), Ok(()));
         assert!(check_parquet(&file(&with(14, &[]))).is_err());
         // These are for the reader.

@@ -16,9 +16,9 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::statistics::Statistics;
 use parquet::schema::types::ColumnPath;
 use riverrun_dataflow::ipc::{PARQUET_NOTE, check_schema_note};
-use riverrun_dataflow::thrift::check_parquet;
 use riverrun_dataflow::journal::{FileKind, StateFile, TakeRows};
 use riverrun_dataflow::operator::STATE_COLUMNS;
+use riverrun_dataflow::thrift::check_parquet;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::StateError;

@@ -11,8 +11,8 @@ use parquet::arrow::arrow_reader::{
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, ParquetMetaDataReader};
 use parquet::file::reader::{ChunkReader, Length};
 use riverrun_dataflow::ipc::{PARQUET_NOTE, check_schema_note};
-use riverrun_dataflow::thrift::{PARQUET_END, check_footer, parquet_footer};
 use riverrun_dataflow::source::{COLUMNAR_ROW_BYTES, Chunk, Payload, ReadLimits, SourceError, SplitReader};
+use riverrun_dataflow::thrift::{PARQUET_END, check_footer, parquet_footer};
 
 use crate::format::RowSchema;
 use crate::format::parquet::{check_schema, needed_roots};

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use super::{Managed, SLOW, kill};
+use super::{MUCH, Managed, SLOW, fill_with, kill};
 use crate::support::shop::START_MS;
 use crate::support::{Place, topics};
 
@@ -95,7 +95,10 @@ fn the_pause_of_a_rescale_is_that_which_a_reader_of_the_output_sees() {
 
 #[test]
 fn what_a_process_ended_with_is_kept_and_counted_over_the_death_of_the_manager() {
-    let mut managed = Managed::with_traffic(781);
+    // The last start finds rows to give out, too.
+    let place = Place::new();
+    fill_with(&place, 781, MUCH);
+    let mut managed = Managed::at(place, &[]);
     let job = "attribution";
     managed.submit("job.yaml", &["--set", "tick.max_rows=1"]);
     managed.until(job, "rows", |_| topics::count(&managed.place.path("topics"), "out") > 0);
