@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # The test command, the same at the desk and in continuous integration: formatting, lints (warnings are errors), tests with
-# tidy among them, the release binary, what the image holds in a sandbox, simulated seeds, the fault matrix with few runs, the docs, and every benchmark once on
-# tiny input.
+# tidy among them, the release binary, simulated seeds, every benchmark once on tiny input, the docs, what the image holds in a sandbox, and the fault
+# matrix with few runs.
 #
-# Usage: scripts/test.sh [STAGE...]      stages: fmt lint test build simulate docs bench image faults (default: all)
+# Usage: scripts/test.sh [STAGE...]      stages: fmt lint test build simulate bench docs image faults (default: all)
 #
 # Missing tools are installed where that is possible; otherwise what is missing is said before anything is built, and what needs it is left out.
 # With RIVERRUN_TEST_ALL=1, as in continuous integration, that is a failure.
@@ -15,7 +15,7 @@ source scripts/prepare.sh
 again() { "$@" || "$@"; }
 
 stages=("$@")
-[ ${#stages[@]} -gt 0 ] || stages=(fmt lint test build simulate docs bench image faults)
+[ ${#stages[@]} -gt 0 ] || stages=(fmt lint test build simulate bench docs image faults)
 
 target=${CARGO_TARGET_DIR:-$PWD/target}
 if [ -z "${RIVERRUN_TEST_DATA:-}" ]; then
@@ -129,15 +129,16 @@ run() {
 # A crate waits for those that it needs, and tests wait more than they work: these stages need no quiet machine, and have what compiling and
 # testing leave of it, if they are wanted as well.
 start_beside() {
-  local stage wanted=()
-  for stage in build simulate docs bench; do
-    [[ " ${stages[*]} " != *" test "*" $stage "* ]] || wanted+=("$stage")
+  local stage wanted=() later=" ${stages[*]} "
+  later=" ${later#* test }"
+  for stage in build simulate bench docs; do
+    [[ $later != *" $stage "* ]] || wanted+=("$stage")
   done
   [ ${#wanted[@]} -gt 0 ] || return 0
   # A process group of its own, which can be ended as a whole.
   set -m
   (
-    renice -n 19 -p "$BASHPID" >/dev/null
+    renice -n 19 -p "$BASHPID" >/dev/null || true
     for stage in "${wanted[@]}"; do
       run "$stage" >"$scratch/$stage.log" 2>&1
       echo $code >"$scratch/$stage.part" && mv "$scratch/$stage.part" "$scratch/$stage.code"
@@ -162,7 +163,7 @@ passed=0
 for stage in "${stages[@]}"; do
   case $stage in
     fmt | lint | test | build | simulate | docs | bench | image | faults) ;;
-    *) echo "test.sh: unknown stage '$stage' (fmt lint test build simulate docs bench image faults)" >&2; exit 2 ;;
+    *) echo "test.sh: unknown stage '$stage' (fmt lint test build simulate bench docs image faults)" >&2; exit 2 ;;
   esac
 done
 for stage in "${stages[@]}"; do

@@ -1,8 +1,9 @@
 //! The footer of a Parquet file that comes from outside, before its reader sees it.
 //!
 //! A footer is a structure of Thrift's compact protocol. What a reader does not know of it, it skips, element by element; a list may say that it
-//! has two thousand million elements that take no byte, in lists of the kind, and Parquet's own reader is at that for ever. What was
-//! checked here is read in a time that its length bounds.
+//! has two thousand million elements that take no byte, in lists of the kind, and Parquet's own reader is at that for ever. Damage that leads there
+//! is found here. Not so what is made to get by: the reader goes by the numbers of fields it knows, whatever type they say they have, and the heads
+//! of pages are structures, too, which nobody looks at before.
 //!
 //! Protocol: <https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md>.
 

@@ -234,7 +234,10 @@ impl Folder {
             _ => true,
         };
         // A start with --fresh that was cut short would be completed by the next start, over what comes of this one.
-        let unfinished = !matches!(self.read_file("fresh.json"), Ok(None));
+        let unfinished = match self.read_file("fresh.json") {
+            Err(error @ (StateError::OtherJob { .. } | StateError::Storage { .. })) => return Err(error),
+            read => !matches!(read, Ok(None)),
+        };
         if !known && !unfinished && self.leftover()?.is_none() {
             return self.create(spec);
         }
@@ -304,8 +307,14 @@ impl Folder {
                 self.store.settle(&self.inside(part))?;
             }
             reach("fresh.deleted");
-            self.store.create(&self.inside("job.json"), next.bytes())?;
+            let created = self.store.create(&self.inside("job.json"), next.bytes())?;
             reach("fresh.created");
+            if let Created::Taken(_) = created {
+                return Err(StateError::Fenced(format!(
+                    "another process began job `{}` afresh at the same time",
+                    self.job
+                )));
+            }
         }
         self.delete(&["fresh.json".to_string()])?;
         Ok(next)
@@ -374,6 +383,9 @@ impl Folder {
         let failed = |e: std::io::Error| StateError::storage("write", what.clone(), &e);
         // The objects make durable what is written in here, not the folders above.
         self.store.keep_folder(&self.path).map_err(failed)?;
+        for part in ["state", keep::APART, "savepoints"] {
+            self.store.settle(&self.inside(part))?;
+        }
         let mut file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
         if !take(&file).map_err(|e| StateError::storage("lock", what.clone(), &e))? {

@@ -362,9 +362,8 @@ impl Store {
         Ok(())
     }
 
-    /// Makes sure that the local folder `path` and those above it are there, durably, and the names of the folders in it are durable
-    /// too: who made one may have been killed before he could see to that, and the objects take it that a folder which is there is there
-    /// to stay.
+    /// Makes sure that the local folder `path` is there, durably, and that the names of the folders in it are durable too: who made one may
+    /// have been killed before he could see to that, and the objects take it that a folder which is there is there to stay.
     pub fn keep_folder(&self, path: &str) -> std::io::Result<()> {
         let Some((root, disk)) = self.on() else { return Ok(()) };
         let folder = root.join(path);

@@ -418,15 +418,21 @@ fn prometheus_likes_what_the_manager_serves() {
 #[test]
 fn a_changed_job_that_cannot_run_is_taken_back_and_nothing_is_lost_or_doubled() {
     let (managed, calm) = Managed::with_much(707, &[]);
-    // So slow that its input does not end before it is changed, whatever the machine.
     let slow = ["--until-end", "--set", "tick.max_rows=1"];
     managed.submit("job.yaml", &slow);
+    // It stands still until its change has begun: its input does not end before, whatever the machine.
+    let job = managed.one_alive();
+    signal(job, "STOP");
     // Its new sink would write over what is somebody else's: that is found out when it runs.
     managed.place.write("manager/files/precious.jsonl", "precious\n");
     let text = String::from_utf8(managed.place.read("job.yaml")).unwrap();
     managed.place.write("second.yaml", text + "  more: { from: attributed, file: { path: precious.jsonl } }\n");
-    let told =
-        managed.cli(&["submit", "second.yaml"]).args(SLOW).args(&slow).fail(1, &["taken back", "precious.jsonl"]);
+    let submit = managed.cli(&["submit", "second.yaml"]).args(SLOW).args(&slow).start();
+    managed.until_phase("attribution", "upgrading");
+    signal(job, "CONT");
+    let told = submit.finish();
+    let is_said = |part: &str| told.stderr.contains(part);
+    assert!(told.code == Some(1) && is_said("taken back") && is_said("precious.jsonl"), "{told}");
     assert_eq!(told.document()["state"], "failed");
     let status = managed.until_phase("attribution", "finished");
     assert_eq!(status["job"]["revision"], 3, "the former file is a revision of its own: {status:#}");

@@ -460,14 +460,14 @@ impl Pause {
     pub fn wait(&mut self, what: &str, reason: &str) {
         self.tries += 1;
         // A try may take half a minute, or a moment.
-        let lasts = match self.told {
+        let aloud = match self.told {
             None => self.tries >= TRIES_SILENT || self.spent() >= SILENT,
             Some(told) => told.elapsed() >= TOLD_EVERY,
         };
-        if lasts {
+        if aloud {
             self.told = Some(now());
         }
-        Repeated { what, tries: self.tries, spent: self.spent(), reason, lasts }.log();
+        Repeated { what, tries: self.tries, spent: self.spent(), reason, aloud }.log();
         std::thread::sleep(self.next);
         self.next = (self.next * 2).min(PAUSE_LAST);
     }

@@ -40,16 +40,16 @@ pub(crate) struct Repeated<'a> {
     pub spent: Duration,
     /// What it said last.
     pub reason: &'a str,
-    /// It does not go away by itself.
-    pub lasts: bool,
+    /// It is to be said aloud now.
+    pub aloud: bool,
 }
 
 impl Repeated<'_> {
-    /// Logs the event: aloud when it lasts.
+    /// Logs the event.
     pub fn log(&self) {
-        let Repeated { what, tries, spent, reason, lasts } = *self;
+        let Repeated { what, tries, spent, reason, aloud } = *self;
         let seconds = spent.as_secs();
-        match lasts {
+        match aloud {
             true => warn!(target: "riverrun", what, tries, seconds, reason, "kafka fails; it is asked again"),
             false => debug!(target: "riverrun", what, tries, seconds, reason, "kafka failed; it is asked again"),
         }

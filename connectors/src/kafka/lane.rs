@@ -30,6 +30,8 @@ use super::progress::{ABANDONED, Progress, TokenRecord};
 const SLOW: Duration = Duration::from_secs(2);
 /// How long a producer may take to be initialised before it is asked again: a transaction that it left open is ended first.
 const INITIALISE: Duration = Duration::from_secs(10);
+/// How long it may take in all: coordinators of a cluster that starts take their time.
+const INITIALISED_WITHIN: Duration = Duration::from_secs(90);
 /// Rows and bytes of one transaction, beyond which a commit is split between ticks.
 const ROWS_MAX: usize = 50_000;
 const BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -314,7 +316,7 @@ impl KafkaLane {
                     self.producer = Some(producer);
                     return Ok(());
                 }
-                Err(error) if verdict(&error) == Verdict::Retry && pause.spent() < PATIENCE => {
+                Err(error) if verdict(&error) == Verdict::Retry && pause.spent() < INITIALISED_WITHIN => {
                     pause.wait(&self.name(), &said(&error));
                 }
                 Err(error) => {

@@ -39,7 +39,7 @@ impl Traffic {
         Some(Traffic { brokers, prefix, shopping, expected })
     }
 
-    /// Writes it bit by bit while `meanwhile` goes on, ever less of it so that there is always some left, and all when that is over.
+    /// Writes it bit by bit while `meanwhile` goes on, ever less at a time so that it lasts for minutes, and what is left when that is over.
     fn during(&self, pause: Duration, meanwhile: impl FnOnce()) {
         let over = AtomicBool::new(false);
         std::thread::scope(|scope| {
@@ -57,7 +57,7 @@ impl Traffic {
         let (mut poured, mut last) = (0.0, false);
         while !last {
             last = over.load(Ordering::Acquire);
-            let until = if last { 1.0 } else { poured + (1.0 - poured) / 60.0 };
+            let until = if last { 1.0 } else { poured + (1.0 - poured) / 120.0 };
             for (pouring, rows) in &mut into {
                 let at = |share: f64| (rows.len() as f64 * share) as usize;
                 pouring.pour(&rows[at(poured)..at(until)]);
