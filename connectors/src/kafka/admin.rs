@@ -1,5 +1,7 @@
 //! Topics of a cluster: which there are, what they take, making one.
 
+use std::time::Duration;
+
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -59,6 +61,9 @@ pub fn list(cluster: &Cluster) -> Result<Vec<TopicInfo>, KafkaFault> {
     names.into_iter().map(describe).collect()
 }
 
+/// How long a cluster may take to make a topic: one whose brokers have just begun has others to make for itself.
+const MADE_WITHIN: Duration = Duration::from_secs(90);
+
 /// Makes a topic, with as many replicas as the cluster gives of itself.
 pub fn create(cluster: &Cluster, name: &str, partitions: u32) -> Result<(), KafkaFault> {
     let client = cluster.consumer("riverrun.topic", Sees::Committed, &[])?;
@@ -77,7 +82,7 @@ pub(crate) fn create_with(
     let admin: AdminClient<Watcher> = cluster.client(&cluster.config())?;
     let count = i32::try_from(partitions).expect("partitions are few");
     let what = format!("topic `{name}`");
-    let made = cluster.patiently(&what, client, || {
+    let made = cluster.within(MADE_WITHIN, &what, client, || {
         let topic = NewTopic::new(name, count, TopicReplication::Fixed(replicas));
         let topic = settings.iter().fold(topic, |topic, (key, value)| topic.set(key, value));
         let options = AdminOptions::new().request_timeout(Some(CALL)).operation_timeout(Some(CALL));

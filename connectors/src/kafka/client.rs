@@ -362,6 +362,17 @@ impl Cluster {
         client: &Reader,
         call: impl Fn() -> Result<T, KafkaError>,
     ) -> Result<T, KafkaFault> {
+        self.within(PATIENCE, what, client, call)
+    }
+
+    /// Makes a call, and makes it again while the cluster does not answer, for so long.
+    pub(crate) fn within<T>(
+        &self,
+        patience: Duration,
+        what: &str,
+        client: &Reader,
+        call: impl Fn() -> Result<T, KafkaError>,
+    ) -> Result<T, KafkaFault> {
         let mut pause = Pause::new();
         loop {
             listen(client);
@@ -370,7 +381,7 @@ impl Cluster {
                     client.context().answered();
                     return Ok(answer);
                 }
-                Err(error) if verdict(&error) == Verdict::Retry && pause.spent() < PATIENCE => {
+                Err(error) if verdict(&error) == Verdict::Retry && pause.spent() < patience => {
                     listen(client);
                     if let Some(reason) = client.context().refused() {
                         return Err(self.refused(&reason));
