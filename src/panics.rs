@@ -11,6 +11,7 @@ use std::panic::PanicHookInfo;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use riverrun_dataflow::caught;
 use riverrun_dataflow::engine::Control;
 use serde_json::json;
 
@@ -34,9 +35,12 @@ pub fn expect_loss(control: Arc<Control>) {
     MESHED.set(control).ok();
 }
 
-/// Makes every panic end the process.
+/// Makes every panic end the process that nobody catches to tell it as an error.
 pub fn install() {
     std::panic::set_hook(Box::new(|info| {
+        if caught::catches() {
+            return;
+        }
         if info.payload_as_str().is_some_and(|message| message.starts_with(BROKEN)) {
             lost(info);
         }

@@ -58,6 +58,7 @@ use timely::communication::{Hooks, WorkerGuards};
 use timely::worker::Worker;
 
 use crate::balance::Counts;
+use crate::caught;
 use crate::graph::{Graph, StepNode};
 use crate::journal::{Journal, JournalEntry, JournalError, StateStore};
 use crate::mesh::{Mesh, MeshError};
@@ -237,7 +238,7 @@ fn work(worker: &mut Worker, setup: &Setup) {
     // A panic in one worker must end the job: the others would wait for it for ever.
     let ran = std::panic::catch_unwind(AssertUnwindSafe(|| worker::run(worker, setup)));
     if let Err(panic) = ran {
-        setup.control.fail(EngineError::Panic(panic_message(panic.as_ref())));
+        setup.control.fail(EngineError::Panic(caught::panic_message(panic.as_ref())));
     }
     for dataflow in worker.installed_dataflows() {
         worker.drop_dataflow(dataflow);
@@ -283,11 +284,6 @@ impl Drop for Comms {
             std::mem::forget(self.guard.take());
         }
     }
-}
-
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a worker panicked".to_owned())
 }
 
 /// A running job failed.

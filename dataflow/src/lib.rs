@@ -2,11 +2,13 @@
 //!
 //! Read in this order: [`tick`] is the model, [`source`], [`operator`] and [`sink`] are the contracts, [`graph`] is what
 //! runs, and [`engine`] runs it on timely. [`journal`] is what the engine asks of the floor above, [`mesh`] the processes of
-//! a job that runs in several, [`disk`] how anyone writes files that must outlive a crash, [`objects`] the place of whole objects, and [`ipc`] and [`thrift`] whether an Arrow schema
-//! and a Parquet footer from outside are what they should be.
+//! a job that runs in several, [`disk`] how anyone writes files that must outlive a crash, [`objects`] the place of whole objects, and [`ipc`] and
+//! [`parquet_file`] whether Arrow schemas and Parquet files from outside are what they should be, and [`caught`]
+//! calls what cannot be kept from panicking.
 
 pub mod balance;
 pub mod batch;
+pub mod caught;
 pub mod disk;
 pub mod engine;
 pub mod fail_act;
@@ -18,13 +20,13 @@ pub mod key;
 pub mod mesh;
 pub mod objects;
 pub mod operator;
+pub mod parquet_file;
 pub mod partitioner;
 pub mod schema;
 pub mod sink;
 pub mod source;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
-pub mod thrift;
 pub mod tick;
 pub mod time;
 pub mod wire;

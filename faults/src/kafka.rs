@@ -93,8 +93,10 @@ impl Brokers {
             self.command(act, arguments).output().map_err(|error| format!("cannot start kafka.sh: {error}"))?;
         match output.status.success() {
             true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+            // Kafka's tools say what is wrong on either.
             false => {
-                Err(format!("kafka.sh {act} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr).trim_end()))
+                let said = [output.stderr, output.stdout].map(|said| String::from_utf8_lossy(&said).into_owned());
+                Err(format!("kafka.sh {act} {arguments:?}: {}", said.concat().trim_end()))
             }
         }
     }
@@ -104,12 +106,21 @@ impl Brokers {
         self.script(act, &[&node.to_string()]).map(|_| ())
     }
 
-    /// Makes topics.
+    /// Makes topics. A broker that a busy machine kept from telling that it is there counts as away for a moment, and the replicas are too
+    /// many then.
     pub fn create(&self, topics: &[(String, u32)]) -> Tried<()> {
         for (topic, partitions) in topics {
             let partitions = partitions.to_string();
-            let make = ["--create", "--topic", topic, "--partitions", &partitions];
-            self.script("tool", &[&["org.apache.kafka.tools.TopicCommand"], &make[..]].concat())?;
+            let make = ["--create", "--if-not-exists", "--topic", topic, "--partitions", &partitions];
+            let from = now();
+            while let Err(reason) = self.script("tool", &[&["org.apache.kafka.tools.TopicCommand"], &make[..]].concat())
+            {
+                if from.elapsed() > HUNG_AFTER {
+                    return Err(reason);
+                }
+                eprintln!("once more: {reason}");
+                nap(Duration::from_millis(500));
+            }
         }
         Ok(())
     }

@@ -9,16 +9,14 @@ use arrow::compute::filter_record_batch;
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use parquet::basic::{Compression, ZstdLevel};
-use parquet::file::metadata::{ColumnChunkMetaData, KeyValue, ParquetMetaData, ParquetMetaDataReader};
+use parquet::file::metadata::{KeyValue, ParquetMetaData};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::statistics::Statistics;
 use parquet::schema::types::ColumnPath;
-use riverrun_dataflow::ipc::{PARQUET_NOTE, check_schema_note};
 use riverrun_dataflow::journal::{FileKind, StateFile, TakeRows};
 use riverrun_dataflow::operator::STATE_COLUMNS;
-use riverrun_dataflow::thrift::check_parquet;
+use riverrun_dataflow::parquet_file::{Rows, open};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::StateError;
@@ -117,14 +115,13 @@ fn checked(folder: &Folder, file: &StateFile, bytes: Option<Bytes>) -> Result<By
 /// Hands the rows in `bytes` of the shards for which `wanted` holds to `take`, until it breaks; row groups without any are not
 /// decoded.
 pub fn decode(bytes: Bytes, wanted: &dyn Fn(u16) -> bool, take: &mut TakeRows<'_>) -> Result<ControlFlow<()>, String> {
-    let builder = open(bytes)?;
-    if !is_state_schema(builder.schema()) {
+    let file = open(bytes)?;
+    if !is_state_schema(file.schema()) {
         return Err("its first columns are not `shard` and `op`".into());
     }
-    let groups = wanted_groups(builder.metadata(), wanted);
-    let reader = builder.with_row_groups(groups).with_batch_size(READ_ROWS).build().map_err(|e| e.to_string())?;
-    for batch in reader {
-        let mut batch = batch.map_err(|e| e.to_string())?;
+    let groups = wanted_groups(file.metadata(), wanted);
+    for batch in Rows::of(file.with_row_groups(groups).with_batch_size(READ_ROWS))? {
+        let mut batch = batch?;
         let keep: Vec<bool> = shards_of(&batch).values().iter().map(|shard| wanted(*shard)).collect();
         if !keep.iter().all(|keep| *keep) {
             batch = filter_record_batch(&batch, &BooleanArray::from(keep)).map_err(|e| e.to_string())?;
@@ -147,35 +144,6 @@ pub fn decode_all(bytes: Bytes, wanted: &dyn Fn(u16) -> bool) -> Result<Vec<Reco
     Ok(found)
 }
 
-/// Opens the file with these bytes. Its footer is looked at before it is read, which may take for ever, and its Arrow schema before it is
-/// converted, which panics on what is none.
-fn open(bytes: Bytes) -> Result<ParquetRecordBatchReaderBuilder<Bytes>, String> {
-    check_parquet(&bytes)?;
-    let metadata = ParquetMetaDataReader::new().parse_and_finish(&bytes).map_err(|e| e.to_string())?;
-    check_places(&metadata)?;
-    for note in metadata.file_metadata().key_value_metadata().into_iter().flatten() {
-        if let (PARQUET_NOTE, Some(schema)) = (note.key.as_str(), &note.value) {
-            check_schema_note(schema)?;
-        }
-    }
-    let metadata = ArrowReaderMetadata::try_new(Arc::new(metadata), ArrowReaderOptions::new());
-    Ok(ParquetRecordBatchReaderBuilder::new_with_metadata(bytes, metadata.map_err(|e| e.to_string())?))
-}
-
-/// Checks what is counted on to be there when pages are looked for, and panics where it is not.
-fn check_places(metadata: &ParquetMetaData) -> Result<(), String> {
-    for group in metadata.row_groups() {
-        let column = |column: &ColumnChunkMetaData| {
-            let begins = column.dictionary_page_offset().unwrap_or(0).min(column.data_page_offset());
-            begins < 0 || column.compressed_size() < 0 || column.uncompressed_size() < 0 || column.num_values() < 0
-        };
-        if group.num_rows() < 0 || group.columns().iter().any(column) {
-            return Err("its footer names places and numbers below zero".into());
-        }
-    }
-    Ok(())
-}
-
 /// What a file says of itself.
 pub struct About {
     /// Its columns.
@@ -187,10 +155,10 @@ pub struct About {
 impl About {
     /// Returns what the file with these bytes says of itself.
     pub fn of(bytes: Bytes) -> Result<About, String> {
-        let builder = open(bytes)?;
-        let notes = builder.metadata().file_metadata().key_value_metadata().cloned().unwrap_or_default();
+        let file = open(bytes)?;
+        let notes = file.metadata().file_metadata().key_value_metadata().cloned().unwrap_or_default();
         let ours = |note: KeyValue| Some((note.key.strip_prefix("riverrun.")?.to_string(), note.value?));
-        Ok(About { schema: builder.schema().clone(), notes: notes.into_iter().filter_map(ours).collect() })
+        Ok(About { schema: file.schema().clone(), notes: notes.into_iter().filter_map(ours).collect() })
     }
 
     /// Returns how many columns after `shard` and `op` are the key.

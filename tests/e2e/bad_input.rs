@@ -320,3 +320,14 @@ fn compressed_input_that_is_cut_off_stops_the_job_and_is_named() {
     place.write("in/clicks-0.jsonl.gz", b"no gzip at all");
     place.run("job.yaml").arg("--fresh").fail(74, &["clicks-0.jsonl.gz"]);
 }
+
+/// A page of it says that its values are numbers of a dictionary, and there is none: its reader panics at that.
+#[test]
+fn a_parquet_file_that_contradicts_itself_stops_the_job_and_is_named() {
+    let place = Place::new();
+    place.write("in/clicks-0.parquet", include_bytes!("../fixtures/files/no-dictionary.parquet"));
+    let job = jobs::copy().replace("clicks-*.jsonl", "clicks-0.parquet");
+    place.write("job.yaml", job.replace("format: json", "format: parquet"));
+    let failed = place.run("job.yaml").fail(74, &["clicks-0.parquet", "is damaged", "contradicts itself"]);
+    assert!(!failed.stderr.contains("fault in riverrun"), "{failed}");
+}

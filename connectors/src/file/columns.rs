@@ -1,18 +1,11 @@
 //! Rows of a Parquet file. A position is a row's number; only the top-level columns that are needed are read.
 
 use std::fs::File;
-use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
-};
-use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, ParquetMetaDataReader};
-use parquet::file::reader::{ChunkReader, Length};
-use riverrun_dataflow::ipc::{PARQUET_NOTE, check_schema_note};
+use riverrun_dataflow::parquet_file::{self, Opened, Rows};
 use riverrun_dataflow::source::{COLUMNAR_ROW_BYTES, Chunk, Payload, ReadLimits, SourceError, SplitReader};
-use riverrun_dataflow::thrift::{PARQUET_END, check_footer, parquet_footer};
 
 use crate::format::RowSchema;
 use crate::format::parquet::{check_schema, needed_roots};
@@ -23,7 +16,7 @@ const BATCH_ROWS: usize = 8192;
 /// Reads rows.
 pub(super) struct ColumnsReader {
     what: String,
-    rows: ParquetRecordBatchReader,
+    rows: Rows,
     /// Rows that were decoded but not given.
     ahead: Option<RecordBatch>,
     position: u64,
@@ -35,45 +28,11 @@ pub(super) fn count_rows(what: &str, file: File) -> Result<u64, SourceError> {
     Ok(open(what, file)?.1)
 }
 
-fn open(what: &str, file: File) -> Result<(ParquetRecordBatchReaderBuilder<File>, u64), SourceError> {
-    check_end(&file).map_err(|reason| damaged(what, &reason))?;
-    let metadata = ParquetMetaDataReader::new().parse_and_finish(&file).map_err(|error| damaged(what, &error))?;
-    check_places(&metadata).map_err(|reason| damaged(what, &reason))?;
-    // Its Arrow schema is looked at before it is converted, which panics on what is none.
-    for note in metadata.file_metadata().key_value_metadata().into_iter().flatten() {
-        if let (PARQUET_NOTE, Some(schema)) = (note.key.as_str(), &note.value) {
-            check_schema_note(schema).map_err(|reason| damaged(what, &reason))?;
-        }
-    }
-    let metadata = ArrowReaderMetadata::try_new(Arc::new(metadata), ArrowReaderOptions::new());
-    let metadata = metadata.map_err(|error| damaged(what, &error))?;
-    let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata);
+fn open(what: &str, file: File) -> Result<(Opened<File>, u64), SourceError> {
+    let builder = parquet_file::open(file).map_err(|reason| damaged(what, &reason))?;
     let rows = builder.metadata().file_metadata().num_rows();
     let rows = u64::try_from(rows).map_err(|_| damaged(what, &"it says that it has less than no rows"))?;
     Ok((builder, rows))
-}
-
-/// Checks the footer before it is read, which may take for ever. Whether there is one is for its reader to say.
-fn check_end(file: &File) -> Result<(), String> {
-    let bytes = |from: u64, length: usize| file.get_bytes(from, length).map_err(|error| error.to_string());
-    let Some(end) = file.len().checked_sub(PARQUET_END as u64) else { return Ok(()) };
-    let footer = parquet_footer(&bytes(end, PARQUET_END)?);
-    let footer = footer.and_then(|length| Some((end.checked_sub(length as u64)?, length)));
-    footer.map_or(Ok(()), |(from, length)| check_footer(&bytes(from, length)?))
-}
-
-/// Checks what is counted on to be there when pages are looked for, and panics where it is not.
-fn check_places(metadata: &ParquetMetaData) -> Result<(), String> {
-    for group in metadata.row_groups() {
-        let column = |column: &ColumnChunkMetaData| {
-            let begins = column.dictionary_page_offset().unwrap_or(0).min(column.data_page_offset());
-            begins < 0 || column.compressed_size() < 0 || column.uncompressed_size() < 0 || column.num_values() < 0
-        };
-        if group.num_rows() < 0 || group.columns().iter().any(column) {
-            return Err("its footer names places and numbers below zero".into());
-        }
-    }
-    Ok(())
 }
 
 fn damaged(what: &str, reason: &dyn std::fmt::Display) -> SourceError {
@@ -93,7 +52,7 @@ impl ColumnsReader {
         let (groups, skipped) = groups_from(&builder, position);
         let offset = usize::try_from(position - skipped).map_err(|error| damaged(what, &error))?;
         let builder = builder.with_projection(mask).with_row_groups(groups).with_offset(offset);
-        let rows = builder.with_batch_size(BATCH_ROWS).build().map_err(|error| damaged(what, &error))?;
+        let rows = Rows::of(builder.with_batch_size(BATCH_ROWS)).map_err(|reason| damaged(what, &reason))?;
         Ok(ColumnsReader { what: what.to_owned(), rows, ahead: None, position, end })
     }
 
@@ -110,7 +69,7 @@ impl ColumnsReader {
 }
 
 /// Returns the row groups from that of row `position` on, and the number of rows before them.
-fn groups_from(builder: &ParquetRecordBatchReaderBuilder<File>, position: u64) -> (Vec<usize>, u64) {
+fn groups_from(builder: &Opened<File>, position: u64) -> (Vec<usize>, u64) {
     let groups = builder.metadata().row_groups();
     let mut before = 0;
     for (index, group) in groups.iter().enumerate() {

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
-use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::file::metadata::KeyValue;
 use riverrun_dataflow::objects::Objects;
+use riverrun_dataflow::parquet_file::{Rows, open};
 use riverrun_dataflow::sink::SinkError;
 use serde::Serialize;
 
@@ -131,7 +131,8 @@ fn merge(objects: &dyn Objects, batch: &Batch, table: &Table, name: &str) -> Res
         if checksum(&bytes) != file.xxh3 {
             return Err(damaged("its content does not match its checksum".to_owned()));
         }
-        let (schema, rows) = read(bytes).map_err(|error| damaged(error.to_string()))?;
+        let opened = open(bytes).map_err(damaged)?;
+        let schema = opened.schema().clone();
         let known = writing.iter().position(|(known, _)| *known == schema);
         let index = match known {
             Some(index) => index,
@@ -142,8 +143,8 @@ fn merge(objects: &dyn Objects, batch: &Batch, table: &Table, name: &str) -> Res
                 writing.len() - 1
             }
         };
-        for rows in rows {
-            let rows = rows.map_err(|error| damaged(error.to_string()))?;
+        for rows in Rows::of(opened).map_err(damaged)? {
+            let rows = rows.map_err(damaged)?;
             writing[index].1.push(&rows, file.time_min_us.zip(file.time_max_us)).map_err(unmergeable)?;
         }
     }
@@ -158,11 +159,6 @@ fn merge(objects: &dyn Objects, batch: &Batch, table: &Table, name: &str) -> Res
 
 fn unmergeable(error: SinkError) -> LakeError {
     LakeError::Refused(error.to_string())
-}
-
-fn read(bytes: Bytes) -> Result<(SchemaRef, ParquetRecordBatchReader), parquet::errors::ParquetError> {
-    let builder = ParquetRecordBatchReaderBuilder::try_new(bytes)?;
-    Ok((builder.schema().clone(), builder.build()?))
 }
 
 /// Returns whether all files of a batch count.

@@ -339,6 +339,20 @@ impl Running {
         self.until(&format!("`{text}`"), is_said);
     }
 
+    /// Waits until it says `text` on stderr, or ends without it; returns whether it said so.
+    pub fn says(&mut self, text: &str) -> bool {
+        let heard = self.heard.clone();
+        let is_said = || String::from_utf8_lossy(&heard.lock().expect("no reader panics")).contains(text);
+        let mut is_over = false;
+        while !is_said() {
+            if is_over {
+                return false;
+            }
+            is_over = self.ends_within(Duration::from_millis(20));
+        }
+        true
+    }
+
     /// Waits for its end.
     pub fn finish(mut self) -> Finished {
         self.let_go();

@@ -1,0 +1,173 @@
+//! Parquet files that come from outside, opened so that nothing in them can hold up or panic their reader.
+//!
+//! The footer of a file and the head of each of its pages are structures of Thrift's compact protocol. What a reader does not know of one, it
+//! skips, element by element; a list may say that it has two thousand million elements that take no byte, in lists of the kind, and Parquet's
+//! own reader is at that for ever. And it goes by the numbers of fields, whatever type they say they have, so that it may see other fields than
+//! are there. So each structure is walked before it is read: its fields have the types of their numbers, and its lists have the bytes for
+//! their elements. What else the reader panics at, in the many ways in which pages can contradict themselves, is caught.
+
+mod shapes;
+mod walk;
+
+use std::fmt::Display;
+use std::io::{self, Read};
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use bytes::Bytes;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
+};
+use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, ParquetMetaDataReader};
+use parquet::file::reader::{ChunkReader, Length};
+
+use self::shapes::{FILE_META_DATA, PAGE_HEADER};
+use self::walk::{Fault, check};
+use crate::caught::caught;
+use crate::ipc::{PARQUET_NOTE, check_schema_note};
+
+/// The bytes at the end of a file that say how long its footer is.
+const END: usize = 8;
+/// Bytes that are looked at first for the head of a page, and at most: greatest and least values of a page may be in it.
+const HEAD: usize = 1 << 10;
+const HEAD_MAX: usize = 16 << 20;
+
+/// A file that was opened: what it says of itself is known, and which of it is read can be chosen.
+pub type Opened<R> = ParquetRecordBatchReaderBuilder<Checked<R>>;
+
+/// Opens a file. What is said of it in an error begins with "its" or "it".
+pub fn open<R: ChunkReader + 'static>(file: R) -> Result<Opened<R>, String> {
+    check_footer(&file)?;
+    let metadata = calm(|| ParquetMetaDataReader::new().parse_and_finish(&file))?;
+    check_places(&metadata)?;
+    // Its Arrow schema is looked at before it is converted, which panics on what is none.
+    for note in metadata.file_metadata().key_value_metadata().into_iter().flatten() {
+        if let (PARQUET_NOTE, Some(schema)) = (note.key.as_str(), &note.value) {
+            check_schema_note(schema)?;
+        }
+    }
+    let metadata = calm(|| ArrowReaderMetadata::try_new(Arc::new(metadata), ArrowReaderOptions::new()))?;
+    Ok(ParquetRecordBatchReaderBuilder::new_with_metadata(Checked(file), metadata))
+}
+
+/// Rows of a file, batch by batch. After an error there are no more.
+pub struct Rows(Option<ParquetRecordBatchReader>);
+
+impl Rows {
+    /// Begins to read the rows that were chosen.
+    pub fn of<R: ChunkReader + 'static>(file: Opened<R>) -> Result<Rows, String> {
+        calm(|| file.build()).map(|rows| Rows(Some(rows)))
+    }
+}
+
+impl Iterator for Rows {
+    type Item = Result<RecordBatch, String>;
+
+    fn next(&mut self) -> Option<Result<RecordBatch, String>> {
+        let rows = self.0.as_mut()?;
+        let next = calm(|| rows.next().transpose()).transpose();
+        if !matches!(next, Some(Ok(_))) {
+            self.0 = None;
+        }
+        next
+    }
+}
+
+/// Calls the reader, which panics at what it does not expect.
+fn calm<T, E: Display>(call: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
+    match caught(call) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(panic) => Err(format!("it contradicts itself: {panic}")),
+    }
+}
+
+/// Checks the footer, if there is one: whether there is, is for its reader to say.
+fn check_footer<R: ChunkReader>(file: &R) -> Result<(), String> {
+    let bytes = |from: u64, length: usize| file.get_bytes(from, length).map_err(|error| error.to_string());
+    let Some(end) = file.len().checked_sub(END as u64) else { return Ok(()) };
+    let [a, b, c, d, b'P', b'A', b'R', b'1'] = *bytes(end, END)? else { return Ok(()) };
+    let length = u32::from_le_bytes([a, b, c, d]);
+    let Some(from) = end.checked_sub(length.into()) else { return Ok(()) };
+    let length = usize::try_from(length).map_err(|error| error.to_string())?;
+    check(&bytes(from, length)?, FILE_META_DATA).map_err(|fault| format!("its footer is none: {fault}"))
+}
+
+/// Checks what is counted on to be there when pages are looked for, and panics where it is not.
+fn check_places(metadata: &ParquetMetaData) -> Result<(), String> {
+    for group in metadata.row_groups() {
+        let column = |column: &ColumnChunkMetaData| {
+            let begins = column.dictionary_page_offset().unwrap_or(0).min(column.data_page_offset());
+            begins < 0 || column.compressed_size() < 0 || column.uncompressed_size() < 0 || column.num_values() < 0
+        };
+        if group.num_rows() < 0 || group.columns().iter().any(column) {
+            return Err("its footer names places and numbers below zero".into());
+        }
+    }
+    Ok(())
+}
+
+/// A file of which the heads of pages are checked before they are read.
+pub struct Checked<R>(R);
+
+impl<R: Length> Length for Checked<R> {
+    fn len(&self) -> u64 {
+        self.0.len()
+    }
+}
+
+impl<R: ChunkReader> ChunkReader for Checked<R> {
+    type T = Head<R::T>;
+
+    /// The reader takes nothing this way but heads of pages.
+    fn get_read(&self, start: u64) -> parquet::errors::Result<Head<R::T>> {
+        self.0.get_read(start).map(|from| Head { from, ahead: Vec::new(), given: 0, is_checked: false })
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> parquet::errors::Result<Bytes> {
+        self.0.get_bytes(start, length)
+    }
+}
+
+/// Bytes from the head of a page on. Nothing is checked before the first of them is read, for the reader may ask for a head that it has.
+pub struct Head<R> {
+    from: R,
+    /// What was read to be checked, and how much of it was given.
+    ahead: Vec<u8>,
+    given: usize,
+    is_checked: bool,
+}
+
+impl<R: Read> Head<R> {
+    fn check(&mut self) -> io::Result<()> {
+        let mut wanted = HEAD;
+        loop {
+            let missing = (wanted - self.ahead.len()) as u64;
+            self.from.by_ref().take(missing).read_to_end(&mut self.ahead)?;
+            match check(&self.ahead, PAGE_HEADER) {
+                Ok(()) => return Ok(()),
+                Err(Fault::Cut(_)) if self.ahead.len() == wanted && wanted < HEAD_MAX => wanted *= 2,
+                Err(fault) => return Err(io::Error::other(format!("the head of a page is none: {fault}"))),
+            }
+        }
+    }
+}
+
+impl<R: Read> Read for Head<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if !self.is_checked {
+            self.check()?;
+            self.is_checked = true;
+        }
+        let mut left = &self.ahead[self.given..];
+        if left.is_empty() {
+            return self.from.read(into);
+        }
+        let read = left.read(into)?;
+        self.given += read;
+        Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,246 @@
+//! Files that a writer made are opened and read; structures that would hold up or mislead a reader are not.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, BooleanArray, Decimal128Array, DictionaryArray, Float16Array, Int64Array, ListArray, MapBuilder,
+    RecordBatch, StringArray, StringBuilder, Time32MillisecondArray, TimestampNanosecondArray, UInt8Array,
+};
+use arrow::compute::concat_batches;
+use arrow::datatypes::{Int32Type, Int64Type, Schema};
+use bytes::Bytes;
+use parquet::arrow::ArrowWriter;
+use parquet::basic::Compression;
+use parquet::file::metadata::{KeyValue, SortingColumn};
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder, WriterVersion};
+
+use super::walk::{Fault, check};
+use super::*;
+
+/// Rows of many types.
+fn rows() -> RecordBatch {
+    let mut map = MapBuilder::new(None, StringBuilder::new(), StringBuilder::new());
+    for name in ["a", "b", "c"] {
+        map.keys().append_value(name);
+        map.values().append_value("x");
+        map.append(true).unwrap();
+    }
+    let columns: [(&str, ArrayRef); 10] = [
+        ("long", Arc::new(Int64Array::from(vec![Some(1), None, Some(-3)]))),
+        // A least and a greatest value that no head of a page holds in the bytes that are looked at first.
+        ("text", Arc::new(StringArray::from(vec!["a".repeat(5000), "b".repeat(5000), "c".into()]))),
+        ("truth", Arc::new(BooleanArray::from(vec![true, false, true]))),
+        ("small", Arc::new(UInt8Array::from(vec![1, 2, 255]))),
+        ("half", Arc::new(Float16Array::from(vec![Some(Default::default()), None, None]))),
+        ("money", Arc::new(Decimal128Array::from(vec![1, 2, 3]).with_precision_and_scale(30, 4).unwrap())),
+        ("time", Arc::new(Time32MillisecondArray::from(vec![1, 2, 3]))),
+        ("moment", Arc::new(TimestampNanosecondArray::from(vec![1, 2, 3]).with_timezone("UTC"))),
+        (
+            "list",
+            Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>([Some(vec![Some(1), Some(2)]), None, None])),
+        ),
+        ("map", Arc::new(map.finish())),
+    ];
+    let named = DictionaryArray::<Int32Type>::from_iter(["x", "y", "x"]);
+    let columns = columns.into_iter().chain([("named", Arc::new(named) as ArrayRef)]);
+    RecordBatch::try_from_iter_with_nullable(columns.map(|(name, column)| (name, column, true))).unwrap()
+}
+
+fn written(properties: WriterPropertiesBuilder) -> Bytes {
+    let (rows, mut bytes) = (rows(), Vec::new());
+    let mut writer = ArrowWriter::try_new(&mut bytes, rows.schema(), Some(properties.build())).unwrap();
+    writer.write(&rows).unwrap();
+    writer.close().unwrap();
+    bytes.into()
+}
+
+/// Reads a file, without the notes in its schema.
+fn read(bytes: Bytes) -> Result<RecordBatch, String> {
+    let file = open(bytes)?;
+    let schema = Arc::new(Schema::new(file.schema().fields().clone()));
+    let batches = Rows::of(file)?.collect::<Result<Vec<_>, _>>()?;
+    let batches: Vec<_> = batches.into_iter().map(|batch| batch.with_schema(schema.clone()).unwrap()).collect();
+    concat_batches(&schema, &batches).map_err(|error| error.to_string())
+}
+
+#[test]
+fn what_a_writer_wrote_is_read() {
+    let plain = WriterProperties::builder;
+    let notes = vec![KeyValue::new("a".into(), "b".to_owned()), KeyValue::new("c".into(), None)];
+    let sorted = vec![SortingColumn { column_idx: 0, descending: true, nulls_first: false }];
+    for properties in [
+        plain(),
+        plain().set_dictionary_enabled(false).set_compression(Compression::SNAPPY),
+        plain().set_writer_version(WriterVersion::PARQUET_2_0).set_max_row_group_row_count(Some(2)),
+        plain().set_data_page_row_count_limit(1).set_write_batch_size(1),
+        plain()
+            .set_statistics_enabled(EnabledStatistics::Page)
+            .set_write_page_header_statistics(true)
+            .set_statistics_truncate_length(None)
+            .set_bloom_filter_enabled(true)
+            .set_sorting_columns(Some(sorted))
+            .set_key_value_metadata(Some(notes)),
+    ] {
+        assert_eq!(read(written(properties)), Ok(rows()));
+    }
+}
+
+#[test]
+fn a_file_is_read_from_the_disk_as_well() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rows.parquet");
+    std::fs::write(&path, written(WriterProperties::builder())).unwrap();
+    let mut read = Rows::of(open(std::fs::File::open(path).unwrap()).unwrap()).unwrap();
+    assert_eq!(read.next(), Some(Ok(rows())));
+    assert_eq!(read.next(), None);
+}
+
+const STOP: u8 = 0;
+const TRUE: u8 = 1;
+const FALSE: u8 = 2;
+const BYTE: u8 = 3;
+const I16: u8 = 4;
+const I32: u8 = 5;
+const I64: u8 = 6;
+const DOUBLE: u8 = 7;
+const BINARY: u8 = 8;
+const LIST: u8 = 9;
+const SET: u8 = 10;
+const MAP: u8 = 11;
+const STRUCT: u8 = 12;
+const UUID: u8 = 13;
+
+/// 2^31 - 1 as a number.
+const MANY: [u8; 5] = [0xff, 0xff, 0xff, 0xff, 7];
+
+/// A structure with one field of this number and type.
+fn field(number: u8, kind: u8, value: &[u8]) -> Vec<u8> {
+    [&[number << 4 | kind], value, &[STOP]].concat()
+}
+
+/// A list of 2^31 - 1 truth values.
+fn endless() -> Vec<u8> {
+    [&[15 << 4 | TRUE], MANY.as_slice()].concat()
+}
+
+#[test]
+fn each_type_is_passed() {
+    let inner = field(1, I32, &[0x96, 1]);
+    for bytes in [
+        field(1, TRUE, &[]),
+        field(1, BYTE, &[7]),
+        field(1, I64, &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1]),
+        field(1, DOUBLE, &[0; 8]),
+        field(1, UUID, &[0; 16]),
+        field(1, BINARY, b"\x03abc"),
+        field(1, LIST, &[&[2 << 4 | STRUCT], inner.as_slice(), &inner].concat()),
+        field(1, LIST, &[0]),
+        field(1, SET, &[&[15 << 4 | I16, 16], [0; 16].as_slice()].concat()),
+        field(1, MAP, &[0]),
+        field(1, MAP, &[1, BINARY << 4 | I32, 1, b'a', 5]),
+        field(1, STRUCT, &inner),
+        // The number of a field by itself.
+        vec![BYTE, 0x80, 2, 9, STOP],
+    ] {
+        assert_eq!(check(&bytes, &[]), Ok(()), "{bytes:?}");
+        for cut in 0..bytes.len() {
+            let fault = check(&bytes[..cut], &[]);
+            assert!(matches!(fault, Err(Fault::Cut(_))), "{bytes:?} to {cut}: {fault:?}");
+        }
+    }
+}
+
+#[test]
+fn lists_that_take_no_bytes_are_refused() {
+    for (value, says) in [
+        (endless(), "truth values"),
+        (vec![2 << 4 | FALSE, 1, 1], "truth values"),
+        ([&[15 << 4 | STRUCT], MANY.as_slice()].concat(), "2147483647 elements"),
+        (vec![1 << 4 | STOP], "of type 0"),
+        (vec![1 << 4 | LIST; 100], "within each other"),
+    ] {
+        let error = check(&field(1, LIST, &value), &[]).unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+    }
+    let pairs = [MANY.as_slice(), &[TRUE << 4 | TRUE]].concat();
+    assert!(check(&field(1, MAP, &pairs), &[]).is_err());
+}
+
+/// The reader would take the bytes of such a field for something else, and what follows for fields that are none.
+#[test]
+fn fields_have_the_types_of_their_numbers() {
+    let hidden = [&[6], endless().as_slice()].concat();
+    for (bytes, shape, says) in [
+        (field(1, BINARY, &hidden), FILE_META_DATA, "field 1 is a value of type 8"),
+        (field(2, LIST, &[1 << 4 | BINARY, 1, b'a']), FILE_META_DATA, "a list of values of type 8"),
+        (field(2, SET, &[0]), FILE_META_DATA, "field 2 is a value of type 10"),
+        (field(4, LIST, &[&[1 << 4 | STRUCT], field(2, BINARY, b"\0").as_slice()].concat()), FILE_META_DATA, "field 2"),
+        (field(5, STRUCT, &field(5, STRUCT, &field(3, DOUBLE, &[0; 8]))), PAGE_HEADER, "field 3 is a value of type 7"),
+        // By numbers that are told as they are.
+        (vec![BINARY, 2, 1, b'a', STOP], FILE_META_DATA, "field 1 is a value of type 8"),
+        (vec![I32, 0xfe, 0xff, 3, 0, 1 << 4 | I32, 0, STOP], PAGE_HEADER, "above all"),
+        (vec![I32, 0xff, 0xff, 0xff, 0x7f, 0, STOP], PAGE_HEADER, "above all"),
+    ] {
+        let error = check(&bytes, shape).unwrap_err().to_string();
+        assert!(error.contains(says), "{bytes:?}: {error}");
+    }
+    // Numbers are written alike, whatever their width, and of fields that nobody knows any type is right.
+    assert_eq!(check(&field(1, I64, &[2]), FILE_META_DATA), Ok(()));
+    assert_eq!(check(&field(14, BINARY, &[0]), FILE_META_DATA), Ok(()));
+}
+
+#[test]
+fn a_footer_is_found_at_the_end_of_a_file() {
+    let file = |footer: &[u8]| {
+        let length = u32::try_from(footer.len()).unwrap().to_le_bytes();
+        Bytes::from([b"PAR1", footer, &length, b"PAR1"].concat())
+    };
+    assert_eq!(check_footer(&file(&field(1, I32, &[7]))), Ok(()));
+    assert!(check_footer(&file(&field(1, 14, &[]))).is_err());
+    // These are for the reader.
+    for none in [b"".as_slice(), b"PAR1", b"\xff\xff\xff\xffPAR1", b"\x01\x00\x00\x00PARE"] {
+        assert_eq!(check_footer(&Bytes::copy_from_slice(none)), Ok(()));
+        assert!(open(Bytes::copy_from_slice(none)).is_err());
+    }
+}
+
+#[test]
+fn the_head_of_a_page_is_checked_when_it_is_read() {
+    let head = |bytes: &[u8]| Checked(Bytes::copy_from_slice(bytes)).get_read(0).unwrap();
+    let all = |bytes: &[u8]| {
+        let mut read = Vec::new();
+        head(bytes).read_to_end(&mut read).map(|_| read).map_err(|error| error.to_string())
+    };
+    // Much longer than what is looked at first, and rows after it.
+    let long =
+        [field(4, I32, &[9])[..2].to_vec(), vec![12 << 4 | BINARY, 0xa0, 0x1f], vec![b'x'; 4000], vec![STOP; 900]]
+            .concat();
+    assert_eq!(all(&long), Ok(long));
+    let bad = field(14, LIST, &endless());
+    assert!(all(&bad).unwrap_err().contains("truth values"));
+    // Nobody reads it: it may be the rows of a page of which the head is known.
+    drop(head(&bad));
+    assert!(all(&[5 << 4 | STRUCT]).unwrap_err().contains("in the middle"));
+    // A list that may have its elements further on, and has not.
+    let endless_list = [field(14, LIST, &[15 << 4 | BYTE])[..2].to_vec(), MANY.to_vec(), vec![0; 5000]].concat();
+    assert!(all(&endless_list).unwrap_err().contains("2147483647 elements"));
+}
+
+/// Each byte of a file is changed to each of some values: all end, as files or as errors, some of which the reader panicked at.
+#[test]
+fn one_changed_byte_ends_as_rows_or_as_an_error() {
+    let mut panics = 0;
+    for dictionary in [false, true] {
+        let bytes = written(WriterProperties::builder().set_dictionary_enabled(dictionary));
+        // One byte of each run of equal ones, which long texts are.
+        for at in (1..bytes.len()).filter(|at| bytes[*at] != bytes[at - 1]) {
+            for value in [0, 1, 0x19, 0xf1, 0xff, bytes[at] ^ 0x10] {
+                let mut changed = bytes.to_vec();
+                changed[at] = value;
+                panics +=
+                    usize::from(read(changed.into()).is_err_and(|error| error.starts_with("it contradicts itself")));
+            }
+        }
+    }
+    assert!(panics > 0, "nothing has to be caught any more");
+}
