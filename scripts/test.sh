@@ -55,7 +55,8 @@ fmt()   { cargo fmt --all --check; }
 lint()  { cargo clippy --workspace --all-targets --locked -- -D warnings; }
 compile() { prepare_prometheus && prepare_strace && cargo test --workspace --locked --no-run; }
 tests() {
-  cargo test --workspace --locked
+  # They wait for disks, clocks and servers more than they work.
+  RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(($(nproc) + 1))} cargo test --workspace --locked
   # The tests of the bundled jobs, as a user plays them.
   "$target/debug/riverrun" test jobs
 }
