@@ -38,7 +38,7 @@ pub fn expect_loss(control: Arc<Control>) {
 /// Makes every panic end the process that nobody catches to tell it as an error.
 pub fn install() {
     std::panic::set_hook(Box::new(|info| {
-        if caught::catches() {
+        if caught::catches(info) {
             return;
         }
         if info.payload_as_str().is_some_and(|message| message.starts_with(BROKEN)) {

@@ -3,16 +3,23 @@
 //! Everywhere else a panic is a fault of ours, and ends the process.
 
 use std::any::Any;
-use std::cell::Cell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::cell::{Cell, RefCell};
+use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 
 thread_local! {
     static CATCHES: Cell<bool> = const { Cell::new(false) };
+    /// Where the last panic was, if a hook said so.
+    static PLACE: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// Returns whether a panic of this thread is caught and told as an error, so that nobody need hear of it otherwise.
-pub fn catches() -> bool {
-    CATCHES.get()
+/// Returns whether this panic is caught and told as an error, with the place where it was, so that nobody need hear of it otherwise. For the
+/// panic hook of a process.
+pub fn catches(panic: &PanicHookInfo<'_>) -> bool {
+    let catches = CATCHES.get();
+    if catches {
+        PLACE.set(panic.location().map(|at| format!("{}:{}", at.file(), at.line())));
+    }
+    catches
 }
 
 /// Makes a call and returns what it gives, or what it said when it panicked. Whatever it changed is not to be used after that.
@@ -20,7 +27,10 @@ pub fn caught<T>(call: impl FnOnce() -> T) -> Result<T, String> {
     let before = CATCHES.replace(true);
     let called = catch_unwind(AssertUnwindSafe(call));
     CATCHES.set(before);
-    called.map_err(|panic| panic_message(panic.as_ref()))
+    called.map_err(|panic| match PLACE.take() {
+        Some(place) => format!("{} ({place})", panic_message(panic.as_ref())),
+        None => panic_message(panic.as_ref()),
+    })
 }
 
 /// Returns what a panic said.
@@ -42,6 +52,7 @@ mod tests {
 
     #[test]
     fn it_is_caught_for_as_long_as_the_call_lasts() {
+        let catches = || CATCHES.get();
         assert!(!catches());
         assert_eq!(caught(|| (caught(catches), catches())), Ok((Ok(true), true)));
         drop(caught(|| panic!("over")));

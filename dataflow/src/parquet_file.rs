@@ -5,10 +5,14 @@
 //! own reader is at that for ever. And it goes by the numbers of fields, whatever type they say they have, so that it may see other fields than
 //! are there. So each structure is walked before it is read: its fields have the types of their numbers, and its lists have the bytes for
 //! their elements. What else the reader panics at, in the many ways in which pages can contradict themselves, is caught.
+//!
+//! **Not prevented**: what is packed well takes the memory that it unpacks to, and pages of the encodings `DELTA_LENGTH_BYTE_ARRAY` and
+//! `DELTA_BYTE_ARRAY` take what they say they have, which may end the process.
 
 mod shapes;
 mod walk;
 
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -18,10 +22,13 @@ use bytes::Bytes;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
 };
+use parquet::basic::{ConvertedType, Type};
+use parquet::errors::ParquetError;
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, ParquetMetaDataReader};
 use parquet::file::reader::{ChunkReader, Length};
+use parquet::schema::types::{ColumnDescriptor, SchemaDescriptor};
 
-use self::shapes::{FILE_META_DATA, PAGE_HEADER};
+use self::shapes::{FILE_META_DATA, Note, PAGE_HEADER};
 use self::walk::{Fault, check};
 use crate::caught::caught;
 use crate::ipc::{PARQUET_NOTE, check_schema_note};
@@ -31,15 +38,22 @@ const END: usize = 8;
 /// Bytes that are looked at first for the head of a page, and at most: greatest and least values of a page may be in it.
 const HEAD: usize = 1 << 10;
 const HEAD_MAX: usize = 16 << 20;
+/// Bytes that values of one length have at most: room is made for some thousands of them.
+const FIXED_MAX: i32 = 1 << 16;
 
 /// A file that was opened: what it says of itself is known, and which of it is read can be chosen.
 pub type Opened<R> = ParquetRecordBatchReaderBuilder<Checked<R>>;
 
 /// Opens a file. What is said of it in an error begins with "its" or "it".
 pub fn open<R: ChunkReader + 'static>(file: R) -> Result<Opened<R>, String> {
-    check_footer(&file)?;
-    let metadata = calm(|| ParquetMetaDataReader::new().parse_and_finish(&file))?;
-    check_places(&metadata)?;
+    let Some(footer) = footer(&file)? else {
+        // It is for the reader to say why not.
+        let read = calm(|| ParquetMetaDataReader::new().parse_and_finish(&file));
+        return Err(read.err().unwrap_or_else(|| "it is changed while it is read".into()));
+    };
+    check(&footer, FILE_META_DATA).map_err(|fault| format!("its footer is none: {fault}"))?;
+    let metadata = calm(|| ParquetMetaDataReader::decode_metadata(&footer))?;
+    check_columns(&metadata, file.len())?;
     // Its Arrow schema is looked at before it is converted, which panics on what is none.
     for note in metadata.file_metadata().key_value_metadata().into_iter().flatten() {
         if let (PARQUET_NOTE, Some(schema)) = (note.key.as_str(), &note.value) {
@@ -50,24 +64,92 @@ pub fn open<R: ChunkReader + 'static>(file: R) -> Result<Opened<R>, String> {
     Ok(ParquetRecordBatchReaderBuilder::new_with_metadata(Checked(file), metadata))
 }
 
+/// Returns the bytes of the footer, if there is one.
+fn footer<R: ChunkReader>(file: &R) -> Result<Option<Bytes>, String> {
+    let bytes = |from: u64, length: usize| file.get_bytes(from, length).map_err(|error| error.to_string());
+    let Some(end) = file.len().checked_sub(END as u64) else { return Ok(None) };
+    let [a, b, c, d, b'P', b'A', b'R', b'1'] = *bytes(end, END)? else { return Ok(None) };
+    let length = u32::from_le_bytes([a, b, c, d]);
+    let Some(from) = end.checked_sub(length.into()) else { return Ok(None) };
+    let length = usize::try_from(length).map_err(|error| error.to_string())?;
+    bytes(from, length).map(Some)
+}
+
+/// Checks what is counted on to be there when pages are looked for, and room is made for values.
+fn check_columns(metadata: &ParquetMetaData, length: u64) -> Result<(), String> {
+    for group in metadata.row_groups() {
+        let is_negative = |column: &ColumnChunkMetaData| {
+            let begins = column.dictionary_page_offset().unwrap_or(0).min(column.data_page_offset());
+            begins < 0 || column.compressed_size() < 0 || column.uncompressed_size() < 0 || column.num_values() < 0
+        };
+        if group.num_rows() < 0 || group.columns().iter().any(is_negative) {
+            return Err("its footer names places and numbers below zero".into());
+        }
+        let is_beyond = |column: &ColumnChunkMetaData| {
+            let (begins, bytes) = column.byte_range();
+            begins.checked_add(bytes).is_none_or(|ends| ends > length)
+        };
+        if group.columns().iter().any(is_beyond) {
+            return Err("its footer names places beyond its end".into());
+        }
+    }
+    let columns = metadata.file_metadata().schema_descr().columns();
+    match columns.iter().find(|column| is_fixed(column) && column.type_length() > FIXED_MAX) {
+        Some(column) => {
+            Err(format!("values of its column `{}` have {} bytes each", column.path(), column.type_length()))
+        }
+        None => Ok(()),
+    }
+}
+
+fn is_fixed(column: &ColumnDescriptor) -> bool {
+    column.physical_type() == Type::FIXED_LEN_BYTE_ARRAY
+}
+
 /// Rows of a file, batch by batch. After an error there are no more.
-pub struct Rows(Option<ParquetRecordBatchReader>);
+pub struct Rows {
+    from: Option<ParquetRecordBatchReader>,
+    unproven: BTreeSet<String>,
+}
 
 impl Rows {
-    /// Begins to read the rows that were chosen.
+    /// Begins to read the columns and groups that were chosen. To begin further on in a group is not safe, for the reader skips what heads of
+    /// pages say is there: who wants that reads from the group's beginning.
     pub fn of<R: ChunkReader + 'static>(file: Opened<R>) -> Result<Rows, String> {
-        calm(|| file.build()).map(|rows| Rows(Some(rows)))
+        let unproven = unproven(file.parquet_schema());
+        calm(|| file.build()).map(|rows| Rows { from: Some(rows), unproven })
     }
+
+    fn read(&mut self) -> Option<Result<RecordBatch, String>> {
+        let rows = self.from.as_mut()?;
+        let batch = match calm(|| rows.next().transpose()).transpose()? {
+            Ok(batch) => batch,
+            Err(reason) => return Some(Err(reason)),
+        };
+        let schema = batch.schema();
+        let columns = schema.fields().iter().zip(batch.columns());
+        let mut unproven = columns.filter(|(field, _)| self.unproven.contains(field.name()));
+        let checked = unproven.try_for_each(|(_, column)| column.to_data().validate_full());
+        Some(checked.map(|()| batch).map_err(|error| error.to_string()))
+    }
+}
+
+/// Returns the top-level columns that may come out as texts of which the reader does not see to it that they are: it does so for those
+/// alone that are called UTF-8 in the old way.
+fn unproven(schema: &SchemaDescriptor) -> BTreeSet<String> {
+    let leaves = schema.columns().iter().enumerate();
+    let unproven = leaves
+        .filter(|(_, leaf)| leaf.physical_type() == Type::BYTE_ARRAY && leaf.converted_type() != ConvertedType::UTF8);
+    unproven.map(|(index, _)| schema.get_column_root(index).name().to_owned()).collect()
 }
 
 impl Iterator for Rows {
     type Item = Result<RecordBatch, String>;
 
     fn next(&mut self) -> Option<Result<RecordBatch, String>> {
-        let rows = self.0.as_mut()?;
-        let next = calm(|| rows.next().transpose()).transpose();
+        let next = self.read();
         if !matches!(next, Some(Ok(_))) {
-            self.0 = None;
+            self.from = None;
         }
         next
     }
@@ -80,31 +162,6 @@ fn calm<T, E: Display>(call: impl FnOnce() -> Result<T, E>) -> Result<T, String>
         Ok(Err(error)) => Err(error.to_string()),
         Err(panic) => Err(format!("it contradicts itself: {panic}")),
     }
-}
-
-/// Checks the footer, if there is one: whether there is, is for its reader to say.
-fn check_footer<R: ChunkReader>(file: &R) -> Result<(), String> {
-    let bytes = |from: u64, length: usize| file.get_bytes(from, length).map_err(|error| error.to_string());
-    let Some(end) = file.len().checked_sub(END as u64) else { return Ok(()) };
-    let [a, b, c, d, b'P', b'A', b'R', b'1'] = *bytes(end, END)? else { return Ok(()) };
-    let length = u32::from_le_bytes([a, b, c, d]);
-    let Some(from) = end.checked_sub(length.into()) else { return Ok(()) };
-    let length = usize::try_from(length).map_err(|error| error.to_string())?;
-    check(&bytes(from, length)?, FILE_META_DATA).map_err(|fault| format!("its footer is none: {fault}"))
-}
-
-/// Checks what is counted on to be there when pages are looked for, and panics where it is not.
-fn check_places(metadata: &ParquetMetaData) -> Result<(), String> {
-    for group in metadata.row_groups() {
-        let column = |column: &ColumnChunkMetaData| {
-            let begins = column.dictionary_page_offset().unwrap_or(0).min(column.data_page_offset());
-            begins < 0 || column.compressed_size() < 0 || column.uncompressed_size() < 0 || column.num_values() < 0
-        };
-        if group.num_rows() < 0 || group.columns().iter().any(column) {
-            return Err("its footer names places and numbers below zero".into());
-        }
-    }
-    Ok(())
 }
 
 /// A file of which the heads of pages are checked before they are read.
@@ -125,7 +182,10 @@ impl<R: ChunkReader> ChunkReader for Checked<R> {
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> parquet::errors::Result<Bytes> {
-        self.0.get_bytes(start, length)
+        match start.checked_add(length as u64) {
+            Some(end) if end <= self.len() => self.0.get_bytes(start, length),
+            _ => Err(ParquetError::EOF(format!("it ends at byte {}, before {length} bytes from {start}", self.len()))),
+        }
     }
 }
 
@@ -140,12 +200,16 @@ pub struct Head<R> {
 
 impl<R: Read> Head<R> {
     fn check(&mut self) -> io::Result<()> {
-        let mut wanted = HEAD;
+        let mut wanted = HEAD.max(self.ahead.len());
         loop {
             let missing = (wanted - self.ahead.len()) as u64;
             self.from.by_ref().take(missing).read_to_end(&mut self.ahead)?;
             match check(&self.ahead, PAGE_HEADER) {
-                Ok(()) => return Ok(()),
+                // A truth value takes an eighth of a byte, and all others more.
+                Ok(notes) if notes.of(Note::DictionaryValues) / 8 > notes.of(Note::PageBytes) => {
+                    return Err(io::Error::other("a dictionary has more values than there is room for"));
+                }
+                Ok(_) => return Ok(()),
                 Err(Fault::Cut(_)) if self.ahead.len() == wanted && wanted < HEAD_MAX => wanted *= 2,
                 Err(fault) => return Err(io::Error::other(format!("the head of a page is none: {fault}"))),
             }

@@ -106,8 +106,7 @@ impl Brokers {
         self.script(act, &[&node.to_string()]).map(|_| ())
     }
 
-    /// Makes topics. A broker that a busy machine kept from telling that it is there counts as away for a moment, and the replicas are too
-    /// many then.
+    /// Makes topics. A tool that a busy machine kept waiting for too long is asked again.
     pub fn create(&self, topics: &[(String, u32)]) -> Tried<()> {
         for (topic, partitions) in topics {
             let partitions = partitions.to_string();

@@ -4,6 +4,7 @@ use std::fs::File;
 
 use arrow::array::RecordBatch;
 use parquet::arrow::ProjectionMask;
+use parquet::file::metadata::RowGroupMetaData;
 use riverrun_dataflow::parquet_file::{self, Opened, Rows};
 use riverrun_dataflow::source::{COLUMNAR_ROW_BYTES, Chunk, Payload, ReadLimits, SourceError, SplitReader};
 
@@ -17,6 +18,8 @@ const BATCH_ROWS: usize = 8192;
 pub(super) struct ColumnsReader {
     what: String,
     rows: Rows,
+    /// Rows of the first group that lie before the position, still to be passed.
+    passed: u64,
     /// Rows that were decoded but not given.
     ahead: Option<RecordBatch>,
     position: u64,
@@ -30,9 +33,13 @@ pub(super) fn count_rows(what: &str, file: File) -> Result<u64, SourceError> {
 
 fn open(what: &str, file: File) -> Result<(Opened<File>, u64), SourceError> {
     let builder = parquet_file::open(file).map_err(|reason| damaged(what, &reason))?;
-    let rows = builder.metadata().file_metadata().num_rows();
-    let rows = u64::try_from(rows).map_err(|_| damaged(what, &"it says that it has less than no rows"))?;
+    let rows = builder.metadata().row_groups().iter().map(rows_of).try_fold(0, u64::checked_add);
+    let rows = rows.ok_or_else(|| damaged(what, &"it says that it has more rows than there are numbers"))?;
     Ok((builder, rows))
+}
+
+fn rows_of(group: &RowGroupMetaData) -> u64 {
+    u64::try_from(group.num_rows()).unwrap_or(0)
 }
 
 fn damaged(what: &str, reason: &dyn std::fmt::Display) -> SourceError {
@@ -45,25 +52,37 @@ impl ColumnsReader {
         let (builder, end) = open(what, file)?;
         check_schema(builder.schema(), schema).map_err(|reason| SourceError::Read { what: what.to_owned(), reason })?;
         let needed = needed_roots(schema);
-        let roots = builder.schema().fields().iter().enumerate();
-        let wanted: Vec<usize> =
-            roots.filter(|(_, field)| needed.contains(&field.name().as_str())).map(|(index, _)| index).collect();
+        // By the file's own schema: Arrow's lacks groups without columns.
+        let roots = builder.parquet_schema().root_schema().get_fields().iter().enumerate();
+        let mut wanted: Vec<usize> =
+            roots.filter(|(_, field)| needed.contains(&field.name())).map(|(index, _)| index).collect();
+        if wanted.is_empty() {
+            // Rows of no columns would be as many as the footer says; those of any column are there.
+            wanted.push(0);
+        }
         let mask = ProjectionMask::roots(builder.parquet_schema(), wanted);
         let (groups, skipped) = groups_from(&builder, position);
-        let offset = usize::try_from(position - skipped).map_err(|error| damaged(what, &error))?;
-        let builder = builder.with_projection(mask).with_row_groups(groups).with_offset(offset);
+        let builder = builder.with_projection(mask).with_row_groups(groups);
         let rows = Rows::of(builder.with_batch_size(BATCH_ROWS)).map_err(|reason| damaged(what, &reason))?;
-        Ok(ColumnsReader { what: what.to_owned(), rows, ahead: None, position, end })
+        Ok(ColumnsReader { what: what.to_owned(), rows, passed: position - skipped, ahead: None, position, end })
     }
 
     fn next_batch(&mut self) -> Result<RecordBatch, SourceError> {
         if let Some(batch) = self.ahead.take() {
             return Ok(batch);
         }
-        match self.rows.next() {
-            Some(Ok(batch)) if batch.num_rows() > 0 => Ok(batch),
-            Some(Err(error)) => Err(damaged(&self.what, &error)),
-            _ => Err(damaged(&self.what, &format!("it ends at row {}, not {}", self.position, self.end))),
+        loop {
+            let batch = match self.rows.next() {
+                Some(Ok(batch)) if batch.num_rows() > 0 => batch,
+                Some(Err(error)) => return Err(damaged(&self.what, &error)),
+                _ => return Err(damaged(&self.what, &format!("it ends at row {}, not {}", self.position, self.end))),
+            };
+            let rows = batch.num_rows();
+            let before = usize::try_from(self.passed).map_or(rows, |passed| passed.min(rows));
+            self.passed -= before as u64;
+            if before < rows {
+                return Ok(batch.slice(before, rows - before));
+            }
         }
     }
 }
@@ -73,7 +92,7 @@ fn groups_from(builder: &Opened<File>, position: u64) -> (Vec<usize>, u64) {
     let groups = builder.metadata().row_groups();
     let mut before = 0;
     for (index, group) in groups.iter().enumerate() {
-        let rows = u64::try_from(group.num_rows()).unwrap_or(0);
+        let rows = rows_of(group);
         if before + rows > position {
             return ((index..groups.len()).collect(), before);
         }

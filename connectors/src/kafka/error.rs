@@ -139,6 +139,7 @@ pub(crate) fn verdict(error: &KafkaError) -> Verdict {
             | Code::SSL
             | Code::InvalidTopic
             | Code::PolicyViolation
+            | Code::InvalidReplicationFactor
             | Code::InvalidConfig
             | Code::InvalidArgument
             | Code::UnknownTopicOrPartition
@@ -146,7 +147,6 @@ pub(crate) fn verdict(error: &KafkaError) -> Verdict {
             | Code::UnknownPartition
             | Code::TopicAlreadyExists,
         ) => Verdict::Fatal,
-        // Too few brokers for the replicas of a new topic among them: one may be back in a moment.
         Some(_) => Verdict::Retry,
         None => Verdict::Fatal,
     }

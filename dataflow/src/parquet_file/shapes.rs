@@ -13,17 +13,35 @@ pub(super) enum Kind {
     Byte,
     /// Of 16, 32 or 64 bits: they are written alike, and writers do not agree on which is which.
     Number,
+    /// A number that matters.
+    Noted(Note),
     Double,
     Binary,
     List(&'static Kind),
+    /// A list of the elements of a schema.
+    Schema,
     Struct(Shape),
 }
 
-use Kind::{Binary, Byte, Double, List, Number, Struct, Truth};
+/// Numbers that matter before a structure is read.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Note {
+    /// Of an element of a schema.
+    Children,
+    /// The bytes of a page when it is unpacked.
+    PageBytes,
+    /// The values in a dictionary.
+    DictionaryValues,
+}
+
+/// How many they are.
+pub(super) const NOTES: usize = 3;
+
+use Kind::{Binary, Byte, Double, List, Noted, Number, Schema, Struct, Truth};
 
 pub(super) const FILE_META_DATA: Shape = &[
     (1, Number), // version
-    (2, List(&Struct(SCHEMA_ELEMENT))),
+    (2, Schema),
     (3, Number), // num_rows
     (4, List(&Struct(ROW_GROUP))),
     (5, List(&Struct(KEY_VALUE))),
@@ -33,12 +51,12 @@ pub(super) const FILE_META_DATA: Shape = &[
     (9, Binary),      // footer_signing_key_metadata
 ];
 
-const SCHEMA_ELEMENT: Shape = &[
+pub(super) const SCHEMA_ELEMENT: Shape = &[
     (1, Number), // type
     (2, Number), // type_length
     (3, Number), // repetition_type
     (4, Binary), // name
-    (5, Number), // num_children
+    (5, Noted(Note::Children)),
     (6, Number), // converted_type
     (7, Number), // scale
     (8, Number), // precision
@@ -134,14 +152,17 @@ const BOUNDING_BOX: Shape =
 
 pub(super) const PAGE_HEADER: Shape = &[
     (1, Number), // type
-    (2, Number), // uncompressed_page_size
+    (2, Noted(Note::PageBytes)),
     (3, Number), // compressed_page_size
     (4, Number), // crc
     (5, Struct(DATA_PAGE_HEADER)),
-    (6, Struct(&[])),                                     // index_page_header
-    (7, Struct(&[(1, Number), (2, Number), (3, Truth)])), // dictionary_page_header: num_values, encoding, is_sorted
+    (6, Struct(&[])), // index_page_header
+    (7, Struct(DICTIONARY_PAGE_HEADER)),
     (8, Struct(DATA_PAGE_HEADER_V2)),
 ];
+
+/// How many values, their encoding, and whether they are sorted.
+const DICTIONARY_PAGE_HEADER: Shape = &[(1, Noted(Note::DictionaryValues)), (2, Number), (3, Truth)];
 
 const DATA_PAGE_HEADER: Shape = &[
     (1, Number), // num_values

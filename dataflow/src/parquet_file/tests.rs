@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BooleanArray, Decimal128Array, DictionaryArray, Float16Array, Int64Array, ListArray, MapBuilder,
+    Array, ArrayRef, BooleanArray, Decimal128Array, DictionaryArray, Float16Array, Int64Array, ListArray, MapBuilder,
     RecordBatch, StringArray, StringBuilder, Time32MillisecondArray, TimestampNanosecondArray, UInt8Array,
 };
 use arrow::compute::concat_batches;
@@ -11,10 +11,13 @@ use arrow::datatypes::{Int32Type, Int64Type, Schema};
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
+use parquet::data_type::ByteArrayType;
 use parquet::file::metadata::{KeyValue, SortingColumn};
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder, WriterVersion};
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::parser::parse_message_type;
 
-use super::walk::{Fault, check};
+use super::walk::{Fault, Notes, check};
 use super::*;
 
 /// Rows of many types.
@@ -142,7 +145,7 @@ fn each_type_is_passed() {
         // The number of a field by itself.
         vec![BYTE, 0x80, 2, 9, STOP],
     ] {
-        assert_eq!(check(&bytes, &[]), Ok(()), "{bytes:?}");
+        assert_eq!(check(&bytes, &[]), Ok(Notes::default()), "{bytes:?}");
         for cut in 0..bytes.len() {
             let fault = check(&bytes[..cut], &[]);
             assert!(matches!(fault, Err(Fault::Cut(_))), "{bytes:?} to {cut}: {fault:?}");
@@ -185,8 +188,8 @@ fn fields_have_the_types_of_their_numbers() {
         assert!(error.contains(says), "{bytes:?}: {error}");
     }
     // Numbers are written alike, whatever their width, and of fields that nobody knows any type is right.
-    assert_eq!(check(&field(1, I64, &[2]), FILE_META_DATA), Ok(()));
-    assert_eq!(check(&field(14, BINARY, &[0]), FILE_META_DATA), Ok(()));
+    assert!(check(&field(1, I64, &[2]), FILE_META_DATA).is_ok());
+    assert!(check(&field(14, BINARY, &[0]), FILE_META_DATA).is_ok());
 }
 
 #[test]
@@ -195,11 +198,12 @@ fn a_footer_is_found_at_the_end_of_a_file() {
         let length = u32::try_from(footer.len()).unwrap().to_le_bytes();
         Bytes::from([b"PAR1", footer, &length, b"PAR1"].concat())
     };
-    assert_eq!(check_footer(&file(&field(1, I32, &[7]))), Ok(()));
-    assert!(check_footer(&file(&field(1, 14, &[]))).is_err());
+    let there = field(1, 14, &[]);
+    assert_eq!(footer(&file(&there)), Ok(Some(there.clone().into())));
+    assert!(open(file(&there)).is_err_and(|error| error.contains("its footer is none")));
     // These are for the reader.
     for none in [b"".as_slice(), b"PAR1", b"\xff\xff\xff\xffPAR1", b"\x01\x00\x00\x00PARE"] {
-        assert_eq!(check_footer(&Bytes::copy_from_slice(none)), Ok(()));
+        assert_eq!(footer(&Bytes::copy_from_slice(none)), Ok(None));
         assert!(open(Bytes::copy_from_slice(none)).is_err());
     }
 }
@@ -224,6 +228,99 @@ fn the_head_of_a_page_is_checked_when_it_is_read() {
     // A list that may have its elements further on, and has not.
     let endless_list = [field(14, LIST, &[15 << 4 | BYTE])[..2].to_vec(), MANY.to_vec(), vec![0; 5000]].concat();
     assert!(all(&endless_list).unwrap_err().contains("2147483647 elements"));
+}
+
+/// An element of a schema: a required group of so many columns, or a column of 64 bits.
+fn element(name: &str, children: Option<u64>) -> Vec<u8> {
+    let mut bytes = if children.is_none() { vec![1 << 4 | I32, 4, 2 << 4 | I32, 0] } else { vec![3 << 4 | I32, 0] };
+    bytes.push(1 << 4 | BINARY);
+    number(name.len() as u64, &mut bytes);
+    bytes.extend(name.as_bytes());
+    if let Some(children) = children {
+        bytes.push(1 << 4 | I32);
+        number(children << 1, &mut bytes);
+    }
+    bytes.push(STOP);
+    bytes
+}
+
+fn number(mut number: u64, bytes: &mut Vec<u8>) {
+    while number > 127 {
+        bytes.push((number & 127) as u8 | 128);
+        number >>= 7;
+    }
+    bytes.push(number as u8);
+}
+
+#[test]
+fn a_schema_is_a_tree_of_no_great_depth() {
+    let schema = |elements: &[Vec<u8>]| {
+        let mut list = vec![15 << 4 | STRUCT];
+        number(elements.len() as u64, &mut list);
+        check(&field(2, LIST, &[list, elements.concat()].concat()), FILE_META_DATA).map_err(|fault| fault.to_string())
+    };
+    let (column, group) = (element("a", None), |children: u64| element("a", Some(children)));
+    let good = [group(3), column.clone(), group(2), column.clone(), group(1), column.clone(), column.clone()];
+    assert!(schema(&good).is_ok(), "{:?}", schema(&good));
+    assert!(schema(&[group(0)]).is_ok());
+    for (elements, says) in [
+        (&good[..6], "other columns than there are"),
+        (&[good.as_slice(), &[column.clone()]].concat(), "in no group"),
+        (&[group(1 << 31), column.clone()], "other columns than there are"),
+        (&[vec![group(1); 100], vec![column.clone()]].concat(), "within each other for ever"),
+        // One long name, in the path of each of many columns.
+        (
+            &[vec![element(&"a".repeat(50_000), Some(5000))], vec![column.clone(); 5000]].concat(),
+            "paths of its columns",
+        ),
+    ] {
+        let error = schema(elements).unwrap_err();
+        assert!(error.contains(says), "{error}");
+    }
+}
+
+#[test]
+fn a_dictionary_has_no_more_values_than_there_is_room_for() {
+    let page = |values: u64, bytes: u64| {
+        let mut head = vec![1 << 4 | I32, 4, 1 << 4 | I32];
+        number(bytes << 1, &mut head);
+        head.extend([1 << 4 | I32, 0, 4 << 4 | STRUCT, 1 << 4 | I32]);
+        number(values << 1, &mut head);
+        head.extend([1 << 4 | I32, 0, STOP, STOP]);
+        let mut read = Vec::new();
+        Checked(Bytes::from(head))
+            .get_read(0)
+            .unwrap()
+            .read_to_end(&mut read)
+            .map(drop)
+            .map_err(|error| error.to_string())
+    };
+    assert_eq!(page(80, 10), Ok(()));
+    assert!(page(i32::MAX as u64, 0).unwrap_err().contains("more values than there is room for"));
+}
+
+/// Of texts that are not called so in the old way the reader makes texts in a release build, whatever they are.
+#[test]
+fn texts_are_utf_8_whatever_they_are_called() {
+    let texts = |bytes: &[u8]| {
+        let kind = "message m { required binary note (JSON); required group g { required binary name (STRING); } }";
+        let kind = Arc::new(parse_message_type(kind).unwrap());
+        let mut file = Vec::new();
+        let mut writer = SerializedFileWriter::new(&mut file, kind, Default::default()).unwrap();
+        let mut group = writer.next_row_group().unwrap();
+        for value in [bytes, b"b"] {
+            let mut column = group.next_column().unwrap().unwrap();
+            column.typed::<ByteArrayType>().write_batch(&[value.into()], None, None).unwrap();
+            column.close().unwrap();
+        }
+        group.close().unwrap();
+        writer.close().unwrap();
+        read(file.into())
+    };
+    assert_eq!(texts(b"a").unwrap().column(0).as_ref(), &StringArray::from(vec!["a"]) as &dyn Array);
+    assert!(texts(&[0xf0]).is_err());
+    let usual = open(written(WriterProperties::builder())).unwrap();
+    assert_eq!(unproven(usual.parquet_schema()), BTreeSet::new());
 }
 
 /// Each byte of a file is changed to each of some values: all end, as files or as errors, some of which the reader panicked at.

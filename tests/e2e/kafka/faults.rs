@@ -228,25 +228,4 @@ fn brokers_that_fail_and_come_back_change_no_row() {
         brokers.fail("resume", 2);
     });
     finish(&brokers, &place, "failing", &expected);
-    a_topic_waits_for_its_brokers(&brokers, &place);
-}
-
-/// Three replicas want three brokers: while one is away it is said what is waited for, and when it is back the topic is made.
-fn a_topic_waits_for_its_brokers(brokers: &Brokers, place: &Place) {
-    brokers.fail("kill", 3);
-    let mut number = 0;
-    let making = loop {
-        number += 1;
-        let topic = format!("waiting.{number}");
-        let mut making = brokers.with(place.riverrun(&["topic", "create", &topic])).start();
-        if making.says("it is asked again") {
-            break making;
-        }
-        // Before the others miss it, they count on it.
-        let made = making.finish();
-        assert_eq!(made.code, Some(0), "{made}");
-    };
-    brokers.fail("start", 3);
-    let made = making.finish();
-    assert_eq!(made.code, Some(0), "{made}");
 }

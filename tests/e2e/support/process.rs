@@ -271,18 +271,25 @@ impl Running {
     /// Lets it work in short turns, and looks while it stands still, until `there` says so: it is caught in the midst of its work then,
     /// however fast the machine is. The disk works on meanwhile, so a slow one does not leave what is looked for to the end. It can be
     /// killed, or goes on when it is waited for or asked to stop.
-    pub fn catch(&mut self, what: &str, mut there: impl FnMut() -> bool) {
+    pub fn catch(&mut self, what: &str, there: impl FnMut() -> bool) {
+        if !self.is_caught(what, there) {
+            let finished = self.take();
+            panic!("it ended before {what}: {finished}");
+        }
+    }
+
+    /// The same, but returns false if it ended first: on a machine whose disk is slow what is looked for may come with the end.
+    pub fn is_caught(&mut self, what: &str, mut there: impl FnMut() -> bool) -> bool {
         let (turn, rest) = (Duration::from_millis(3), Duration::from_millis(20));
         for _ in 0..HUNG_AFTER.as_millis() / (turn + rest).as_millis() {
             if self.ends_within(turn) {
-                let finished = self.take();
-                panic!("it ended before {what}: {finished}");
+                return false;
             }
             self.send(Signal::Stop);
             self.caught = true;
             std::thread::sleep(rest);
             if self.stands_still() && there() {
-                return;
+                return true;
             }
             self.let_go();
         }
@@ -337,20 +344,6 @@ impl Running {
         let heard = self.heard.clone();
         let is_said = || String::from_utf8_lossy(&heard.lock().expect("no reader panics")).contains(text);
         self.until(&format!("`{text}`"), is_said);
-    }
-
-    /// Waits until it says `text` on stderr, or ends without it; returns whether it said so.
-    pub fn says(&mut self, text: &str) -> bool {
-        let heard = self.heard.clone();
-        let is_said = || String::from_utf8_lossy(&heard.lock().expect("no reader panics")).contains(text);
-        let mut is_over = false;
-        while !is_said() {
-            if is_over {
-                return false;
-            }
-            is_over = self.ends_within(Duration::from_millis(20));
-        }
-        true
     }
 
     /// Waits for its end.
