@@ -9,6 +9,7 @@
 //! **Not prevented**: what is packed well takes the memory that it unpacks to, and pages of the encodings `DELTA_LENGTH_BYTE_ARRAY` and
 //! `DELTA_BYTE_ARRAY` take what they say they have, which may end the process.
 
+mod kinds;
 mod shapes;
 mod walk;
 

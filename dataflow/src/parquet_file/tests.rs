@@ -17,6 +17,7 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPrope
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 
+use super::kinds::*;
 use super::walk::{Fault, Notes, check};
 use super::*;
 
@@ -97,21 +98,6 @@ fn a_file_is_read_from_the_disk_as_well() {
     assert_eq!(read.next(), Some(Ok(rows())));
     assert_eq!(read.next(), None);
 }
-
-const STOP: u8 = 0;
-const TRUE: u8 = 1;
-const FALSE: u8 = 2;
-const BYTE: u8 = 3;
-const I16: u8 = 4;
-const I32: u8 = 5;
-const I64: u8 = 6;
-const DOUBLE: u8 = 7;
-const BINARY: u8 = 8;
-const LIST: u8 = 9;
-const SET: u8 = 10;
-const MAP: u8 = 11;
-const STRUCT: u8 = 12;
-const UUID: u8 = 13;
 
 /// 2^31 - 1 as a number.
 const MANY: [u8; 5] = [0xff, 0xff, 0xff, 0xff, 7];
@@ -265,7 +251,7 @@ fn a_schema_is_a_tree_of_no_great_depth() {
     assert!(schema(&[group(0)]).is_ok());
     for (elements, says) in [
         (&good[..6], "other columns than there are"),
-        (&[good.as_slice(), &[column.clone()]].concat(), "in no group"),
+        (&[good.as_slice(), std::slice::from_ref(&column)].concat(), "in no group"),
         (&[group(1 << 31), column.clone()], "other columns than there are"),
         (&[vec![group(1); 100], vec![column.clone()]].concat(), "within each other for ever"),
         // One long name, in the path of each of many columns.

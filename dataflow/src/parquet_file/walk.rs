@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use super::kinds::*;
 use super::shapes::{Kind, NOTES, Note, SCHEMA_ELEMENT, Shape};
 
 /// Structures within each other: more are refused.
@@ -45,21 +46,6 @@ impl Notes {
         self.0[note as usize]
     }
 }
-
-const STOP: u8 = 0;
-const TRUE: u8 = 1;
-const FALSE: u8 = 2;
-const BYTE: u8 = 3;
-const I16: u8 = 4;
-const I32: u8 = 5;
-const I64: u8 = 6;
-const DOUBLE: u8 = 7;
-const BINARY: u8 = 8;
-const LIST: u8 = 9;
-const SET: u8 = 10;
-const MAP: u8 = 11;
-const STRUCT: u8 = 12;
-const UUID: u8 = 13;
 
 impl Kind {
     fn is(&self, kind: u8) -> bool {
