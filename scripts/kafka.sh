@@ -80,6 +80,8 @@ share.coordinator.state.topic.min.isr=$isr
 group.initial.rebalance.delay.ms=0
 transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
 auto.create.topics.enable=false
+# A broker that is not known to the others in time ends by itself; on a busy machine that takes longer than the usual minute.
+initial.broker.registration.timeout.ms=300000
 # Brokers delete by the times of records, and what tests write happened long ago.
 log.retention.ms=-1
 num.network.threads=2

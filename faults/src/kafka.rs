@@ -17,6 +17,8 @@ use crate::process::{HUNG_AFTER, Process, nap, now};
 /// Where the jars are; without, rows on Kafka are left out.
 const HOME: &str = "RIVERRUN_KAFKA_HOME";
 const CONSUMER: &str = "org.apache.kafka.tools.consumer.ConsoleConsumer";
+/// How often a broker that ends by itself is started.
+const LIVES_MAX: u32 = 4;
 /// Partitions of the brokers' own log of transactions, as `scripts/kafka.sh` sets it.
 const TRANSACTION_LOGS: u32 = 4;
 
@@ -129,8 +131,16 @@ impl Brokers {
         self.fail("start", node)?;
         let at = usize::try_from(node - 1).expect("nodes are few");
         let address = self.servers.split(',').nth(at).ok_or("there is no such node")?;
-        let from = now();
+        let (from, mut lives) = (now(), 1);
         while TcpStream::connect(address).is_err() {
+            // One that the others do not take in soon enough ends by itself. Whoever keeps brokers starts it again.
+            if !self.is_running(node) {
+                if lives == LIVES_MAX {
+                    return Err(format!("broker {node} ends by itself again and again: {}", self.last_words(node)));
+                }
+                lives += 1;
+                self.fail("start", node)?;
+            }
             // A machine with much to do takes its time to start Java.
             if from.elapsed() > 4 * HUNG_AFTER {
                 return Err(format!("broker {node} does not come up again: {}", self.last_words(node)));
@@ -138,6 +148,12 @@ impl Brokers {
             nap(Duration::from_millis(50));
         }
         Ok(())
+    }
+
+    /// Returns whether the process of a node lives.
+    fn is_running(&self, node: u64) -> bool {
+        let id = std::fs::read_to_string(self.folder.join(format!("{node}.pid"))).unwrap_or_default();
+        Path::new("/proc").join(id.trim()).join("exe").exists()
     }
 
     /// Returns the end of what a node said.

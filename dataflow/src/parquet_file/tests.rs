@@ -317,7 +317,7 @@ fn one_changed_byte_ends_as_rows_or_as_an_error() {
         let bytes = written(WriterProperties::builder().set_dictionary_enabled(dictionary));
         // One byte of each run of equal ones, which long texts are.
         for at in (1..bytes.len()).filter(|at| bytes[*at] != bytes[at - 1]) {
-            for value in [0, 1, 0x19, 0xf1, 0xff, bytes[at] ^ 0x10] {
+            for value in [0, 0xf1, bytes[at] ^ 0x10] {
                 let mut changed = bytes.to_vec();
                 changed[at] = value;
                 panics +=
