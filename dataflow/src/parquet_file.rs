@@ -6,10 +6,11 @@
 //! are there. So each structure is walked before it is read: its fields have the types of their numbers, and its lists have the bytes for
 //! their elements. What else the reader panics at, in the many ways in which pages can contradict themselves, is caught.
 //!
-//! **Not prevented**: what is packed well takes the memory that it unpacks to, and pages of the encodings `DELTA_LENGTH_BYTE_ARRAY` and
-//! `DELTA_BYTE_ARRAY` take what they say they have, which may end the process.
+//! **Not prevented**: what is packed well takes the memory that it unpacks to, a page of up to 2 GiB and each value of a batch.
 
+mod delta;
 mod kinds;
+mod pages;
 mod shapes;
 mod walk;
 
@@ -19,16 +20,17 @@ use std::io::{self, Read};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use arrow::datatypes::{Fields, SchemaRef};
 use bytes::Bytes;
-use parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
-};
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader};
+use parquet::arrow::{FieldLevels, ProjectionMask, parquet_to_arrow_field_levels, parquet_to_arrow_schema};
 use parquet::basic::{ConvertedType, Type};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, ParquetMetaDataReader};
 use parquet::file::reader::{ChunkReader, Length};
 use parquet::schema::types::{ColumnDescriptor, SchemaDescriptor};
 
+use self::pages::Groups;
 use self::shapes::{FILE_META_DATA, Note, PAGE_HEADER};
 use self::walk::{Fault, check};
 use crate::caught::caught;
@@ -42,8 +44,52 @@ const HEAD_MAX: usize = 16 << 20;
 /// Bytes that values of one length have at most: room is made for some thousands of them.
 const FIXED_MAX: i32 = 1 << 16;
 
+/// Rows of a batch, unless something else is said.
+const BATCH_ROWS: usize = 1024;
+
 /// A file that was opened: what it says of itself is known, and which of it is read can be chosen.
-pub type Opened<R> = ParquetRecordBatchReaderBuilder<Checked<R>>;
+pub struct Opened<R> {
+    file: Arc<Checked<R>>,
+    metadata: Arc<ParquetMetaData>,
+    schema: SchemaRef,
+    /// What columns become, where Parquet's types leave that open.
+    hint: Option<Fields>,
+    columns: ProjectionMask,
+    groups: Vec<usize>,
+    batch_rows: usize,
+}
+
+impl<R> Opened<R> {
+    /// Returns what the file says of itself.
+    pub fn metadata(&self) -> &ParquetMetaData {
+        &self.metadata
+    }
+
+    /// Returns its columns as Parquet has them.
+    pub fn parquet_schema(&self) -> &SchemaDescriptor {
+        self.metadata.file_metadata().schema_descr()
+    }
+
+    /// Returns its columns as they are read.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// Only these columns are read, not all.
+    pub fn with_projection(self, columns: ProjectionMask) -> Opened<R> {
+        Opened { columns, ..self }
+    }
+
+    /// Only these groups are read, not all.
+    pub fn with_row_groups(self, groups: Vec<usize>) -> Opened<R> {
+        Opened { groups, ..self }
+    }
+
+    /// Batches have at most so many rows.
+    pub fn with_batch_size(self, batch_rows: usize) -> Opened<R> {
+        Opened { batch_rows, ..self }
+    }
+}
 
 /// Opens a file. What is said of it in an error begins with "its" or "it".
 pub fn open<R: ChunkReader + 'static>(file: R) -> Result<Opened<R>, String> {
@@ -61,8 +107,23 @@ pub fn open<R: ChunkReader + 'static>(file: R) -> Result<Opened<R>, String> {
             check_schema_note(schema)?;
         }
     }
-    let metadata = calm(|| ArrowReaderMetadata::try_new(Arc::new(metadata), ArrowReaderOptions::new()))?;
-    Ok(ParquetRecordBatchReaderBuilder::new_with_metadata(Checked(file), metadata))
+    let known = calm(|| ArrowReaderMetadata::try_new(Arc::new(metadata), ArrowReaderOptions::new()))?;
+    let (metadata, mut schema) = (known.metadata().clone(), known.schema().clone());
+    let own = metadata.file_metadata().schema_descr();
+    let columns = ProjectionMask::all();
+    let mut hint = Some(schema.fields().clone());
+    if levels(own, &columns, hint.as_ref()).is_err() {
+        // Arrow's schema lacks groups without columns, and cannot say what the other columns become.
+        schema = Arc::new(calm(|| parquet_to_arrow_schema(own, None))?);
+        hint = None;
+    }
+    let groups = (0..metadata.num_row_groups()).collect();
+    Ok(Opened { file: Arc::new(Checked(file)), metadata, schema, hint, columns, groups, batch_rows: BATCH_ROWS })
+}
+
+/// Returns what the chosen columns are read as.
+fn levels(schema: &SchemaDescriptor, columns: &ProjectionMask, hint: Option<&Fields>) -> Result<FieldLevels, String> {
+    calm(|| parquet_to_arrow_field_levels(schema, columns.clone(), hint))
 }
 
 /// Returns the bytes of the footer, if there is one.
@@ -118,7 +179,10 @@ impl Rows {
     /// pages say is there: who wants that reads from the group's beginning.
     pub fn of<R: ChunkReader + 'static>(file: Opened<R>) -> Result<Rows, String> {
         let unproven = unproven(file.parquet_schema());
-        calm(|| file.build()).map(|rows| Rows { from: Some(rows), unproven })
+        let levels = levels(file.parquet_schema(), &file.columns, file.hint.as_ref())?;
+        let groups = Groups { file: file.file, metadata: file.metadata, chosen: file.groups };
+        let rows = calm(|| ParquetRecordBatchReader::try_new_with_row_groups(&levels, &groups, file.batch_rows, None))?;
+        Ok(Rows { from: Some(rows), unproven })
     }
 
     fn read(&mut self) -> Option<Result<RecordBatch, String>> {

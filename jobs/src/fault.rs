@@ -114,11 +114,18 @@ pub struct Text {
     pub text: String,
 }
 
-/// All faults of one job, with the texts in which they stand.
+/// Errors that a report keeps, and warnings likewise. Nobody reads more of them at once: the others are counted.
+pub const KEPT_MAX: usize = 100;
+
+/// All faults of one job, with the texts in which they stand; of very many only the first.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     texts: Vec<Text>,
     faults: Vec<Fault>,
+    /// Errors beyond those that are kept.
+    more_errors: usize,
+    /// Warnings likewise.
+    more_warnings: usize,
 }
 
 /// A fault as `-o json` shows it.
@@ -150,14 +157,25 @@ pub struct Place {
 impl Report {
     /// Returns a report about `texts`, the job file first, without faults.
     pub fn new(texts: Vec<Text>) -> Report {
-        Report { texts, faults: Vec::new() }
+        Report { texts, ..Report::default() }
     }
 
-    /// Adds a fault; the same one is not added twice.
+    /// Adds a fault; one that is kept already is not added again. Beyond [`KEPT_MAX`] of its severity it is only counted.
     pub fn push(&mut self, fault: Fault) {
-        if !self.faults.contains(&fault) {
-            self.faults.push(fault);
+        if self.faults.contains(&fault) {
+            return;
         }
+        if self.kept(fault.severity) < KEPT_MAX {
+            return self.faults.push(fault);
+        }
+        match fault.severity {
+            Severity::Error => self.more_errors += 1,
+            Severity::Warning => self.more_warnings += 1,
+        }
+    }
+
+    fn kept(&self, severity: Severity) -> usize {
+        self.faults.iter().filter(|fault| fault.severity == severity).count()
     }
 
     /// Adds faults.
@@ -170,7 +188,7 @@ impl Report {
         &self.texts
     }
 
-    /// Returns the faults in the order in which they stand in the job.
+    /// Returns the faults that are kept, in the order in which they stand in the job.
     pub fn faults(&self) -> Vec<&Fault> {
         let mut faults: Vec<&Fault> = self.faults.iter().collect();
         faults.sort_by_key(|fault| fault.span.map_or((usize::MAX, 0), |span| (span.text, span.start)));
@@ -179,12 +197,17 @@ impl Report {
 
     /// Returns how many errors there are.
     pub fn errors(&self) -> usize {
-        self.faults.iter().filter(|fault| fault.severity == Severity::Error).count()
+        self.kept(Severity::Error) + self.more_errors
     }
 
     /// Returns how many warnings there are.
     pub fn warnings(&self) -> usize {
-        self.faults.len() - self.errors()
+        self.kept(Severity::Warning) + self.more_warnings
+    }
+
+    /// Returns how many faults there are beyond those that are kept.
+    pub fn more(&self) -> usize {
+        self.more_errors + self.more_warnings
     }
 
     /// Returns whether there is no fault at all.
@@ -215,7 +238,7 @@ impl Report {
         render::render(self, style)
     }
 
-    /// Returns the report for a program: a list of findings.
+    /// Returns the report for a program: a list of findings, one for each fault that is kept.
     pub fn to_json(&self) -> serde_json::Value {
         let findings: Vec<serde_json::Value> = self.faults().into_iter().map(|fault| self.finding(fault)).collect();
         serde_json::Value::Array(findings)
@@ -264,6 +287,42 @@ mod tests {
         assert_eq!(closest("Order_ID", known), Some("order_id"));
         assert_eq!(closest("price", known), None);
         assert_eq!(closest("", known), None);
+    }
+
+    #[test]
+    fn of_very_many_faults_the_first_are_kept_and_the_others_counted() {
+        let mut report = Report::new(vec![Text { name: "a.yaml".into(), text: "a: b\n".repeat(500) }]);
+        for row in 0..KEPT_MAX + 50 {
+            let at = Span { text: 0, start: row * 5, end: row * 5 + 1 };
+            report.push(Fault::warning(codes::REPEATED_KEY, at, "odd"));
+            report.push(Fault::warning(codes::REPEATED_KEY, at, "odd").hint("go on"));
+        }
+        assert_eq!((report.errors(), report.warnings(), report.faults().len()), (0, 2 * KEPT_MAX + 100, KEPT_MAX));
+        let last = Span { text: 0, start: 2000, end: 2001 };
+        report.push(Fault::error(codes::SYNTAX, last, "an error after all of them"));
+        report.push(Fault::error(codes::SYNTAX, last, "an error after all of them"));
+        assert_eq!((report.errors(), report.more()), (1, KEPT_MAX + 100));
+        let shown = report.render(Style::Plain);
+        assert!(shown.contains("an error after all of them"));
+        assert!(shown.ends_with("\n... and 200 more of the like\n"), "{shown}");
+        assert_eq!(report.to_json().as_array().map(Vec::len), Some(KEPT_MAX + 1));
+    }
+
+    #[test]
+    fn a_line_of_any_length_is_shown_around_the_fault() {
+        for (before, after) in [(0, 0), (200, 200), (5_000, 5_000), (5_000, 0), (1 << 20, 1 << 20)] {
+            let text = format!("{}a: b{}\nc: d\n", "é".repeat(before), " x".repeat(after));
+            let start = 2 * before;
+            let mut report = Report::new(vec![Text { name: "a.yaml".into(), text }]);
+            report.push(Fault::error(codes::SYNTAX, Span { text: 0, start, end: start + 1 }, "m"));
+            let shown = report.render(Style::Plain);
+            let mut lines = shown.lines().skip_while(|line| !line.contains("a: b"));
+            let (line, mark) = (lines.next().unwrap(), lines.next().unwrap());
+            assert!(line.chars().count() <= 170, "{shown}");
+            let at = line.chars().position(|char| char == 'a').unwrap();
+            assert_eq!(mark.chars().position(|char| char == '^'), Some(at), "{shown}");
+            assert_eq!(line.contains("..."), before + after > 0, "{shown}");
+        }
     }
 
     #[test]

@@ -248,20 +248,27 @@ impl Forming<'_> {
     /// Waits for those with higher numbers. Those that were called may have what they need already, and lose it again: if one says
     /// that it fails, this one does too; if one is gone without a word, it is called anew.
     fn wait_for_callers(&self, door: &Door, called: &mut [Called]) -> Result<(), MeshError> {
-        while let Some(process) = door.missing().first().copied() {
-            if self.is_late() {
-                let address = self.config.peers[process].to_string();
-                let reason = "it has not called".to_owned();
-                return Err(MeshError::Absent { process, address, reason, waited: self.config.startup });
-            }
+        loop {
+            // Looked at before those that were called: who calls here has called them before, and may have found one that was begun anew.
+            let missing = door.missing().first().copied();
+            let mut is_anew = false;
             for known in &mut *called {
                 if known.is_gone() && !known.has_ended_well()? {
                     *known = self.call(known.process, door)?;
+                    is_anew = true;
                 }
             }
-            self.pause(LOOK, Some(door))?;
+            match missing {
+                None if !is_anew => return Ok(()),
+                Some(process) if self.is_late() => {
+                    let address = self.config.peers[process].to_string();
+                    let reason = "it has not called".to_owned();
+                    return Err(MeshError::Absent { process, address, reason, waited: self.config.startup });
+                }
+                Some(_) if !is_anew => self.pause(LOOK, Some(door))?,
+                _ => {}
+            }
         }
-        Ok(())
     }
 
     fn is_late(&self) -> bool {
@@ -364,7 +371,34 @@ impl Pauses {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::{config, meter};
     use super::*;
+
+    fn forming(config: &MeshConfig) -> Forming<'_> {
+        Forming { config, hello: config.hello(), deadline: now() + config.startup, stopping: &|| false }
+    }
+
+    fn open(forming: &Forming<'_>) -> Door {
+        let safety = Safety { tls: None, dead: forming.config.dead };
+        Door::open(forming.hello.clone(), safety, forming.listen().unwrap(), meter(forming.config)).unwrap()
+    }
+
+    #[test]
+    fn one_that_went_is_called_anew_even_if_nobody_is_missing_any_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let configs = [0, 1, 2].map(|process| config(folder.path(), process, 3));
+        let [leading, waiting, third] = configs.each_ref().map(forming);
+        let door = open(&waiting);
+        let leader = open(&leading);
+        let mut called = [waiting.call(0, &door).unwrap()];
+        drop(leader.complete());
+        drop(leader);
+        let leader = open(&leading);
+        let _pair = third.connect(&configs[2].peers[1]).ok().unwrap();
+        assert_eq!(door.missing(), [0; 0]);
+        waiting.wait_for_callers(&door, &mut called).unwrap();
+        assert_eq!(leader.missing(), [2], "the first is there again");
+    }
 
     #[test]
     fn pauses_grow_and_differ() {

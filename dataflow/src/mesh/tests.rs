@@ -22,7 +22,7 @@ fn until(what: &str, mut there: impl FnMut() -> bool) {
     }
 }
 
-fn config(folder: &Path, process: usize, processes: usize) -> MeshConfig {
+pub(super) fn config(folder: &Path, process: usize, processes: usize) -> MeshConfig {
     MeshConfig {
         job: "j".to_owned(),
         plan: "p".to_owned(),
@@ -44,7 +44,7 @@ fn start(config: MeshConfig, meter: Arc<MeshMeter>) -> Forming {
     std::thread::spawn(move || Mesh::form(&config, meter, &|| false))
 }
 
-fn meter(config: &MeshConfig) -> Arc<MeshMeter> {
+pub(super) fn meter(config: &MeshConfig) -> Arc<MeshMeter> {
     MeshMeter::new(config.place.process, config.place.processes)
 }
 

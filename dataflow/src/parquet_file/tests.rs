@@ -3,19 +3,21 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, BooleanArray, Decimal128Array, DictionaryArray, Float16Array, Int64Array, ListArray, MapBuilder,
-    RecordBatch, StringArray, StringBuilder, Time32MillisecondArray, TimestampNanosecondArray, UInt8Array,
+    Array, ArrayRef, BooleanArray, Decimal128Array, DictionaryArray, Float16Array, Int64Array, ListArray, ListBuilder,
+    MapBuilder, RecordBatch, StringArray, StringBuilder, Time32MillisecondArray, TimestampNanosecondArray, UInt8Array,
 };
 use arrow::compute::concat_batches;
 use arrow::datatypes::{Int32Type, Int64Type, Schema};
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
-use parquet::basic::Compression;
+use parquet::basic::{Compression, Encoding, Repetition};
+use parquet::column::page::Page;
 use parquet::data_type::ByteArrayType;
 use parquet::file::metadata::{KeyValue, SortingColumn};
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder, WriterVersion};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
+use parquet::schema::types::Type;
 
 use super::kinds::*;
 use super::walk::{Fault, Notes, check};
@@ -309,12 +311,123 @@ fn texts_are_utf_8_whatever_they_are_called() {
     assert_eq!(unproven(usual.parquet_schema()), BTreeSet::new());
 }
 
+/// Texts, and lists of them, in one of the encodings that begin with lengths.
+fn with_lengths(encoding: Encoding, version: WriterVersion, rows: usize) -> (RecordBatch, Bytes) {
+    let texts = StringArray::from_iter((0..rows).map(|row| (row % 7 > 0).then(|| format!("text {}", row / 3))));
+    let mut lists = ListBuilder::new(StringBuilder::new());
+    for row in 0..rows {
+        lists.append_option((row % 5 > 0).then(|| vec![Some("a"), None, Some("abc")].into_iter().take(row % 4)));
+    }
+    let whole = StringArray::from_iter_values((0..rows).map(|row| "x".repeat(row % 9)));
+    let columns: [(&str, ArrayRef, bool); 3] = [
+        ("texts", Arc::new(texts), true),
+        ("lists", Arc::new(lists.finish()), true),
+        ("whole", Arc::new(whole), false),
+    ];
+    let batch = RecordBatch::try_from_iter_with_nullable(columns).unwrap();
+    let properties = WriterProperties::builder()
+        .set_writer_version(version)
+        .set_dictionary_enabled(false)
+        .set_encoding(encoding)
+        .set_data_page_row_count_limit(100)
+        .set_write_batch_size(100)
+        .set_max_row_group_row_count(Some(250));
+    let mut bytes = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), Some(properties.build())).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    (batch, bytes.into())
+}
+
+#[test]
+fn a_page_makes_room_for_no_more_lengths_than_it_has_values() {
+    for version in [WriterVersion::PARQUET_1_0, WriterVersion::PARQUET_2_0] {
+        for encoding in [Encoding::DELTA_LENGTH_BYTE_ARRAY, Encoding::DELTA_BYTE_ARRAY] {
+            let (rows, bytes) = with_lengths(encoding, version, 600);
+            assert_eq!(read(bytes.clone()), Ok(rows));
+            // Blocks of 128 lengths, 4 to a block; then how many: those of the 100 whole texts of a page.
+            let head = [0x80, 1, 4, 100];
+            let heads: Vec<usize> = (0..bytes.len() - 4).filter(|at| bytes[*at..*at + 4] == head).collect();
+            let pages = if encoding == Encoding::DELTA_BYTE_ARRAY { 8 } else { 4 };
+            assert!(heads.len() >= pages, "{heads:?}");
+            for at in heads {
+                let mut changed = bytes.to_vec();
+                changed[at + 3] = 101;
+                let error = read(changed.into()).unwrap_err();
+                assert!(error.contains("lengths of more values than it has"), "{error}");
+            }
+        }
+    }
+}
+
+#[test]
+fn lengths_that_are_none_are_refused() {
+    let name = "message m { required binary a (STRING); }";
+    let column = SchemaDescriptor::new(Arc::new(parse_message_type(name).unwrap())).column(0);
+    let page = |encoding: Encoding, numbers: &[u64], rest: &[u8]| {
+        let mut buf = Vec::new();
+        numbers.iter().for_each(|one| number(*one, &mut buf));
+        buf.extend(rest);
+        let page = Page::DataPage {
+            buf: buf.into(),
+            num_values: u32::MAX,
+            encoding,
+            def_level_encoding: Encoding::RLE,
+            rep_level_encoding: Encoding::RLE,
+            statistics: None,
+        };
+        delta::check(&page, &column)
+    };
+    let lengths = |numbers: &[u64]| page(Encoding::DELTA_LENGTH_BYTE_ARRAY, numbers, &[]);
+    assert_eq!(lengths(&[128, 4, 1 << 24, 0]), Ok(()));
+    assert!(lengths(&[128, 4, (1 << 24) + 1, 0]).unwrap_err().contains("more values"));
+    assert!(lengths(&[128, 4, 1 << 60, 0]).unwrap_err().contains("more values"));
+    for none in [[128, 0, 9, 0], [128, 3, 9, 0], [1 << 60, 4, 9, 0]] {
+        assert!(lengths(&none).unwrap_err().contains("none"), "{none:?}");
+    }
+    assert!(lengths(&[128, 4]).unwrap_err().contains("ends within"));
+    assert!(page(Encoding::DELTA_LENGTH_BYTE_ARRAY, &[128, 4, 9], &[255; 10]).unwrap_err().contains("none"));
+    let both = |blocks: &[u8], again: &[u64]| {
+        let mut rest = blocks.to_vec();
+        again.iter().for_each(|one| number(*one, &mut rest));
+        page(Encoding::DELTA_BYTE_ARRAY, &[128, 4, 40, 0], &rest)
+    };
+    // Of four small blocks two have numbers: of 3 bits, and of none. What the others say of their width counts for nothing.
+    let blocks = [[0, 3, 0, 200, 200].as_slice(), &[7; 12]].concat();
+    assert_eq!(both(&blocks, &[128, 4, 40, 0]), Ok(()));
+    assert!(both(&blocks, &[128, 4, 1 << 40, 0]).unwrap_err().contains("more values"));
+    assert!(both(&blocks[..10], &[]).unwrap_err().contains("ends within"));
+    assert_eq!(page(Encoding::PLAIN, &[], &[]), Ok(()));
+}
+
+/// Arrow has no groups without columns: its types are not taken for those of the columns behind one.
+#[test]
+fn a_group_without_columns_is_left_out() {
+    let number = Type::primitive_type_builder("n", parquet::basic::Type::INT64).with_repetition(Repetition::REQUIRED);
+    let nothing = Type::group_type_builder("nothing").with_repetition(Repetition::REQUIRED);
+    let fields = [nothing.build().unwrap(), number.build().unwrap()].map(Arc::new).to_vec();
+    let kind = Type::group_type_builder("m").with_fields(fields).build().unwrap();
+    let mut file = Vec::new();
+    let mut writer = SerializedFileWriter::new(&mut file, Arc::new(kind), Default::default()).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    let mut column = group.next_column().unwrap().unwrap();
+    column.typed::<parquet::data_type::Int64Type>().write_batch(&[1, 2, 3], None, None).unwrap();
+    column.close().unwrap();
+    group.close().unwrap();
+    writer.close().unwrap();
+    let rows = read(file.into()).unwrap();
+    assert_eq!((rows.num_columns(), rows.column(0).as_ref()), (1, &Int64Array::from(vec![1, 2, 3]) as &dyn Array));
+}
+
 /// Each byte of a file is changed to each of some values: all end, as files or as errors, some of which the reader panicked at.
 #[test]
 fn one_changed_byte_ends_as_rows_or_as_an_error() {
     let mut panics = 0;
-    for dictionary in [false, true] {
-        let bytes = written(WriterProperties::builder().set_dictionary_enabled(dictionary));
+    let written =
+        [false, true].map(|dictionary| written(WriterProperties::builder().set_dictionary_enabled(dictionary)));
+    let lengths = [Encoding::DELTA_LENGTH_BYTE_ARRAY, Encoding::DELTA_BYTE_ARRAY]
+        .map(|encoding| with_lengths(encoding, WriterVersion::PARQUET_1_0, 20).1);
+    for bytes in written.into_iter().chain(lengths) {
         // One byte of each run of equal ones, which long texts are.
         for at in (1..bytes.len()).filter(|at| bytes[*at] != bytes[at - 1]) {
             for value in [0, 0xf1, bytes[at] ^ 0x10] {

@@ -18,6 +18,8 @@ pub enum Style {
 
 /// Lines longer than this are shown around the fault only.
 const LINE_CHARS_MAX: usize = 160;
+/// As much of a line before and after the beginning of a fault, in bytes, is enough to show so much of it.
+const AROUND: usize = 16 * LINE_CHARS_MAX;
 
 pub(super) fn render(report: &Report, style: Style) -> String {
     let mut out = String::new();
@@ -26,6 +28,9 @@ pub(super) fn render(report: &Report, style: Style) -> String {
             out.push('\n');
         }
         one(report, fault, style, &mut out);
+    }
+    if report.more() > 0 {
+        writeln!(out, "\n... and {} more of the like", report.more()).expect("a string can be written to");
     }
     out
 }
@@ -73,6 +78,8 @@ fn excerpt(report: &Report, fault: &Fault, style: Style) -> String {
     let (start, end) = place.span;
     let line_start = text[..start].rfind('\n').map_or(0, |at| at + 1);
     let line_end = text[start..].find('\n').map_or(text.len(), |at| start + at);
+    let line_start = line_start.max(super::floor_char(text, start.saturating_sub(AROUND)));
+    let line_end = line_end.min(super::floor_char(text, start + AROUND));
     let line = text[line_start..line_end].trim_end_matches('\r');
     // A fault over several lines is shown at its first; an empty one still gets a mark.
     let from = (start - line_start).min(line.len());

@@ -1,5 +1,6 @@
 //! Reads a tree by the table of [`fields`](super::fields): every fault at once, defaults put in.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use riverrun_connectors::format::{Column, ColumnType, Meta};
@@ -107,16 +108,13 @@ impl Reader {
 
     /// Returns the entries without repetitions, which are faults.
     fn once<'n>(&mut self, entries: &'n [Entry], name: &str) -> Vec<&'n Entry> {
-        let mut seen: Vec<&Entry> = Vec::new();
-        for entry in entries {
-            if seen.iter().any(|other| other.key.value == entry.key.value) {
-                let message = format!("{name} has the key `{}` twice", shorten(&entry.key.value));
-                self.faults.push(Fault::error(codes::REPEATED_KEY, entry.key.span, message).hint("keep one of them"));
-            } else {
-                seen.push(entry);
-            }
+        let mut seen = HashSet::new();
+        let (first, again): (Vec<_>, Vec<_>) = entries.iter().partition(|entry| seen.insert(&entry.key.value));
+        for entry in again {
+            let message = format!("{name} has the key `{}` twice", shorten(&entry.key.value));
+            self.faults.push(Fault::error(codes::REPEATED_KEY, entry.key.span, message).hint("keep one of them"));
         }
-        seen
+        first
     }
 
     fn entry(
