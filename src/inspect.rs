@@ -28,6 +28,7 @@ pub fn check(args: &CheckArgs, global: &Global) -> Done {
         match (global.output, plan) {
             (Format::Json, plan) => findings.push(serde_json::json!({
                 "job": plan.as_ref().map(|plan| plan.name()), "file": text.name, "valid": plan.is_some(), "findings": report.to_json(),
+                "more": report.more(),
             })),
             (Format::Table, plan) => {
                 if !report.is_empty() {

@@ -124,10 +124,8 @@ fn read_all(paths: &[PathBuf], global: &Global) -> Result<Vec<TestFile>, Failure
         let mut stdout = Stdout::lock();
         stdout.document(&all)?;
         stdout.flush()?;
-        return Err(Failure::new(
-            Exit::Invalid,
-            format!("{} in the tests", output::counted(all.len() as u64, "fault")),
-        ));
+        let count = reports.iter().map(|report| report.errors() + report.warnings()).sum::<usize>();
+        return Err(Failure::new(Exit::Invalid, format!("{} in the tests", output::counted(count as u64, "fault"))));
     }
     let text: Vec<String> = reports.iter().map(|report| job::rendered(report).trim_end().to_owned()).collect();
     Err(Failure::new(Exit::Invalid, text.join("\n\n")))

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Fields, SchemaRef};
 use bytes::Bytes;
-use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader};
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, RowGroups};
 use parquet::arrow::{FieldLevels, ProjectionMask, parquet_to_arrow_field_levels, parquet_to_arrow_schema};
 use parquet::basic::{ConvertedType, Type};
 use parquet::errors::ParquetError;
@@ -181,7 +181,9 @@ impl Rows {
         let unproven = unproven(file.parquet_schema());
         let levels = levels(file.parquet_schema(), &file.columns, file.hint.as_ref())?;
         let groups = Groups { file: file.file, metadata: file.metadata, chosen: file.groups };
-        let rows = calm(|| ParquetRecordBatchReader::try_new_with_row_groups(&levels, &groups, file.batch_rows, None))?;
+        // Room is made for a batch of so many rows.
+        let most = file.batch_rows.min(groups.num_rows().max(1));
+        let rows = calm(|| ParquetRecordBatchReader::try_new_with_row_groups(&levels, &groups, most, None))?;
         Ok(Rows { from: Some(rows), unproven })
     }
 

@@ -326,6 +326,16 @@ mod tests {
     }
 
     #[test]
+    fn of_a_fault_that_is_much_longer_than_a_line_the_beginning_is_shown() {
+        let text = format!("a: [ {} ]\nc: d\n", "x".repeat(10_000));
+        let mut report = Report::new(vec![Text { name: "a.yaml".into(), text }]);
+        report.push(Fault::error(codes::SYNTAX, Span { text: 0, start: 3, end: 10_007 }, "m"));
+        let shown = report.render(Style::Plain);
+        assert!(shown.contains("| a: [ xxx"), "{shown}");
+        assert!(shown.lines().all(|line| line.chars().count() <= 170), "{shown}");
+    }
+
+    #[test]
     fn columns_count_characters_and_survive_spans_beyond_the_text() {
         let report = Report::new(vec![Text { name: "a.yaml".into(), text: "é: x\nb: ü!\n".into() }]);
         let place = |start| report.place(&Fault::error(codes::SYNTAX, Span { text: 0, start, end: 99 }, "m")).unwrap();

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::sync::Arc;
 
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
@@ -169,7 +168,7 @@ impl About {
     }
 }
 
-fn wanted_groups(metadata: &Arc<ParquetMetaData>, wanted: &dyn Fn(u16) -> bool) -> Vec<usize> {
+fn wanted_groups(metadata: &ParquetMetaData, wanted: &dyn Fn(u16) -> bool) -> Vec<usize> {
     let holds = |group: usize| match metadata.row_group(group).column(0).statistics() {
         Some(Statistics::Int32(shard)) => match (shard.min_opt(), shard.max_opt()) {
             (Some(min), Some(max)) => match (u16::try_from(*min), u16::try_from(*max)) {

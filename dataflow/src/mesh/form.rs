@@ -260,7 +260,7 @@ impl Forming<'_> {
             }
             match missing {
                 None if !is_anew => return Ok(()),
-                Some(process) if self.is_late() => {
+                Some(process) if !is_anew && self.is_late() => {
                     let address = self.config.peers[process].to_string();
                     let reason = "it has not called".to_owned();
                     return Err(MeshError::Absent { process, address, reason, waited: self.config.startup });

@@ -101,6 +101,13 @@ fn a_file_is_read_from_the_disk_as_well() {
     assert_eq!(read.next(), None);
 }
 
+#[test]
+fn room_is_made_for_no_more_rows_than_there_are() {
+    let file = open(written(WriterProperties::builder())).unwrap().with_batch_size(1 << 20);
+    let batch = Rows::of(file).unwrap().next().unwrap().unwrap();
+    assert!(batch.get_array_memory_size() < 1 << 20, "{} bytes", batch.get_array_memory_size());
+}
+
 /// 2^31 - 1 as a number.
 const MANY: [u8; 5] = [0xff, 0xff, 0xff, 0xff, 7];
 
@@ -348,14 +355,14 @@ fn a_page_makes_room_for_no_more_lengths_than_it_has_values() {
             // Blocks of 128 lengths, 4 to a block; then how many: those of the 100 whole texts of a page.
             let head = [0x80, 1, 4, 100];
             let heads: Vec<usize> = (0..bytes.len() - 4).filter(|at| bytes[*at..*at + 4] == head).collect();
-            let pages = if encoding == Encoding::DELTA_BYTE_ARRAY { 8 } else { 4 };
-            assert!(heads.len() >= pages, "{heads:?}");
-            for at in heads {
+            let refused = heads.iter().filter(|at| {
                 let mut changed = bytes.to_vec();
-                changed[at + 3] = 101;
-                let error = read(changed.into()).unwrap_err();
-                assert!(error.contains("lengths of more values than it has"), "{error}");
-            }
+                changed[**at + 3] = 101;
+                read(changed.into()).is_err_and(|error| error.contains("lengths of more values than it has"))
+            });
+            // Pages of the other columns may have more values than lengths, which are none of nulls.
+            let pages = if encoding == Encoding::DELTA_BYTE_ARRAY { 10 } else { 5 };
+            assert!(refused.count() >= pages, "{encoding}");
         }
     }
 }

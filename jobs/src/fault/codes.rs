@@ -58,6 +58,7 @@ codes! {
     NOTHING_TO_DO "J030" "The job has nothing to read or nowhere to write.";
     NO_ID "J032" "An id is needed, and the source names none.";
     NOT_ITS_ROWS "J037" "The input of a behaviour step is not made of the rows that it reads.";
+    TOO_MANY "J038" "There is more of something than there may be.";
     TOPICS_ELSEWHERE "J040" "Topics are in a place that cannot be used.";
     CANNOT_OPEN "J041" "A source or sink cannot be opened.";
     NO_REGISTRY "J042" "Records name their schemas by number, and no registry is known.";

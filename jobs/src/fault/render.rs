@@ -83,7 +83,11 @@ fn excerpt(report: &Report, fault: &Fault, style: Style) -> String {
     let line = text[line_start..line_end].trim_end_matches('\r');
     // A fault over several lines is shown at its first; an empty one still gets a mark.
     let from = (start - line_start).min(line.len());
-    let to = super::floor_char(line, end.saturating_sub(line_start)).max(from);
+    let mut to = super::floor_char(line, end.saturating_sub(line_start)).max(from);
+    if to - from > AROUND / 2 {
+        // Of what is much longer than what is shown, the end says nothing.
+        to = super::floor_char(line, from + LINE_CHARS_MAX / 2);
+    }
     let level = match fault.severity {
         Severity::Error => Level::ERROR,
         Severity::Warning => Level::WARNING,

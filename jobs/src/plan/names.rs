@@ -306,16 +306,19 @@ fn unknown(spec: &JobSpec, from: &Spanned<String>, name: &str, who: &str) -> Fau
 /// Puts the steps in an order in which each stands after those it reads; reports circles.
 fn order(spec: &JobSpec, inputs: &[Vec<Option<Edge>>], faults: &mut Vec<Fault>) -> Vec<usize> {
     let mut order: Vec<usize> = Vec::new();
+    let mut is_placed = vec![false; spec.steps.len()];
     let mut waiting: Vec<usize> = (0..spec.steps.len()).collect();
     loop {
         let ready = |step: &usize| {
             inputs[*step].iter().flatten().all(|edge| match base(*edge) {
-                Edge::Step(before) => order.contains(&before),
+                Edge::Step(before) => is_placed[before],
                 _ => true,
             })
         };
         let Some(at) = waiting.iter().position(ready) else { break };
-        order.push(waiting.remove(at));
+        let step = waiting.remove(at);
+        is_placed[step] = true;
+        order.push(step);
     }
     while let Some(circle) = circle(&waiting, inputs) {
         let names: Vec<String> =

@@ -61,6 +61,11 @@ pub struct Columns {
     pub reusable: Option<&'static Reusable>,
 }
 
+/// Keys that a map may have. What is made of them is compared with each other, and so many columns have no use.
+const KEYS_MAX: usize = 4000;
+/// Sources that a job may have; likewise steps, and sinks.
+const PARTS_MAX: usize = 1000;
+
 /// Reads trees and gathers faults.
 #[derive(Default)]
 pub struct Reader {
@@ -91,7 +96,7 @@ impl Reader {
             }
         };
         let mut values = Vec::new();
-        for entry in self.once(entries, name) {
+        for entry in self.once(entries, name, KEYS_MAX) {
             if let Some((field, value)) = self.entry(section, entry, who) {
                 values.push((field.name, value));
             }
@@ -106,8 +111,13 @@ impl Reader {
         Form { span: node.span, whole: self.faults.len() == before, values, written }
     }
 
-    /// Returns the entries without repetitions, which are faults.
-    fn once<'n>(&mut self, entries: &'n [Entry], name: &str) -> Vec<&'n Entry> {
+    /// Returns the entries without repetitions, which are faults, as are more than `most` of them.
+    fn once<'n>(&mut self, mut entries: &'n [Entry], name: &str, most: usize) -> Vec<&'n Entry> {
+        if let Some(beyond) = entries.get(most) {
+            let message = format!("{name} has {} keys, and may have {most}", entries.len());
+            self.faults.push(Fault::error(codes::TOO_MANY, beyond.key.span, message));
+            entries = &entries[..most];
+        }
         let mut seen = HashSet::new();
         let (first, again): (Vec<_>, Vec<_>) = entries.iter().partition(|entry| seen.insert(&entry.key.value));
         for entry in again {
@@ -238,7 +248,7 @@ impl Reader {
         let entries = self.map(node, name)?;
         let noun = section.what.trim_start_matches("a ");
         let mut forms = Vec::new();
-        for entry in self.once(entries, name) {
+        for entry in self.once(entries, name, PARTS_MAX) {
             let key = &entry.key;
             let who = format!("{noun} `{}`", shorten(&key.value));
             if let Err(rule) = values::part_name(&key.value) {
@@ -335,7 +345,7 @@ impl Reader {
     fn named(&mut self, node: &Node, name: &str, check: impl Fn(&mut Reader, &Spanned<String>)) -> Option<Value> {
         let entries = self.map(node, name)?;
         let mut named = Some(Vec::new());
-        for entry in self.once(entries, name) {
+        for entry in self.once(entries, name, KEYS_MAX) {
             check(self, &entry.key);
             let what = format!("`{}` of {name}", shorten(&entry.key.value));
             match (self.text(&entry.value, Kind::Sql, &what), &mut named) {
@@ -391,8 +401,9 @@ impl Reader {
             self.faults.push(fault.note("as a list it has the name of a schema, then a map of columns beside those"));
             return None;
         };
+        let own = known.columns.len();
         for column in columns {
-            if known.columns.iter().any(|other| other.value.name == column.value.name) {
+            if known.columns[..own].iter().any(|other| other.value.name == column.value.name) {
                 let message = format!("{name} has a column `{}` already", column.value.name);
                 let note = format!("it is one of `{}`", named.text);
                 self.faults.push(Fault::error(codes::BAD_NAME, column.span, message).note(note));
@@ -416,7 +427,7 @@ impl Reader {
             return None;
         }
         let mut columns = Some(Vec::new());
-        for entry in self.once(entries, name) {
+        for entry in self.once(entries, name, KEYS_MAX) {
             let before = self.faults.len();
             self.column_name(&entry.key);
             if self.faults.len() > before {

@@ -38,6 +38,37 @@ fn faults(text: &str, overrides: &[&str]) -> Vec<String> {
 }
 
 #[test]
+fn a_map_has_so_many_keys_at_most_and_each_once() {
+    let many = |count: usize| (0..count).map(|number| format!("c{number}: int64, ")).collect::<String>();
+    let codes = |columns: String, steps: usize| {
+        let steps: String = (0..steps)
+            .map(|number| format!("  s{number}: {{ select: {{ from: clicks, columns: [c0] }} }}\n"))
+            .collect();
+        let text = format!(
+            "job: a\nsources:\n  clicks: {{ topic: raw.clicks.v1, schema: {{ {columns} }} }}\nsteps:\n{steps}sinks:\n  out: {{ from: s0, topic: out.v1 }}\n"
+        );
+        let report = match crate::check("a.yaml", &text, &[]) {
+            Ok((_, report)) | Err(report) => report,
+        };
+        let errors = report.errors();
+        let faults = report.faults();
+        let first = faults.iter().find(|fault| fault.severity == crate::fault::Severity::Error);
+        (errors, first.map(|fault| (fault.code.name(), fault.message.clone())))
+    };
+    assert_eq!(codes(many(4000), 1), (0, None));
+    assert_eq!(codes(many(1), 1000), (0, None));
+    let (errors, first) = codes(many(4001), 1);
+    assert_eq!((errors, first.unwrap().0), (1, "J038"));
+    let (errors, first) = codes(many(1), 1001);
+    assert_eq!((errors, first.unwrap()), (1, ("J038", "`steps` has 1001 keys, and may have 1000".to_owned())));
+    let (errors, first) = codes(format!("{}c1: int64", many(3)), 1);
+    assert_eq!(
+        (errors, first.unwrap()),
+        (1, ("J005", "`schema` of source `clicks` has the key `c1` twice".to_owned()))
+    );
+}
+
+#[test]
 fn the_jobs_of_the_design_are_read() {
     let spec = read_clean(include_str!("../../attribution.yaml"), &[]);
     assert_eq!(spec.name.value, "attribution");
