@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A real Apache Kafka (KRaft) on free loopback ports, for tests and for trying things out.
 #
-# Usage: scripts/kafka.sh home                 fetches the jars if need be and prints the folder that holds them in lib/
+# Usage: scripts/kafka.sh home                 fetches the jars if need be, and prints the folder that holds them in lib/
 #        scripts/kafka.sh up DIR [1|3]         starts one node or three with their data in DIR, prints the bootstrap servers
 #        scripts/kafka.sh kill|pause|resume|start DIR N      fails a node (SIGKILL, SIGSTOP), or brings it back
 #        scripts/kafka.sh tool DIR CLASS ARG...      runs a tool, such as org.apache.kafka.tools.TopicCommand --list
@@ -15,6 +15,8 @@
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 home=${RIVERRUN_KAFKA_HOME:-${CARGO_TARGET_DIR:-$root/target}/kafka}
+# Classes of brokers and of tools as Java maps them at once, and a certificate. To load them from jars takes half of the processor time of a start.
+ready=$home/classes-$(stat -Lc %Y-%s "$(command -v java)" 2>/dev/null || true)
 cluster=4L6g3nShT-eMCtK--X86sw # any UUID of 22 characters, the same for all nodes
 
 jars() { if [ -d "$home/libs" ]; then echo "$home/libs/*"; else echo "$home/lib/*"; fi; }
@@ -24,13 +26,41 @@ fetch() {
   command -v mvn >/dev/null || { echo "missing: mvn (on Debian: apt-get install maven), or set RIVERRUN_KAFKA_HOME" >&2; return 1; }
   echo "fetching Apache Kafka" >&2
   # Copied aside and renamed: a fetch that broke off is not mistaken for a whole one.
-  rm -rf "$home/lib.part" && mkdir -p "$home"
+  rm -rf "$home"/lib.part "$home"/classes-* && mkdir -p "$home"
   mvn -q -B -f "$root/scripts/kafka/pom.xml" -Dkafka.lib="$home/lib.part" package >&2
   mv "$home/lib.part" "$home/lib"
 }
 
+# Sets what Java is given before the class: KIND is `broker` or `tool`.
+options() { # KIND
+  options=(-Xmx"${RIVERRUN_KAFKA_HEAP:-384m}" -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp "$(jars)")
+  if [ -n "${writes:-}" ]; then
+    options+=(-XX:ArchiveClassesAtExit="$writes/$1.jsa")
+  elif [ -e "$ready/$1.jsa" ]; then
+    options+=(-XX:SharedArchiveFile="$ready/$1.jsa" -Xlog:cds=off -Xlog:cds+dynamic=off)
+  fi
+}
+
 # With `become=exec` this process becomes the tool: who kills it kills the tool.
-jvm() { ${become:-} java -Xmx"${RIVERRUN_KAFKA_HEAP:-384m}" -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp "$(jars)" "$@"; }
+jvm() { options tool && ${become:-} java "${options[@]}" "$@"; }
+
+# Runs a broker and a tool once, has Java write down what they loaded, and keeps the certificate. Without it all works, and takes longer.
+keep_ready() {
+  if [ -e "$ready" ] || ! [ -w "$home" ]; then return 0; fi
+  local dir pid tries
+  dir=$(mktemp -d) && writes=$(mktemp -d "$home/classes.XXXXXX")
+  if configure "$dir" 1 && start "$dir" 1 && wait_up "$dir"; then
+    # It writes as it ends, so it is asked to.
+    pid=$(cat "$dir/1.pid") && kill "$pid"
+    for tries in $(seq 120); do kill -0 "$pid" 2>/dev/null || break; sleep 0.5; done
+    cp "$dir/keys.p12" "$dir/ca.pem" "$writes"
+    # Nothing if another one was faster, or an archive is missing.
+    [ ! -e "$writes/broker.jsa" ] || [ ! -e "$writes/tool.jsa" ] || mv -T "$writes" "$ready" || true
+  fi >/dev/null 2>&1
+  down "$dir"
+  rm -rf "$dir" "$writes"
+  writes=
+}
 
 free_ports() {
   python3 -c '
@@ -94,7 +124,8 @@ PROPERTIES
 # A certificate of its own for this machine, which is its own authority.
 certify() { # DIR
   [ ! -e "$1/keys.p12" ] || return 0
-  keytool -genkeypair -alias kafka -keyalg EC -groupname secp256r1 -dname CN=localhost -ext san=ip:127.0.0.1,dns:localhost -validity 30 \
+  if [ -n "$(find "$ready/keys.p12" -mtime -300 2>/dev/null)" ]; then cp "$ready/keys.p12" "$ready/ca.pem" "$1" && return 0; fi
+  keytool -genkeypair -alias kafka -keyalg EC -groupname secp256r1 -dname CN=localhost -ext san=ip:127.0.0.1,dns:localhost -validity 365 \
     -storetype PKCS12 -keystore "$1/keys.p12" -storepass swordfish >/dev/null 2>&1
   keytool -exportcert -rfc -alias kafka -keystore "$1/keys.p12" -storepass swordfish 2>/dev/null >"$1/ca.pem"
 }
@@ -103,8 +134,8 @@ start() { # DIR NODE
   local dir=$1 node=$2
   [ -d "$dir/node$node" ] || jvm kafka.tools.StorageTool format -t "$cluster" -c "$dir/$node.properties" \
     --add-scram 'SCRAM-SHA-512=[name=riverrun,password=swordfish]' >>"$dir/$node.log" 2>&1
-  nohup java -Xmx"${RIVERRUN_KAFKA_HEAP:-384m}" -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp "$(jars)" \
-    kafka.Kafka "$dir/$node.properties" >>"$dir/$node.log" 2>&1 </dev/null &
+  options broker
+  nohup java "${options[@]}" kafka.Kafka "$dir/$node.properties" >>"$dir/$node.log" 2>&1 </dev/null &
   echo $! >"$dir/$node.pid"
 }
 
@@ -137,7 +168,7 @@ down() { # DIR
 
 act=${1:-} && [ $# -gt 0 ] && shift
 case $act in
-  home) fetch && echo "$home" ;;
+  home) fetch && keep_ready && echo "$home" ;;
   up)
     fetch
     mkdir -p "$1" && dir=$(cd "$1" && pwd)
