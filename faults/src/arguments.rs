@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::matrix::{Counts, FULL_RATE, RATE, ROWS, Row};
+use crate::matrix::{Counts, FULL_RATE, KAFKA_RATE, RATE, ROWS, Row};
 use crate::{Setup, Tried};
 
 /// What was asked for.
@@ -32,7 +32,7 @@ pub fn usage() -> String {
       --binary PATH             the binary under fault [default: the one beside this program]
       --debug-binary PATH       a debug build of it, for the rows that need named points [default: --binary, if it is one]
       --seed S                  everything random follows from this [default: 7]
-      --rate ROWS               rows a second of live traffic [default: {RATE}; {FULL_RATE} at night in P1, P7, M1, Z1]
+      --rate ROWS               rows a second of live traffic [default: {RATE}; {FULL_RATE} at night in P1, P7, M1, Z1; {KAFKA_RATE} in the gate in K1, K2]
       --minutes N               how long the live run of Y1 lasts after its kills [default: 0, which is a few seconds]
       --points START            P4: only named points whose names begin with this, for example `collect.` [default: all]
       --jobs N                  rows that run at the same time [default: 1]

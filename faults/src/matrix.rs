@@ -38,10 +38,15 @@ pub enum Counts {
 
 /// Rows a second of live traffic, where nothing else is said: a machine that does other things besides keeps up with them.
 pub const RATE: u64 = 4_000;
+/// Where every commit is a transaction of real brokers, in a short run: what is tested is not how much they bear, and a job that has fallen
+/// behind on a slow machine has to catch up.
+pub const KAFKA_RATE: u64 = 1_000;
 /// The full load, for long runs of the rows in [`FULL`].
 pub const FULL_RATE: u64 = 20_000;
 /// Rows whose long runs are under full load.
 const FULL: [&str; 4] = ["P1", "P7", "M1", "Z1"];
+/// Rows on brokers.
+const KAFKA: [&str; 2] = ["K1", "K2"];
 
 /// All rows, in the order of the matrix.
 pub const ROWS: &[Row] = &[
@@ -153,8 +158,12 @@ pub fn run(arguments: &Arguments) -> ExitCode {
 }
 
 fn setup_of(row: &Row, arguments: &Arguments) -> Setup {
-    let is_full = matches!(arguments.setup.counts, Counts::Nightly) && FULL.contains(&row.name);
-    let rate = arguments.rate.unwrap_or(if is_full { FULL_RATE } else { RATE });
+    let usual = match arguments.setup.counts {
+        Counts::Nightly if FULL.contains(&row.name) => FULL_RATE,
+        Counts::Gate if KAFKA.contains(&row.name) => KAFKA_RATE,
+        _ => RATE,
+    };
+    let rate = arguments.rate.unwrap_or(usual);
     Setup { rate, ..arguments.setup.clone() }
 }
 
