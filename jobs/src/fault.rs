@@ -100,9 +100,16 @@ pub fn shorten(text: &str) -> String {
     }
 }
 
-/// Returns `names` as a list for a message: "a, b, c".
+/// Returns `names` as a list for a message: "a, b, c"; of very many the first.
 pub fn list<S: AsRef<str>>(names: impl IntoIterator<Item = S>) -> String {
-    names.into_iter().map(|name| name.as_ref().to_owned()).collect::<Vec<_>>().join(", ")
+    const NAMES_MAX: usize = 100;
+    let mut names = names.into_iter();
+    let mut shown = names.by_ref().take(NAMES_MAX).map(|name| name.as_ref().to_owned()).collect::<Vec<_>>().join(", ");
+    match names.count() {
+        0 => {}
+        more => shown.push_str(&format!(" and {more} more")),
+    }
+    shown
 }
 
 /// A text that a job is made of.
@@ -287,6 +294,14 @@ mod tests {
         assert_eq!(closest("Order_ID", known), Some("order_id"));
         assert_eq!(closest("price", known), None);
         assert_eq!(closest("", known), None);
+    }
+
+    #[test]
+    fn of_very_many_names_the_first_are_listed() {
+        assert_eq!(list(["a", "b", "c"]), "a, b, c");
+        assert_eq!(list([""; 0]), "");
+        let many = list((0..250).map(|number| number.to_string()));
+        assert!(many.starts_with("0, 1, 2") && many.ends_with("98, 99 and 150 more"), "{many}");
     }
 
     #[test]

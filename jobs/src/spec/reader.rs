@@ -440,6 +440,8 @@ impl Reader {
                 _ => columns = None,
             }
         }
+        // That the columns beyond are missing says nothing more.
+        let columns = columns.filter(|_| entries.len() <= KEYS_MAX);
         columns.map(|columns| Value::Schema(Columns { columns, reusable: None }))
     }
 
