@@ -270,11 +270,19 @@ pub(crate) enum SinkPlace {
     Console,
 }
 
+/// Bytes that a job file may have. Its parser takes a hundred times as much while it is at what stands on one line within braces.
+const BYTES_MAX: usize = 1 << 20;
+
 /// Reads a job: the text of its file under `name`, and overrides as given to `--set`.
 pub(crate) fn read(name: &str, text: &str, overrides: &[String]) -> (Option<JobSpec>, Report) {
     let mut texts = vec![Text { name: name.to_owned(), text: text.to_owned() }];
     texts.extend(overrides.iter().map(|written| overrides::text_of(written)));
     let mut report = Report::new(texts);
+    if text.len() > BYTES_MAX {
+        let message = format!("the job file has {} bytes, and may have {BYTES_MAX}", text.len());
+        report.push(Fault::elsewhere(codes::TOO_MANY, message));
+        return (None, report);
+    }
     let mut root = match yaml::parse(text, 0) {
         Ok(root) => root,
         Err(error) => {

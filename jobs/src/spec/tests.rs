@@ -57,6 +57,8 @@ fn a_map_has_so_many_keys_at_most_and_each_once() {
     };
     assert_eq!(codes(many(4000), 1), (0, None));
     assert_eq!(codes(many(1), 1000), (0, None));
+    let (errors, first) = codes(format!("c0: int64, # {}\n", "x".repeat(1 << 20)), 1);
+    assert_eq!((errors, first.unwrap().0), (1, "J038"));
     let (errors, first) = codes(many(4001), 1);
     assert_eq!((errors, first.unwrap().0), (1, "J038"));
     let (errors, first) = codes(many(1), 1001);
