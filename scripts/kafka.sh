@@ -48,7 +48,7 @@ jvm() { options tool && ${become:-} java "${options[@]}" "$@"; }
 keep_ready() {
   if [ -e "$ready" ] || ! [ -w "$home" ]; then return 0; fi
   local dir pid tries
-  dir=$(mktemp -d) && writes=$(mktemp -d "$home/classes.XXXXXX")
+  dir=$(mktemp -d) && writes=$(mktemp -d -p "$home")
   if configure "$dir" 1 && start "$dir" 1 && wait_up "$dir"; then
     # It writes as it ends, so it is asked to.
     pid=$(cat "$dir/1.pid") && kill "$pid"
