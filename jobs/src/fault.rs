@@ -107,7 +107,7 @@ pub fn shorten(text: &str) -> String {
 
 /// Returns `names` as a list for a message: "a, b, c"; of very many the first.
 pub fn list<S: AsRef<str>>(names: impl IntoIterator<Item = S>) -> String {
-    const NAMES_MAX: usize = 100;
+    const NAMES_MAX: usize = 1000;
     let mut names = names.into_iter();
     let mut shown = names.by_ref().take(NAMES_MAX).map(|name| name.as_ref().to_owned()).collect::<Vec<_>>().join(", ");
     match names.count() {
@@ -306,8 +306,8 @@ mod tests {
     fn of_very_many_names_the_first_are_listed() {
         assert_eq!(list(["a", "b", "c"]), "a, b, c");
         assert_eq!(list([""; 0]), "");
-        let many = list((0..250).map(|number| number.to_string()));
-        assert!(many.starts_with("0, 1, 2") && many.ends_with("98, 99 and 150 more"), "{many}");
+        let many = list((0..1250).map(|number| number.to_string()));
+        assert!(many.starts_with("0, 1, 2") && many.ends_with("998, 999 and 250 more"), "{many}");
     }
 
     #[test]
