@@ -86,10 +86,12 @@ pub fn closest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> O
         return None;
     }
     let lower = written.to_lowercase();
-    let likeness = |name: &str| match name.to_lowercase() {
+    let likeness = |name: &str| {
+        let name = name.to_lowercase();
+        let alike = strsim::jaro_winkler(&lower, &name).max(strsim::normalized_damerau_levenshtein(&lower, &name));
         // `shop` for `shop_id`, `user` for `user_id`.
-        name if lower.len() >= 3 && (name.starts_with(&lower) || name.ends_with(&lower)) => 0.9,
-        name => strsim::jaro_winkler(&lower, &name).max(strsim::normalized_damerau_levenshtein(&lower, &name)),
+        let is_part = lower.len() >= 3 && (name.starts_with(&lower) || name.ends_with(&lower));
+        if is_part { alike.max(0.9) } else { alike }
     };
     let scored = known.into_iter().map(|name| (likeness(name), name));
     scored.filter(|(score, _)| *score >= 0.8).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, name)| name)
@@ -297,6 +299,7 @@ mod tests {
         assert_eq!(closest("shop", known), Some("shop_id"));
         assert_eq!(closest("stauts", known), Some("status"));
         assert_eq!(closest("Order_ID", known), Some("order_id"));
+        assert_eq!(closest("event_tim", ["event_time", "event_time_range"]), Some("event_time"));
         assert_eq!(closest("price", known), None);
         assert_eq!(closest("", known), None);
         assert_eq!(closest(&"status".repeat(100_000), known), None);
