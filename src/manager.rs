@@ -266,7 +266,9 @@ fn say(manager: &Manager, api: &TcpListener, admin: &TcpListener, tls: bool, glo
     supervised::put(&place, format!("{scheme}://{api}\n").as_bytes())
         .or_exit(Exit::Storage, || format!("cannot write {}", place.display()))?;
     if !global.quiet {
-        eprintln!("manager: {scheme}://{api}{PREFIX}\nadmin: http://{admin}");
+        // In one piece: who waits for these lines must not see half an address.
+        let lines = format!("manager: {scheme}://{api}{PREFIX}\nadmin: http://{admin}\n");
+        eprint!("{lines}");
         if manager.doors.are_open() {
             eprintln!(
                 "note: whoever reaches this address may do everything\n  hint: `riverrun key create NAME --role admin` makes the first API key; from the next start on keys are asked for"

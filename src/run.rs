@@ -201,7 +201,9 @@ pub fn watched(
         supervised::admin(admin.address())?;
     }
     if let Some(admin) = admin.as_ref().filter(|_| !quiet) {
-        eprintln!("admin: http://{}", admin.address());
+        // In one piece: who waits for this line must not see half an address.
+        let line = format!("admin: http://{}\n", admin.address());
+        eprint!("{line}");
     }
     let watchdog = watch(args, plan.name(), &control, &observer)?;
     let shows = !quiet && role == Role::Leads;

@@ -16,8 +16,6 @@ use crate::oracle::Model;
 const PARTITIONS: u32 = 2;
 /// Small ticks and quick commits.
 const SMALL: &[&str] = &["--set", "tick.max_rows=200", "--set", "commit.every=10ms"];
-/// Lets a test read what the process says while it runs. The pipe stays open: when it closes, the process has ended.
-const WITH_STDERR: &str = r#"exec "$@" 3>&2 2>err.txt"#;
 /// Metrics that a live job in a folder does not have: those of bounded input, of Kafka, and of a job in several processes.
 const NOT_LIVE: &[&str] = &[
     "riverrun_source_read_ratio",
@@ -66,15 +64,10 @@ pub fn series(page: &str) -> BTreeMap<String, f64> {
 }
 
 /// Starts a run with an admin port of its own, and returns where that is.
-pub fn start(place: &Place, run: Invocation) -> (Running, String) {
-    place.write("err.txt", "");
-    let mut running = run.args(&["--admin", "127.0.0.1:0"]).within(&["sh"], WITH_STDERR).start();
-    let said = || {
-        let said = String::from_utf8_lossy(&place.read("err.txt")).into_owned();
-        said.lines().find_map(|line| line.strip_prefix("admin: http://")).map(str::to_owned)
-    };
-    running.until("the address", || said().is_some());
-    (running, said().unwrap())
+pub fn start(run: Invocation) -> (Running, String) {
+    let mut running = run.args(&["--admin", "127.0.0.1:0"]).start();
+    let address = running.until_line("admin: http://");
+    (running, address)
 }
 
 /// Makes topics with traffic in them, and the job that reads them.
@@ -157,7 +150,7 @@ fn documented() -> Vec<String> {
 #[test]
 fn what_is_served_is_what_happened() {
     let (place, clicks, orders) = place_with_traffic(80);
-    let (mut running, address) = start(&place, run(&place, "20ms"));
+    let (mut running, address) = start(run(&place, "20ms"));
     running.until("readiness", || get(&address, "/readyz").code == 200);
     running.until("a checkpoint", || get(&address, "/metrics").body.contains("riverrun_checkpoint_last_tick"));
     assert_eq!(get(&address, "/livez").code, 200);
@@ -221,7 +214,7 @@ fn how_far_sources_are_apart_in_event_time_is_shown_where_they_meet() {
         let row = format!(r#"{{"{id}":"a","event_type":"click","price":1.00,"user_id":"u","item_id":"i","ts":{ts}}}"#);
         topics::append(&mut producer, [row.as_bytes()]);
     }
-    let (mut running, address) = start(&place, run(&place, "1h"));
+    let (mut running, address) = start(run(&place, "1h"));
     let of = |what: &str, kind: &str, name: &str| {
         of(&format!("riverrun_operator_{what}"), &[("operator", name), ("operator_kind", kind)])
     };
@@ -242,11 +235,11 @@ fn how_far_sources_are_apart_in_event_time_is_shown_where_they_meet() {
 fn a_job_that_recovers_is_not_ready_and_counts_no_row_twice() {
     let (place, clicks, orders) = place_with_traffic(81);
     // Without a checkpoint, all is derived again.
-    let (mut running, address) = start(&place, run(&place, "1h"));
+    let (mut running, address) = start(run(&place, "1h"));
     let before = until_all_read(&mut running, &address, clicks, orders);
     running.kill();
 
-    let (mut running, address) = start(&place, run(&place, "1h"));
+    let (mut running, address) = start(run(&place, "1h"));
     let mut answers: Vec<(u16, String)> = Vec::new();
     running.until("readiness", || {
         let answer = get(&address, "/readyz");
@@ -294,10 +287,10 @@ fn a_sink_that_nobody_reads_is_waited_for_unless_asked_otherwise() {
     let job = jobs::minutes(Over::Files).replace("file: { path: out.jsonl }, timestamps: epoch_ms", "console: {}");
     place.write("job.yaml", job);
     let patient = place.riverrun(&["run", "job.yaml", "--watchdog", "1s", "--admin", "127.0.0.1:0"]).args(SMALL);
-    let (mut running, pipe) = patient.within(&["sh"], WITH_STDERR).start_with_stdout();
-    let said = || String::from_utf8_lossy(&std::fs::read(place.path("err.txt")).unwrap_or_default()).into_owned();
+    let (mut running, pipe) = patient.start_with_stdout();
+    let said = running.hears();
     running.until("the warning, and the one after it", || said().matches("committing to sink `out`").count() >= 2);
-    let address = said().lines().find_map(|line| line.strip_prefix("admin: http://")).map(str::to_owned).unwrap();
+    let address = running.until_line("admin: http://");
     assert_eq!(get(&address, "/livez").code, 200);
     let page = series(&get(&address, "/metrics").body);
     let waits = |name: &str| name.contains(r#"act="commit",operator="out""#);

@@ -183,7 +183,7 @@ fn a_store_that_goes_away_delays_the_job_or_ends_it_and_loses_nothing() {
     // It comes back in time.
     let place = filled(&shopping);
     cloud.becomes(FAR);
-    let (mut running, admin) = crate::admin::start(&place, cloud.keep(place.run("job.yaml"), "delayed"));
+    let (mut running, admin) = crate::admin::start(cloud.keep(place.run("job.yaml"), "delayed"));
     let counted = || {
         let page = crate::admin::series(&crate::admin::get(&admin, "/metrics").body);
         let ours = |name: &String| name.starts_with("riverrun_checkpoint_storage_errors_total");
@@ -198,8 +198,7 @@ fn a_store_that_goes_away_delays_the_job_or_ends_it_and_loses_nothing() {
     cloud.becomes(Weather::default());
     let finished = running.finish();
     assert_eq!((finished.code, finished.ended().as_str()), (Some(0), "finished"), "{finished}");
-    let said = String::from_utf8(place.read("err.txt")).unwrap();
-    assert!(said.contains("the store of the state fails"), "it is said: {said}");
+    assert!(finished.stderr.contains("the store of the state fails"), "it is said: {finished}");
     assert!(files(&place) == promised, "the bytes differ");
     // It does not.
     let place = filled(&shopping);

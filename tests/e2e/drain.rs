@@ -62,7 +62,7 @@ fn a_drained_job_gives_out_what_waits_and_is_finished_for_good() {
     let run = |workers: usize| -> Invocation {
         place.run("job.yaml").args(&["--topics", "topics"]).args(BUSY).workers(workers)
     };
-    let steered = |workers: usize| admin::start(&place, run(workers).args(&["--control-token-file", "token"]));
+    let steered = |workers: usize| admin::start(run(workers).args(&["--control-token-file", "token"]));
     let rows = || topics::rows(&place.path("topics"), "out");
     let expected = oracle::minutes(&oracle::clicks(&shopping.click_files()));
 
@@ -107,7 +107,7 @@ fn a_job_that_stops_already_is_not_drained() {
     topics::append(&mut producer, shopping.clicks.iter().map(Vec::as_slice));
     // A sink that commits late holds up the stop.
     let run = place.run("job.yaml").args(&["--topics", "topics", "--control-token-file", "token"]);
-    let (mut running, address) = admin::start(&place, run.set("commit.every=2s"));
+    let (mut running, address) = admin::start(run.set("commit.every=2s"));
     until_read(&mut running, &address, CLICKS, shopping.clicks.len());
     assert_eq!(stop(&address, &json!({ "drains": true })), Some(400), "no such wish");
     assert_eq!(stop(&address, &json!({})), Some(202));

@@ -108,7 +108,7 @@ fn it_scrapes_a_job_and_understands_alerts_and_dashboards() {
         topics::append(&mut producer, rows.iter().map(Vec::as_slice));
     }
     let run = place.run("job.yaml").args(&["--topics", "topics"]).workers(2).set("checkpoint.every=100ms");
-    let (mut running, address) = admin::start(&place, run);
+    let (mut running, address) = admin::start(run);
     let prometheus = Prometheus::start(&program, &place, &address);
     let read = r#"sum(riverrun_job_balance_records{operator_kind="source",outcome="in"})"#;
     let written = (shopping.clicks.len() + shopping.orders.len()) as f64;

@@ -61,13 +61,13 @@ fn layers_over_a_broker_that_are_killed_hold_what_others_recompute_from_the_reco
     };
     fill(0);
     for (job, lakes, early) in LAYERS {
-        let (mut running, _) = admin::start(&place, run(brokers, &place, job, lakes).workers(1));
+        let (mut running, _) = admin::start(run(brokers, &place, job, lakes).workers(1));
         running.until("rows in the lake", || has_rows(&place, &format!("lake/{job}/{early}")));
         running.kill();
     }
     fill(1);
     for (job, lakes, _) in LAYERS {
-        let (mut running, address) = admin::start(&place, run(brokers, &place, job, lakes).workers(2));
+        let (mut running, address) = admin::start(run(brokers, &place, job, lakes).workers(2));
         for (source, rows) in ["clicks", "orders"].iter().zip(traffic) {
             drain::until_read(&mut running, &address, (job, source), rows.len());
         }

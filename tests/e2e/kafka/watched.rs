@@ -23,7 +23,7 @@ fn what_a_job_reached_is_told_to_its_group_and_in_its_metrics() {
     write(brokers, "told.clicks", 2, 0..20);
     let place = Place::new();
     place.write("job.yaml", copy("told", "on_lost: skip"));
-    let (mut running, address) = admin::start(&place, brokers.with(place.run("job.yaml")).args(BUSY));
+    let (mut running, address) = admin::start(brokers.with(place.run("job.yaml")).args(BUSY));
     running.until("all rows", || numbers(brokers, "told.out", 0).len() == 20);
     let lag = |name: &str, partition: &str| {
         format!(r#"riverrun_source_{name}{{job_name="told-copy",operator="clicks",partition="{partition}"}}"#)

@@ -339,11 +339,28 @@ impl Running {
         panic!("{what} never came, `{}`", self.said);
     }
 
+    /// Returns what shows all that it has said on stderr, whenever that is asked.
+    pub fn hears(&self) -> impl Fn() -> String + use<> {
+        let heard = self.heard.clone();
+        move || String::from_utf8_lossy(&heard.lock().expect("no reader panics")).into_owned()
+    }
+
     /// Waits until it says `text` on stderr.
     pub fn until_said(&mut self, text: &str) {
-        let heard = self.heard.clone();
-        let is_said = || String::from_utf8_lossy(&heard.lock().expect("no reader panics")).contains(text);
-        self.until(&format!("`{text}`"), is_said);
+        let heard = self.hears();
+        self.until(&format!("`{text}`"), || heard().contains(text));
+    }
+
+    /// Waits until it has said a whole line on stderr that begins so, and returns the rest of it.
+    pub fn until_line(&mut self, start: &str) -> String {
+        let heard = self.hears();
+        let rest = || {
+            let all = heard();
+            let whole = all.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
+            whole.filter_map(|line| line.strip_prefix(start)).next().map(str::to_owned)
+        };
+        self.until(&format!("a line with `{start}`"), || rest().is_some());
+        rest().expect("what was said stays said")
     }
 
     /// Waits for its end.
@@ -373,7 +390,13 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        let runs = self.child.is_some() && !self.ends_within(Duration::ZERO);
         self.kill_now();
+        if std::thread::panicking() {
+            // The test failed while it had this process, which may be why.
+            let how = if runs { "still ran" } else { "had ended" };
+            eprintln!("`{}` {how}; it had said:\n{}", self.said, self.hears()());
+        }
     }
 }
 
