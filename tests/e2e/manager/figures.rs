@@ -82,11 +82,15 @@ fn the_time_that_a_job_was_in_each_phase_is_counted_once() {
         let ours = |name: &str| name.starts_with("riverrun_job_state_seconds_total") && name != running;
         page.iter().filter(|(name, _)| ours(name)).map(|(_, seconds)| *seconds).sum()
     };
-    let first = page();
-    let mut later = first.clone();
-    managed.manager.as_mut().unwrap().until("seconds in its phase", || {
+    let (mut first, mut later) = (BTreeMap::new(), BTreeMap::new());
+    let manager = managed.manager.as_mut().unwrap();
+    manager.until("its phase", || {
+        first = page();
+        first.contains_key(running) && first.contains_key(since)
+    });
+    manager.until("seconds in its phase", || {
         later = page();
-        later[running] > first.get(running).copied().unwrap_or_default() + 2.0
+        later[running] > first[running] + 2.0
     });
     // It is in one phase at a time, so all of them together are no longer than it is there, however seldom it is looked at.
     let (counted, there) = (others(&later) + later[running], epoch_seconds() - begun);
