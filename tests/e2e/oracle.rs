@@ -81,12 +81,13 @@ pub fn orders(files: &[Vec<Vec<u8>>]) -> Vec<Row> {
 pub fn attributed(clicks: &[Row], orders: &[Row], window_ms: i64, dedupe_ms: i64, model: Model) -> Vec<Value> {
     let mut accepted: Vec<&Row> = Vec::new();
     for order in orders {
+        // Times are compared first: most rows differ in them.
         let doubles = |other: &&Row| {
-            order.id.is_some()
+            order.time - other.time <= dedupe_ms
+                && order.id.is_some()
                 && order.id == other.id
                 && order.field("user_id") == other.field("user_id")
                 && order.field("item_id") == other.field("item_id")
-                && order.time - other.time <= dedupe_ms
         };
         if !accepted.iter().any(doubles) {
             accepted.push(order);
@@ -98,10 +99,11 @@ pub fn attributed(clicks: &[Row], orders: &[Row], window_ms: i64, dedupe_ms: i64
 fn credited(order: &Row, clicks: &[Row], window_ms: i64, model: Model) -> Value {
     let same = |click: &Row, name: &str| !order.field(name).is_null() && click.field(name) == order.field(name);
     let mut touches = clicks.iter().filter(|click| {
-        click.field("event_type") == "click"
+        order.time - window_ms <= click.time
+            && click.time <= order.time
             && same(click, "user_id")
             && same(click, "item_id")
-            && (order.time - window_ms..=order.time).contains(&click.time)
+            && click.field("event_type") == "click"
     });
     let touch = match model {
         Model::Last => touches.next_back(),

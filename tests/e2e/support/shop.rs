@@ -89,9 +89,19 @@ fn twice(dice: &mut Dice, rows: &mut Vec<Vec<u8>>, line: Vec<u8>) {
 struct Till {
     dice: Dice,
     shop: Shop,
-    /// Time, user and item of the last clicks.
-    clicked: VecDeque<(i64, Value, Value)>,
+    /// The last clicks.
+    clicked: VecDeque<Clicked>,
     number: u64,
+}
+
+/// A click that was made.
+#[derive(Clone)]
+struct Clicked {
+    /// When it was made, which is at or after its own time.
+    made: i64,
+    ts: i64,
+    user: Value,
+    item: Value,
 }
 
 impl Till {
@@ -127,7 +137,7 @@ impl Till {
             _ => json!("click"),
         };
         if kind == "click" {
-            self.clicked.push_back((ts, user.clone(), item.clone()));
+            self.clicked.push_back(Clicked { made: now, ts, user: user.clone(), item: item.clone() });
             if self.clicked.len() > 1500 {
                 self.clicked.pop_front();
             }
@@ -142,13 +152,13 @@ impl Till {
             _ if self.clicked.is_empty() => (self.user(), self.item()),
             _ => {
                 let recent = self.clicked.make_contiguous();
-                let (_, user, item) = self.dice.one_of(recent).clone();
+                let Clicked { user, item, .. } = self.dice.one_of(recent).clone();
                 (user, item)
             }
         };
         let ts = match self.clicked.back() {
             // The same millisecond as a click.
-            Some((clicked, ..)) if self.dice.once_in(4) && now - clicked < DISORDER_MS as i64 => *clicked,
+            Some(last) if self.dice.once_in(4) && now - last.ts < DISORDER_MS as i64 => last.ts,
             _ => self.time(now),
         };
         self.order_line(user, item, ts)
@@ -157,9 +167,13 @@ impl Till {
     /// An order exactly as long after its click as the window is long, or a millisecond more.
     fn order_at_the_edge(&mut self, now: i64) -> Option<Vec<u8>> {
         let after = super::jobs::WINDOW_MS + i64::from(self.dice.once_in(2));
-        let due = |clicked: i64| (0..DISORDER_MS as i64).contains(&(now - clicked - after));
-        let (clicked, user, item) = self.clicked.iter().find(|(clicked, ..)| due(*clicked))?.clone();
-        self.dice.once_in(3).then(|| self.order_line(user, item, clicked + after))
+        let (from, to) = (now - after - DISORDER_MS as i64, now - after);
+        // A click is made at its time, or less than the disorder after it: others need not be looked at.
+        let first = self.clicked.partition_point(|click| click.made <= from);
+        let mut made_then = self.clicked.range(first..).take_while(|click| click.made < to + DISORDER_MS as i64);
+        let found = made_then.find(|click| from < click.ts && click.ts <= to)?;
+        let Clicked { ts, user, item, .. } = found.clone();
+        self.dice.once_in(3).then(|| self.order_line(user, item, ts + after))
     }
 
     fn order_line(&mut self, user: Value, item: Value, ts: i64) -> Vec<u8> {
