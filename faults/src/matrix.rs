@@ -93,7 +93,7 @@ pub const ROWS: &[Row] = &[
     Row {
         name: "K1",
         says: "job and brokers of Kafka killed, frozen, leaders moved",
-        gate: 2,
+        gate: 1,
         nightly: 100,
         run: clustered::under_fault,
     },

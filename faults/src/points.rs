@@ -23,9 +23,9 @@ use crate::{Setup, Tried};
 /// The variable of the binary that names a point and a visit.
 const VARIABLE: &str = "RIVERRUN_FAIL_POINT";
 /// Rows of a run: enough for some commits and checkpoints of a debug build.
-const ROWS: usize = 3000;
+const ROWS: usize = 2000;
 /// Rows of a run that comes to a collection: enough for more checkpoints than are kept.
-const ROWS_MANY: usize = 5 * ROWS;
+const ROWS_MANY: usize = 4 * ROWS;
 /// The signal of a process that ended at a point.
 const ABORTED: i32 = 6;
 

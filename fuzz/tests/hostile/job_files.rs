@@ -18,7 +18,7 @@ fn job_file() {
         // What planning expressions takes, whatever the file's length; and what is parsed of a line within braces, a hundred times the line: inputs
         // are 256 KiB at most.
         spare: 32 << 20,
-        cases: 400,
+        cases: 200,
         read: Box::new(|bytes| match riverrun_jobs::check("job.yaml", &String::from_utf8_lossy(bytes), &[]) {
             Ok((plan, report)) => {
                 assert_eq!(report.errors(), 0);

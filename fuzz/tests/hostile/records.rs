@@ -48,7 +48,7 @@ fn log_record() {
         mend: Box::new(reseal),
         // Every file of a checkpoint names its shards one by one: 8 KiB, if it is about all that there can be.
         spare: 1 << 20,
-        cases: 6000,
+        cases: 3000,
         read: Box::new(read),
     });
 }
@@ -115,7 +115,7 @@ fn log_end() {
             reseal(bytes);
         }),
         spare: 1 << 20,
-        cases: 1500,
+        cases: 800,
         read: Box::new(|bytes| {
             fs::write(&last, bytes).expect("the test can write");
             kept.look();
@@ -133,7 +133,7 @@ fn savepoint_file() {
         samples: samples(),
         mend: Box::new(reseal),
         spare: 1 << 20,
-        cases: 1500,
+        cases: 800,
         read: Box::new(|bytes| {
             fs::write(&path, bytes).expect("the test can write");
             drop(savepoint::list(kept.store(), &kept.job));
@@ -157,7 +157,7 @@ fn job_json() {
             *bytes = serde_json::to_vec(&file).expect("it was read");
         }),
         spare: 1 << 20,
-        cases: 1500,
+        cases: 800,
         read: Box::new(|bytes| {
             fs::write(&path, bytes).expect("the test can write");
             kept.look();

@@ -88,7 +88,7 @@ fn json_rows() {
         samples: JSON.lines().map(|line| line.as_bytes().to_vec()).chain([JSON.as_bytes().to_vec()]).collect(),
         mend: as_it_is(),
         spare: 8 << 20,
-        cases: 2500,
+        cases: 1200,
         read: Box::new(|bytes| decode_lines(make().as_mut(), bytes)),
     });
 }
@@ -102,7 +102,7 @@ fn csv_rows() {
         samples: CSV.lines().map(|line| line.as_bytes().to_vec()).chain([CSV.as_bytes().to_vec()]).collect(),
         mend: as_it_is(),
         spare: 8 << 20,
-        cases: 2500,
+        cases: 1200,
         read: Box::new(|bytes| decode_lines(make().as_mut(), bytes)),
     });
 }

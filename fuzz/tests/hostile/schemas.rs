@@ -56,7 +56,7 @@ fn hold_records(name: &'static str, format: &FormatSpec, head: &[u8], samples: &
         samples: samples.iter().map(|sample| [head, *sample].concat()).collect(),
         mend: as_it_is(),
         spare: 8 << 20,
-        cases: 2500,
+        cases: 1200,
         read: Box::new(|bytes| decode_one(make().as_mut(), bytes)),
     });
 }
@@ -98,7 +98,7 @@ fn hold_schema(name: &'static str, path: &'static str, samples: &[&str], format:
         samples: samples.iter().map(|sample| sample.as_bytes().to_vec()).collect(),
         mend: as_it_is(),
         spare: 16 << 20,
-        cases: 400,
+        cases: 200,
         read: Box::new(move |bytes| {
             let file = SchemaFile { path: path.to_owned(), bytes: bytes.into() };
             drop(check_schema(&format(WrittenBy::File(file))));

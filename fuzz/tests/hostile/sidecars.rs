@@ -43,7 +43,7 @@ fn sidecar() {
         mend: Box::new(mend),
         // The end of what is committed is read and kept.
         spare: 512 << 10,
-        cases: 3000,
+        cases: 1500,
         read: Box::new(|bytes| {
             fs::write(&path, &rows).expect("the test can write");
             fs::write(folder.path().join("out.jsonl.riverrun.json"), bytes).expect("the test can write");

@@ -15,7 +15,7 @@ fn state_file() {
         mend: as_it_is(),
         // So many rows are decoded at once, of as many columns as a table has: equal ones take no bytes. 8.5 MB were seen.
         spare: 16 << 20,
-        cases: 3000,
+        cases: 1500,
         read: Box::new(|bytes| {
             let bytes = Bytes::copy_from_slice(bytes);
             if let Ok(about) = About::of(bytes.clone()) {

@@ -172,7 +172,7 @@ fn topic_sealed_segment() {
     let name = named(0, ".log").remove(1);
     let base = base_of(&name);
     let mend = move |bytes: &mut Vec<u8>, id: &str| mend_segment(bytes, seed(id, 0, base));
-    hold_file("topic-sealed-segment", &format!("0/{name}"), mend, 1200);
+    hold_file("topic-sealed-segment", &format!("0/{name}"), mend, 600);
 }
 
 #[test]
@@ -180,7 +180,7 @@ fn topic_last_segment() {
     let name = named(0, ".log").pop().expect("there are some");
     let base = base_of(&name);
     let mend = move |bytes: &mut Vec<u8>, id: &str| mend_segment(bytes, seed(id, 0, base));
-    hold_file("topic-last-segment", &format!("0/{name}"), mend, 1200);
+    hold_file("topic-last-segment", &format!("0/{name}"), mend, 600);
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn topic_tokens() {
     let name = named(1, ".log").pop().expect("there are some");
     let base = base_of(&name);
     let mend = move |bytes: &mut Vec<u8>, id: &str| mend_segment(bytes, seed(id, 1, base));
-    hold_file("topic-tokens", &format!("1/{name}"), mend, 1200);
+    hold_file("topic-tokens", &format!("1/{name}"), mend, 600);
 }
 
 #[test]
@@ -212,7 +212,7 @@ fn topic_synced() {
             put(slot, 56, hash);
         }
     };
-    hold_file("topic-synced", "0/synced", mend, 1200);
+    hold_file("topic-synced", "0/synced", mend, 600);
 }
 
 #[test]

@@ -40,7 +40,7 @@ fn wire_batch() {
         samples: vec![batch_bytes(&rows()), batch_bytes(&one.expect("a column"))],
         mend: as_it_is(),
         spare: 256 << 10,
-        cases: 6000,
+        cases: 3000,
         read: Box::new(|bytes| {
             if let Ok(Some(batch)) = read_batch(bytes) {
                 // As it is sent on.
@@ -62,7 +62,7 @@ fn wire_chunk() {
         samples: vec![chunk_bytes(lines), chunk_bytes(columns)],
         mend: as_it_is(),
         spare: 256 << 10,
-        cases: 6000,
+        cases: 3000,
         read: Box::new(|bytes| {
             let Ok(Some(chunk)) = read_chunk(bytes) else { return };
             for index in 0..chunk.rows().min(1000) {
@@ -95,7 +95,7 @@ fn mesh_hello() {
         samples: vec![hello_bytes(&who), hello_bytes(&Hello { purpose: Purpose::Data, ..who.clone() })],
         mend: as_it_is(),
         spare: 64 << 10,
-        cases: 6000,
+        cases: 3000,
         read: Box::new(|bytes| match read_hello(bytes) {
             Ok(caller) => drop(who.judge(&caller)),
             Err(refusal) => assert!(!refusal.to_string().is_empty() && !refusal.word().is_empty()),
@@ -110,7 +110,7 @@ fn mesh_control() {
         samples: vec![control_bytes(b"{\"opened\":7}", &[7; 300], "the disk is full"), control_bytes(b"", b"", "")],
         mend: as_it_is(),
         spare: 256 << 10,
-        cases: 6000,
+        cases: 3000,
         read: Box::new(|bytes| {
             if let Ok(bodies) = read_control(bytes) {
                 assert!(bodies.iter().map(Vec::len).sum::<usize>() <= bytes.len());

@@ -208,7 +208,7 @@ fn recompute(setup: &Setup, ticks: &[TestTick]) -> Vec<Given> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(192))]
+    #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
     fn every_tick_gives_what_a_naive_recomputation_gives_whenever_workers_are_killed(

@@ -160,7 +160,7 @@ fn with_names(mut given: Given) -> Given {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(192))]
+    #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
     fn every_tick_gives_what_a_naive_recomputation_gives_whenever_workers_are_killed(

@@ -39,7 +39,7 @@ fn settings() -> impl Strategy<Value = Settings> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
 
     /// Rows in any order, with ties, nulls and late ones among them, in any batches and on any number of workers, give in each
     /// tick what the fold of the rules gives that is told every row in order.

@@ -26,7 +26,7 @@ fn spans() -> impl Strategy<Value = Spans> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
 
     /// Rows in any order, with ties, duplicates, nulls and late ones among them, in any batches and on any number of workers,
     /// give in each tick what a recomputation of everything from its definition gives.

@@ -120,7 +120,7 @@ fn after() -> impl Strategy<Value = Vec<After>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(80))]
+    #![proptest_config(ProptestConfig::with_cases(40))]
 
     #[test]
     fn killed_workers_restarted_from_a_checkpoint_give_the_same_rows(

@@ -140,7 +140,7 @@ fn settled(ticks: &[Tick], settings: Settings) -> Vec<String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 50, ..ProptestConfig::default() })]
 
     /// Whatever came late, and wherever the run was stopped and restored, the table ends as the mode `final` has it.
     #[test]
