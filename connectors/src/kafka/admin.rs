@@ -8,7 +8,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use serde::Serialize;
 
 use super::address::Cluster;
-use super::client::{CALL, Reader, Sees, Watcher, offset_of};
+use super::client::{CALL, PATIENCE, Pause, Reader, Sees, Watcher, offset_of};
 use super::error::{KafkaFault, code_of};
 use super::events::Unseen;
 
@@ -96,14 +96,18 @@ pub(crate) fn create_with(
     if !made {
         return Err(KafkaFault::Exists { topic: name.to_owned(), cluster: cluster.to_string() });
     }
-    // Brokers hear of it one after the other.
-    let mut pause = super::client::Pause::new();
+    known(cluster, client, name).map(drop)
+}
+
+/// Returns the number of partitions of a topic that was made just now: brokers hear of it one after the other.
+fn known(cluster: &Cluster, client: &Reader, name: &str) -> Result<u32, KafkaFault> {
+    let mut pause = Pause::new();
     loop {
         match cluster.partitions(client, name) {
-            Err(KafkaFault::Missing { .. }) if pause.spent() < super::client::PATIENCE => {
-                pause.wait(&what, "not every broker knows it yet");
+            Err(KafkaFault::Missing { .. }) if pause.spent() < PATIENCE => {
+                pause.wait(&format!("topic `{name}`"), "not every broker knows it yet");
             }
-            known => return known.map(drop),
+            known => return known,
         }
     }
 }
@@ -122,8 +126,8 @@ pub(crate) fn ensure(
         known => return known,
     }
     match create_with(cluster, client, name, partitions, replicas, settings) {
-        // Another worker or process was faster.
-        Ok(()) | Err(KafkaFault::Exists { .. }) => cluster.partitions(client, name),
+        // Another worker or process was faster, or the one before this, which was killed: brokers may not know it yet either.
+        Ok(()) | Err(KafkaFault::Exists { .. }) => known(cluster, client, name),
         Err(fault) => Err(fault),
     }
 }

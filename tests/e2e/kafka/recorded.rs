@@ -55,7 +55,8 @@ fn killed(command: &Invocation, times: u64) {
     for life in 0..times {
         let mut running = command.start();
         if running.ends_within(Duration::from_millis(900 + 400 * life)) {
-            assert_eq!(running.finish().code, Some(0));
+            let finished = running.finish();
+            assert_eq!(finished.code, Some(0), "life {life}: {finished}");
             return;
         }
         running.kill();

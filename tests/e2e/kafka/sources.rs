@@ -294,3 +294,19 @@ fn records_that_were_read_and_then_cut_off_stop_the_job() {
     assert!(said.contains("topic `cut.clicks` partition 0") && said.contains("cut off"), "{finished}");
     assert_eq!(numbers(&brokers, "cut.out", 100), (0..100).collect::<Vec<_>>());
 }
+
+/// Of two that make a topic at the same time the slower one is told that it exists, which its broker may not know yet.
+#[test]
+fn a_topic_that_several_make_at_once_is_there_for_all_of_them() {
+    let Some(brokers) = shared() else { return };
+    for round in 0..8 {
+        let topic = format!("together.{round}");
+        std::thread::scope(|scope| {
+            let open = || brokers.producer(&topic, 3).partitions();
+            let all: Vec<_> = (0..4).map(|_| scope.spawn(open)).collect();
+            for one in all {
+                assert_eq!(one.join().expect("it is opened"), 3);
+            }
+        });
+    }
+}
