@@ -78,7 +78,7 @@ impl Scene {
         let expected = Output { rows: Vec::new(), records: Vec::new() };
         let mut scene = Scene { folder, plan, halt, expected };
         // A fast machine is at the end before there is some of everything: it gets more to do.
-        let mut rows = 300;
+        let mut rows = 450;
         while !scene.halted_half_way(&often, rows) {
             rows += rows / 2;
             assert!(rows < 10_000, "the job is always at its end before it is brought to a halt");

@@ -390,11 +390,15 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let runs = self.child.is_some() && !self.ends_within(Duration::ZERO);
+        let how = match self.child.is_some() {
+            true if !self.ends_within(Duration::ZERO) => "still ran",
+            true => "had ended",
+            false => "was killed or waited for",
+        };
         self.kill_now();
         if std::thread::panicking() {
-            // The test failed while it had this process, which may be why.
-            let how = if runs { "still ran" } else { "had ended" };
+            // The test failed while it had this process, which may be why. What it said last is still on its way.
+            self.ends_within(Duration::from_secs(1));
             eprintln!("`{}` {how}; it had said:\n{}", self.said, self.hears()());
         }
     }
