@@ -3,7 +3,7 @@
 # tidy among them, the release binary, which plays the tests of the bundled jobs, simulated seeds, every benchmark once on tiny input, the docs, what the
 # image holds in a sandbox, and the fault matrix with few runs.
 #
-# Usage: scripts/test.sh [STAGE...]      stages: fmt lint test build simulate bench docs image faults (default: all)
+# Usage: scripts/test.sh [STAGE...]      stages: fmt lint test build image faults simulate bench docs (default: all)
 #
 # Missing tools are installed where that is possible; otherwise what is missing is said before anything is built, and what needs it is left out.
 # With RIVERRUN_TEST_ALL=1, as in continuous integration, that is a failure.
@@ -15,7 +15,8 @@ source scripts/prepare.sh
 again() { "$@" || "$@"; }
 
 stages=("$@")
-[ ${#stages[@]} -gt 0 ] || stages=(fmt lint test build simulate bench docs image faults)
+# What begins beside the tests and is not waited for by another stage comes last: it goes on beside the fault matrix.
+[ ${#stages[@]} -gt 0 ] || stages=(fmt lint test build image faults simulate bench docs)
 
 target=${CARGO_TARGET_DIR:-$PWD/target}
 if [ -z "${RIVERRUN_TEST_DATA:-}" ]; then
@@ -77,7 +78,7 @@ tests() {
   room=$(df --output=avail --block-size=1G /dev/shm 2>/dev/null | tail -n 1 || true)
   free=$(awk '/^MemAvailable:/ { print int($2 / 1048576) }' /proc/meminfo 2>/dev/null || true)
   if [ -z "${TMPDIR:-}" ] && [ -w /dev/shm ] && [ "${room:-0}" -ge 8 ] && [ "${free:-0}" -ge 8 ]; then
-    TMPDIR=$(mktemp -d /dev/shm/riverrun-tests.XXXXXX)
+    TMPDIR=$(mktemp -d --tmpdir=/dev/shm)
     export TMPDIR
     trap 'forget "$TMPDIR"' EXIT
   fi
@@ -182,7 +183,7 @@ passed=0
 for stage in "${stages[@]}"; do
   case $stage in
     fmt | lint | test | build | simulate | docs | bench | image | faults) ;;
-    *) echo "test.sh: unknown stage '$stage' (fmt lint test build simulate bench docs image faults)" >&2; exit 2 ;;
+    *) echo "test.sh: unknown stage '$stage' (fmt lint test build image faults simulate bench docs)" >&2; exit 2 ;;
   esac
 done
 for stage in "${stages[@]}"; do
